@@ -1,0 +1,63 @@
+//! What can go wrong, in terms of what was expected and what was found.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Every error of this library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened or read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// A weights file or its config is malformed.
+    #[error("{}: {message}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// The tensor or field, what was expected, what was found.
+        message: String,
+    },
+
+    /// A value that was passed in is out of range.
+    #[error("{0}")]
+    Argument(String),
+
+    /// The instruction set that was asked for is not on this machine.
+    #[error("{0}")]
+    UnsupportedIsa(String),
+
+    /// The activations do not fit in memory.
+    #[error("{0}")]
+    OutOfMemory(String),
+}
+
+impl Error {
+    pub(crate) fn weights(path: &Path, message: impl Into<String>) -> Self {
+        Self::Weights {
+            path: path.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Puts `what` in front of an argument's error message.
+    pub(crate) fn context(self, what: &str) -> Self {
+        match self {
+            Self::Argument(message) => Self::Argument(format!("{what}: {message}")),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Naive loops for every operation, NHWC, summed in f64: the definition of what is right.
+//!
+//! Nothing here is fast, and nothing here is clever. The tests hold the kernels against these
+//! loops, and torch in f64 against the whole network.
+
+/// A dense NHWC tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// `[batch, height, width, channels]`.
+    pub shape: [usize; 4],
+    /// The elements, channels fastest.
+    pub data: Vec<f64>,
+}
+
+impl Tensor {
+    /// A tensor with element `f(n, y, x, c)`.
+    pub fn from_fn(shape: [usize; 4], f: impl Fn(usize, usize, usize, usize) -> f64) -> Self {
+        let [batch, height, width, channels] = shape;
+        let mut data = Vec::with_capacity(batch * height * width * channels);
+        for n in 0..batch {
+            for y in 0..height {
+                for x in 0..width {
+                    for c in 0..channels {
+                        data.push(f(n, y, x, c));
+                    }
+                }
+            }
+        }
+        Self { shape, data }
+    }
+
+    /// The element of image `n`, row `y`, column `x`, channel `c`.
+    pub fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
+        let [_, height, width, channels] = self.shape;
+        self.data[((n * height + y) * width + x) * channels + c]
+    }
+}
+
+/// A square window and how it moves over an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: usize,
+    /// From an output pixel to the next, in input pixels.
+    pub stride: usize,
+    /// Rows and columns beyond the image on every side.
+    pub padding: usize,
+}
+
+impl Window {
+    /// The output's size where the input has `size` pixels: `⌊(size + 2p - k) / s⌋ + 1`.
+    pub fn output(&self, size: usize) -> usize {
+        (size + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// The input pixel under tap `k` for output pixel `o`, where it lies inside the image.
+    fn input(&self, o: usize, k: usize, size: usize) -> Option<usize> {
+        (o * self.stride + k)
+            .checked_sub(self.padding)
+            .filter(|&i| i < size)
+    }
+}
+
+/// `out(n, y, x, o) = Σ_ky Σ_kx Σ_i weights(o, ky, kx, i) · x(n, y·s + ky - p, x·s + kx - p, i)`,
+/// zeros beyond the image. `weights` is a tensor `[out_channels, kernel, kernel, in_channels]`.
+pub fn conv2d(x: &Tensor, weights: &Tensor, window: Window) -> Tensor {
+    let [batch, height, width, in_channels] = x.shape;
+    let shape = [
+        batch,
+        window.output(height),
+        window.output(width),
+        weights.shape[0],
+    ];
+    Tensor::from_fn(shape, |n, oy, ox, o| {
+        let mut sum = 0.0;
+        for ky in 0..window.kernel {
+            for kx in 0..window.kernel {
+                if let (Some(iy), Some(ix)) =
+                    (window.input(oy, ky, height), window.input(ox, kx, width))
+                {
+                    for i in 0..in_channels {
+                        sum += weights.at(o, ky, kx, i) * x.at(n, iy, ix, i);
+                    }
+                }
+            }
+        }
+        sum
+    })
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) · scale + shift`, each `[channels]`.
+pub fn batch_norm(
+    x: &Tensor,
+    mean: &[f64],
+    variance: &[f64],
+    scale: &[f64],
+    shift: &[f64],
+    epsilon: f64,
+) -> Tensor {
+    Tensor::from_fn(x.shape, |n, y, i, c| {
+        (x.at(n, y, i, c) - mean[c]) / (variance[c] + epsilon).sqrt() * scale[c] + shift[c]
+    })
+}
+
+/// `x + bias`, `[channels]`.
+pub fn add_bias(x: &Tensor, bias: &[f64]) -> Tensor {
+    Tensor::from_fn(x.shape, |n, y, i, c| x.at(n, y, i, c) + bias[c])
+}
+
+/// `a + b`.
+pub fn add(a: &Tensor, b: &Tensor) -> Tensor {
+    assert_eq!(a.shape, b.shape);
+    Tensor::from_fn(a.shape, |n, y, x, c| a.at(n, y, x, c) + b.at(n, y, x, c))
+}
+
+/// `max(x, 0)`.
+pub fn relu(x: &Tensor) -> Tensor {
+    Tensor::from_fn(x.shape, |n, y, i, c| x.at(n, y, i, c).max(0.0))
+}
+
+/// The largest value under the window; pixels beyond the image do not take part.
+pub fn max_pool(x: &Tensor, window: Window) -> Tensor {
+    let [batch, height, width, channels] = x.shape;
+    let shape = [batch, window.output(height), window.output(width), channels];
+    Tensor::from_fn(shape, |n, oy, ox, c| {
+        let mut max = f64::NEG_INFINITY;
+        for ky in 0..window.kernel {
+            for kx in 0..window.kernel {
+                if let (Some(iy), Some(ix)) =
+                    (window.input(oy, ky, height), window.input(ox, kx, width))
+                {
+                    max = max.max(x.at(n, iy, ix, c));
+                }
+            }
+        }
+        max
+    })
+}
+
+/// The mean over all pixels: `[batch, 1, 1, channels]`.
+pub fn global_avg_pool(x: &Tensor) -> Tensor {
+    let [batch, height, width, channels] = x.shape;
+    Tensor::from_fn([batch, 1, 1, channels], |n, _, _, c| {
+        let mut sum = 0.0;
+        for y in 0..height {
+            for i in 0..width {
+                sum += x.at(n, y, i, c);
+            }
+        }
+        sum / (height * width) as f64
+    })
+}
+
+/// `exp(x_i - max x) / Σ_j exp(x_j - max x)`.
+pub fn softmax(x: &[f64]) -> Vec<f64> {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exp: Vec<f64> = x.iter().map(|v| (v - max).exp()).collect();
+    let sum: f64 = exp.iter().sum();
+    exp.iter().map(|e| e / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conv2d_of_a_hand_worked_example() {
+        // One image of 2 x 3 pixels, one channel; a 2x2 window of ones and a weight of ten.
+        let x = Tensor::from_fn([1, 2, 3, 1], |_, y, x, _| (3 * y + x) as f64);
+        let weights = Tensor::from_fn(
+            [1, 2, 2, 1],
+            |_, y, x, _| {
+                if (y, x) == (1, 0) { 10.0 } else { 1.0 }
+            },
+        );
+        let window = Window {
+            kernel: 2,
+            stride: 1,
+            padding: 0,
+        };
+        // 0 + 1 + 10·3 + 4 and 1 + 2 + 10·4 + 5.
+        assert_eq!(conv2d(&x, &weights, window).data, [35.0, 48.0]);
+    }
+
+    #[test]
+    fn padding_is_zeros_for_a_convolution_and_nothing_for_a_max_pool() {
+        let x = Tensor::from_fn([1, 1, 2, 1], |_, _, x, _| -1.0 - x as f64);
+        let window = Window {
+            kernel: 3,
+            stride: 2,
+            padding: 1,
+        };
+        let ones = Tensor::from_fn([1, 3, 3, 1], |_, _, _, _| 1.0);
+        assert_eq!(conv2d(&x, &ones, window).data, [-3.0]);
+        assert_eq!(max_pool(&x, window).data, [-1.0]);
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_survives_large_values() {
+        let p = softmax(&[1000.0, 1001.0, -1e30]);
+        assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-15);
+        assert!((p[1] / p[0] - 1_f64.exp()).abs() < 1e-12);
+    }
+}

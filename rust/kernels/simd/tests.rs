@@ -1,0 +1,69 @@
+use super::*;
+
+/// `[lane index of the result] = f(a[i], b[i])`, for one tier, through `vectorize`.
+fn check<S: Simd>() {
+    let Some(s) = S::detect() else { return };
+    let a: Vec<f32> = (0..S::LANES).map(|i| i as f32 - 2.5).collect();
+    let b: Vec<f32> = (0..S::LANES).map(|i| 1.5 - 0.25 * (i * i) as f32).collect();
+    let mut out = vec![0.0_f32; S::LANES];
+    let expect = |out: &[f32], f: &dyn Fn(f32, f32) -> f32| {
+        for i in 0..S::LANES {
+            let want = f(a[i], b[i]);
+            assert!(out[i] == want || (out[i].is_nan() && want.is_nan()));
+        }
+    };
+    s.vectorize(|| {
+        // SAFETY: `a`, `b` and `out` hold LANES values each.
+        unsafe {
+            let (va, vb) = (s.load(a.as_ptr()), s.load(b.as_ptr()));
+            s.store(out.as_mut_ptr(), s.add(va, vb));
+            expect(&out, &|a, b| a + b);
+            s.store(out.as_mut_ptr(), s.mul(va, vb));
+            expect(&out, &|a, b| a * b);
+            // These products are exact, so one rounding or two give the same.
+            s.store(out.as_mut_ptr(), s.mul_add(va, vb, s.splat(3.0)));
+            expect(&out, &|a, b| a * b + 3.0);
+            s.store(out.as_mut_ptr(), s.max(va, vb));
+            expect(&out, &|a, b| if a > b { a } else { b });
+
+            let nan = s.splat(f32::NAN);
+            s.store(out.as_mut_ptr(), s.max(nan, va));
+            expect(&out, &|a, _| a);
+            s.store(out.as_mut_ptr(), s.max_or_nan(nan, va));
+            expect(&out, &|_, _| f32::NAN);
+            s.store(out.as_mut_ptr(), s.max_or_nan(va, nan));
+            expect(&out, &|_, _| f32::NAN);
+            s.store(out.as_mut_ptr(), s.max_or_nan(va, vb));
+            expect(&out, &|a, b| a.max(b));
+
+            for n in 0..=S::LANES {
+                s.store(out.as_mut_ptr(), s.load_first(n, a.as_ptr()));
+                for i in 0..S::LANES {
+                    assert_eq!(out[i], if i < n { a[i] } else { 0.0 });
+                }
+                out.fill(7.0);
+                s.store_first(n, out.as_mut_ptr(), vb);
+                for i in 0..S::LANES {
+                    assert_eq!(out[i], if i < n { b[i] } else { 7.0 });
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn portable_vectors_compute_lane_by_lane() {
+    check::<Portable>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_vectors_compute_lane_by_lane() {
+    check::<Avx2>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx512_vectors_compute_lane_by_lane() {
+    check::<Avx512>();
+}

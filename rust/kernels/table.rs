@@ -1,0 +1,70 @@
+//! The one place where a tier becomes a set of routines.
+
+use super::conv_tile::{ConvTile, conv_tile};
+use super::isa::Isa;
+use super::pool::{AvgPool, MaxPool, avg_pool, max_pool};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd};
+
+/// The kernels of one tier. Having one means that this machine has the tier.
+#[derive(Clone, Copy)]
+pub struct KernelTable {
+    /// The tier.
+    pub isa: Isa,
+    /// Channels of a packed panel: two registers.
+    pub nr: usize,
+    /// `conv_tiles[m - 1]` computes tiles of m pixels; the tier's MR of them.
+    pub conv_tiles: &'static [ConvTile],
+    /// One output pixel of a max pool.
+    pub max_pool: MaxPool,
+    /// The channel means of one image.
+    pub avg_pool: AvgPool,
+}
+
+macro_rules! table {
+    ($isa:expr, $tier:ty, [$($m:literal)*]) => {{
+        const TILES: &[ConvTile] = &[$(conv_tile::<$tier, $m>),*];
+        const { assert!(TILES.len() == <$tier>::MR) };
+        KernelTable {
+            isa: $isa,
+            nr: 2 * <$tier>::LANES,
+            conv_tiles: TILES,
+            max_pool: max_pool::<$tier>,
+            avg_pool: avg_pool::<$tier>,
+        }
+    }};
+}
+
+impl KernelTable {
+    /// The kernels of `isa`, or `None` where this machine lacks it.
+    pub fn new(isa: Isa) -> Option<Self> {
+        if !isa.is_available() {
+            return None;
+        }
+        Some(match isa {
+            Isa::Portable => table!(isa, Portable, [1 2 3 4]),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => table!(isa, Avx2, [1 2 3 4 5 6]),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => table!(isa, Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => return None,
+        })
+    }
+
+    /// The most output pixels of a tile.
+    pub fn mr(&self) -> usize {
+        self.conv_tiles.len()
+    }
+
+    /// The convolution kernel's name: `f32_conv_<MR>x<NR>_<isa>`.
+    pub fn conv_name(&self) -> String {
+        format!("f32_conv_{}x{}_{}", self.mr(), self.nr, self.isa)
+    }
+
+    /// The tables of every tier that this machine has, slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Isa::available().filter_map(Self::new)
+    }
+}

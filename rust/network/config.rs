@@ -1,0 +1,277 @@
+//! config.json: what the tensors cannot say.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::architecture::{ARCHITECTURES, Architecture, RESNET50};
+use crate::error::Error;
+
+/// The format that this version writes and reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// What belongs to a network besides its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this format: 1.
+    pub format_version: u32,
+    /// torchvision's name of the network.
+    pub architecture: String,
+    /// The number of classes; that of fc's outputs where it is not stated.
+    #[serde(default)]
+    pub num_classes: Option<usize>,
+    /// The classes' names in the order of fc's outputs.
+    #[serde(default)]
+    pub labels: Option<Vec<String>>,
+    /// What is done to an image before the network sees it.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// Where the weights came from, in free form.
+    #[serde(default)]
+    pub source: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// From an image to the network's input: resize, centre crop, normalise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Preprocessing {
+    /// The short side after resizing, in pixels, or `[height, width]`; None resizes nothing.
+    pub resize: Option<Size>,
+    /// The side of the square cut from the centre, or `[height, width]`; None cuts nothing.
+    pub crop: Option<Size>,
+    /// The filter of the resizing, in Pillow's names.
+    pub interpolation: Interpolation,
+    /// The mean of each channel, as a share of the full range.
+    pub mean: [f32; 3],
+    /// The standard deviation of each channel, likewise.
+    pub std: [f32; 3],
+}
+
+/// One number or two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
+pub enum Size {
+    /// One number for both sides.
+    Side(u32),
+    /// `[height, width]`.
+    Sides([u32; 2]),
+}
+
+/// Pillow's filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Interpolation {
+    Nearest,
+    Box,
+    Bilinear,
+    Hamming,
+    Bicubic,
+    Lanczos,
+}
+
+impl Default for Preprocessing {
+    /// torchvision's preset of its IMAGENET1K_V2 weights.
+    fn default() -> Self {
+        Self {
+            resize: Some(Size::Side(232)),
+            crop: Some(Size::Side(224)),
+            interpolation: Interpolation::Bilinear,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl Default for Config {
+    /// What is assumed of tensors that come without a config.
+    fn default() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            architecture: RESNET50.name.into(),
+            num_classes: None,
+            labels: None,
+            preprocessing: Preprocessing::default(),
+            source: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no JSON, or says something that cannot be: each with the
+    /// field's name, what was expected, and what was found.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read(path).map_err(|e| Error::io(path, e))?;
+        let json = &mut serde_json::Deserializer::from_slice(&text);
+        let config: Self = serde_path_to_error::deserialize(json).map_err(|e| {
+            let field = match e.path().to_string() {
+                whole if whole == "." => String::new(),
+                field => format!("{field}: "),
+            };
+            let message = e.into_inner();
+            Error::weights(path, format!("{field}{message} (see docs/weights.md)"))
+        })?;
+        config.check().map_err(|m| Error::weights(path, m))?;
+        Ok(config)
+    }
+
+    /// The network that is meant.
+    pub fn architecture(&self) -> Option<&'static Architecture> {
+        Architecture::named(&self.architecture)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self {
+            format_version,
+            architecture,
+            num_classes,
+            labels,
+            preprocessing: p,
+            ..
+        } = self;
+        if *format_version != FORMAT_VERSION {
+            return Err(format!(
+                "format_version: expected {FORMAT_VERSION}, found {format_version}: \
+                 written by a newer version?"
+            ));
+        }
+        if self.architecture().is_none() {
+            let known: Vec<_> = ARCHITECTURES.iter().map(|a| a.name).collect();
+            return Err(format!(
+                "architecture: expected one of {}, found {architecture:?}",
+                known.join(", ")
+            ));
+        }
+        if *num_classes == Some(0) {
+            return Err("num_classes: expected at least 1, found 0".into());
+        }
+        if let (Some(labels), Some(classes)) = (labels, num_classes)
+            && labels.len() != *classes
+        {
+            return Err(format!(
+                "labels: expected {classes}, as num_classes says, found {}",
+                labels.len()
+            ));
+        }
+        for (field, size) in [("resize", p.resize), ("crop", p.crop)] {
+            if let Some(size) = size
+                && !size.sides().into_iter().all(|n| (1..=1 << 16).contains(&n))
+            {
+                return Err(format!(
+                    "preprocessing.{field}: expected 1 to 65536 pixels, found {:?}",
+                    size.sides()
+                ));
+            }
+        }
+        if !p.mean.iter().all(|m| m.is_finite()) {
+            return Err(format!(
+                "preprocessing.mean: expected numbers, found {:?}",
+                p.mean
+            ));
+        }
+        if !p.std.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err(format!(
+                "preprocessing.std: expected numbers above 0, found {:?}",
+                p.std
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Size {
+    fn sides(self) -> [u32; 2] {
+        match self {
+            Self::Side(n) => [n, n],
+            Self::Sides(sides) => sides,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn what_is_not_stated_has_defaults() {
+        let config = read(r#"{"format_version": 1, "architecture": "resnet50"}"#).unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn everything_can_be_stated_and_survives_a_round_trip() {
+        let text = r#"{
+            "format_version": 1, "architecture": "resnet50", "num_classes": 2,
+            "labels": ["cat", "bucket"],
+            "preprocessing": {"resize": [64, 80], "crop": null, "interpolation": "bicubic",
+                              "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]},
+            "source": {"weights": "mine", "epochs": 3}
+        }"#;
+        let config = read(text).unwrap();
+        assert_eq!(config.preprocessing.resize, Some(Size::Sides([64, 80])));
+        assert_eq!(config.preprocessing.crop, None);
+        let again = serde_json::to_string(&config).unwrap();
+        assert_eq!(read(&again).unwrap(), config);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let with = |field: &str| {
+            format!(r#"{{"format_version": 1, "architecture": "resnet50", {field}}}"#)
+        };
+        let preset = |field: &str, value: &str| {
+            let mut fields = serde_json::to_value(Preprocessing::default()).unwrap();
+            fields[field] = serde_json::from_str(value).unwrap();
+            with(&format!(r#""preprocessing": {fields}"#))
+        };
+        for (text, fragments) in [
+            ("{".to_owned(), vec!["EOF"]),
+            ("[1, 2]".to_owned(), vec!["expected a string"]),
+            (r#"{"format_version": 1}"#.to_owned(), vec!["architecture"]),
+            (
+                r#"{"format_version": 2, "architecture": "resnet50"}"#.to_owned(),
+                vec!["format_version", "expected 1", "found 2"],
+            ),
+            (
+                r#"{"format_version": 1, "architecture": "vgg16"}"#.to_owned(),
+                vec!["expected one of resnet50", "vgg16"],
+            ),
+            (with(r#""lables": []"#), vec!["lables"]),
+            (
+                with(r#""num_classes": 0"#),
+                vec!["num_classes", "at least 1"],
+            ),
+            (
+                with(r#""num_classes": 3, "labels": ["a"]"#),
+                vec!["labels", "expected 3", "found 1"],
+            ),
+            (preset("resize", "0"), vec!["resize", "1 to 65536"]),
+            (preset("resize", "-5"), vec!["[height, width]"]),
+            (preset("crop", "[1, 2, 3]"), vec!["[height, width]"]),
+            (preset("std", "[1, 0, 1]"), vec!["std", "above 0"]),
+            (preset("mean", "[1, 1]"), vec!["3"]),
+            (
+                preset("interpolation", "\"cubic\""),
+                vec!["cubic", "bicubic"],
+            ),
+        ] {
+            let message = read(&text).unwrap_err().to_string();
+            for fragment in fragments.iter().chain(&["config.json"]) {
+                assert!(message.contains(fragment), "{message} lacks {fragment}");
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What forwards leave behind for the next one: plans and workspaces.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::plan::{Plan, Shape};
+use crate::threads::Shares;
+
+/// How many shapes are remembered. A plan is small and quickly made; a program that sees more
+/// shapes than this in turn makes them again.
+const PLANS: usize = 16;
+
+/// Plans by shape, and workspaces that no forward uses just now.
+#[derive(Default)]
+pub struct Session {
+    plans: Mutex<Vec<Arc<Plan>>>,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// What one forward writes to. Forwards at the same time have one each; it grows to the largest
+/// shape it has met, and so memory does not grow with the number of shapes.
+#[derive(Default)]
+pub struct Workspace {
+    arena: Option<Buffer>,
+    /// Where each worker stands in each step.
+    pub shares: Shares,
+}
+
+impl Workspace {
+    /// At least `len` elements.
+    ///
+    /// # Errors
+    /// The system has not that much memory.
+    pub fn arena(&mut self, len: usize) -> Result<&mut Buffer, Error> {
+        if self.arena.as_ref().is_none_or(|arena| arena.len() < len) {
+            // Given back before the larger one is taken.
+            self.arena = None;
+            self.arena = Some(Buffer::new(len, "activations")?);
+        }
+        self.arena
+            .as_mut()
+            .ok_or_else(|| Error::OutOfMemory("activations: no arena".into()))
+    }
+}
+
+impl Session {
+    /// The plan for `shape`, made by `make` where it is not remembered.
+    pub fn plan(&self, shape: Shape, make: impl FnOnce() -> Plan) -> Arc<Plan> {
+        let mut plans = lock(&self.plans);
+        let plan = match plans.iter().position(|plan| plan.shape == shape) {
+            Some(at) => plans.remove(at),
+            None => Arc::new(make()),
+        };
+        // The latest last; the one that was not used for the longest time goes.
+        if plans.len() == PLANS {
+            plans.remove(0);
+        }
+        plans.push(plan.clone());
+        plan
+    }
+
+    /// Runs `f` with a workspace that nobody else has meanwhile.
+    pub fn with_workspace<R>(&self, f: impl FnOnce(&mut Workspace) -> R) -> R {
+        let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
+        let result = f(&mut workspace);
+        lock(&self.workspaces).push(workspace);
+        result
+    }
+
+    /// Forgets plans and workspaces; forwards that are under way keep theirs.
+    pub fn release(&self) {
+        lock(&self.plans).clear();
+        lock(&self.workspaces).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half done under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

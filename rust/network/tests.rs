@@ -1,0 +1,293 @@
+//! A small network of odd widths against the reference loops, from a weights file on.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use super::architecture::{Architecture, ConvSpec, Layer, Op, TensorId};
+use super::config::Config;
+use super::fold::EPSILON;
+use super::weights::WeightsFile;
+use super::{Head, Images, Network, Options};
+use crate::Isa;
+use crate::kernels::reference::{self, Tensor, Window};
+use crate::plan::Shape;
+
+/// Widths that fill no panel, with every kind of block.
+const TINY: Architecture = Architecture {
+    name: "tiny",
+    in_channels: 3,
+    stem: 10,
+    widths: [5, 9, 17, 33],
+    blocks: [2, 2, 1, 2],
+    expansion: 3,
+};
+
+const CLASSES: usize = 7;
+
+/// Against f64, through all layers: the same bound as every parity test of the project.
+const TOLERANCE: f64 = 1e-5;
+
+type Weights = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Values between -1 and 1, the same for the same seed.
+fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn random_weights() -> Weights {
+    let layers = TINY.layers(CLASSES);
+    let tensors = layers.iter().flat_map(Layer::convs).flat_map(|conv| {
+        let gain = (3.0 / conv.k() as f32).sqrt();
+        conv.tensors().into_iter().map(move |t| (t, gain))
+    });
+    tensors
+        .enumerate()
+        .map(|(i, ((name, shape), gain))| {
+            let mut values = random(i as u64 + 1, shape.iter().product());
+            for v in &mut values {
+                *v = match name.rsplit('.').next() {
+                    Some("running_var") => 1.0 + 0.5 * *v,
+                    Some("weight") if shape.len() == 1 => 1.0 + 0.3 * *v,
+                    Some("weight") => *v * gain,
+                    _ => *v * 0.2,
+                };
+            }
+            (name, (shape, values))
+        })
+        .collect()
+}
+
+fn write(weights: &Weights, path: &Path) {
+    let bytes: HashMap<_, _> = weights
+        .iter()
+        .map(|(name, (shape, values))| {
+            let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, (shape, data))
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, (shape, data))| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), data).unwrap();
+        (name.as_str(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(weights, &path);
+    let options = Options {
+        isa: Some(isa),
+        threads: Some(threads),
+    };
+    let file = WeightsFile::open(&path).unwrap();
+    Network::new(&TINY, Config::default(), &file.tensors().unwrap(), &options).unwrap()
+}
+
+/// Every layer's output, by the reference loops, batch norm as an operation of its own.
+fn reference_activations(weights: &Weights, x: Tensor) -> Vec<(String, Tensor)> {
+    let vector =
+        |name: String| -> Vec<f64> { weights[&name].1.iter().map(|&v| f64::from(v)).collect() };
+    let conv = |spec: &ConvSpec, x: &Tensor| {
+        let (_, oihw) = &weights[&format!("{}.weight", spec.conv)];
+        let [oc, ic, k] = [spec.out_channels, spec.in_channels, spec.kernel];
+        let w = Tensor::from_fn([oc, k, k, ic], |o, y, x, i| {
+            f64::from(oihw[((o * ic + i) * k + y) * k + x])
+        });
+        let window = Window {
+            kernel: k,
+            stride: spec.stride,
+            padding: spec.padding,
+        };
+        let y = reference::conv2d(x, &w, window);
+        match &spec.norm {
+            Some(norm) => {
+                let [scale, shift, mean, variance] =
+                    ["weight", "bias", "running_mean", "running_var"]
+                        .map(|part| vector(format!("{norm}.{part}")));
+                reference::batch_norm(&y, &mean, &variance, &scale, &shift, EPSILON)
+            }
+            None => reference::add_bias(&y, &vector(format!("{}.bias", spec.conv))),
+        }
+    };
+    let mut tensors: HashMap<TensorId, Tensor> = HashMap::from([(0, x)]);
+    let mut activations = Vec::new();
+    for layer in TINY.layers(CLASSES) {
+        let out = match &layer.op {
+            Op::Conv {
+                sources,
+                residual,
+                relu,
+            } => {
+                let summands = sources.iter().map(|(id, spec)| conv(spec, &tensors[id]));
+                let residual = residual.iter().map(|id| tensors[id].clone());
+                let sum = summands
+                    .chain(residual)
+                    .reduce(|a, b| reference::add(&a, &b));
+                if *relu {
+                    reference::relu(&sum.unwrap())
+                } else {
+                    sum.unwrap()
+                }
+            }
+            Op::MaxPool(id) => reference::max_pool(
+                &tensors[id],
+                Window {
+                    kernel: 3,
+                    stride: 2,
+                    padding: 1,
+                },
+            ),
+            Op::GlobalAvgPool(id) => reference::global_avg_pool(&tensors[id]),
+        };
+        activations.push((layer.name.clone(), out.clone()));
+        tensors.insert(layer.output, out);
+    }
+    activations
+}
+
+fn image(shape: Shape, seed: u64) -> Vec<f32> {
+    random(seed, shape.batch * shape.height * shape.width * 3)
+}
+
+fn logits(network: &Network, images: &[f32], shape: Shape) -> Vec<f32> {
+    network
+        .forward(Images::F32(images), shape, Head::Logits)
+        .unwrap()
+}
+
+fn shape(batch: usize, height: usize, width: usize) -> Shape {
+    Shape {
+        batch,
+        height,
+        width,
+    }
+}
+
+#[test]
+fn every_layer_matches_reference_on_every_tier() {
+    let weights = random_weights();
+    for shape in [shape(1, 1, 1), shape(2, 33, 47), shape(3, 64, 40)] {
+        let x = image(shape, 99);
+        let tensor = Tensor {
+            shape: [shape.batch, shape.height, shape.width, 3],
+            data: x.iter().map(|&v| f64::from(v)).collect(),
+        };
+        let expected = reference_activations(&weights, tensor);
+        for isa in Isa::available() {
+            let network = network(&weights, isa, 2);
+            let found = network.activations(Images::F32(&x), shape).unwrap();
+            assert_eq!(found.len(), expected.len());
+            for ((name, dims, data), (want_name, want)) in found.iter().zip(&expected) {
+                assert_eq!((name, dims), (want_name, &want.shape));
+                let pairs = || data.iter().zip(&want.data);
+                let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
+                let norm: f64 = want.data.iter().map(|w| w * w).sum();
+                let relative = (error / norm).sqrt();
+                assert!(
+                    relative <= TOLERANCE,
+                    "{isa} {shape:?} {name}: {relative:e}"
+                );
+            }
+            // The parallel walk gives what the walk for looking gave, to the bit.
+            assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
+        }
+    }
+}
+
+#[test]
+fn threads_and_batches_change_no_bit() {
+    let weights = random_weights();
+    let whole = shape(5, 40, 50);
+    let x = image(whole, 5);
+    for isa in Isa::available() {
+        let expected = logits(&network(&weights, isa, 1), &x, whole);
+        for threads in [2, 3, 8] {
+            let network = network(&weights, isa, threads);
+            assert_eq!(
+                logits(&network, &x, whole),
+                expected,
+                "{isa}, {threads} threads"
+            );
+            for (n, image) in x.chunks_exact(40 * 50 * 3).enumerate() {
+                let one = logits(&network, image, shape(1, 40, 50));
+                assert_eq!(one, expected[n * CLASSES..][..CLASSES], "{isa}, image {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pixels_are_normalised_on_the_way_in() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let shape = shape(1, 9, 13);
+    let pixels: Vec<u8> = (0..9 * 13 * 3).map(|i| (i * 37 % 256) as u8).collect();
+    let mut normalized = vec![0.0; pixels.len()];
+    network.normalize(&pixels, &mut normalized).unwrap();
+    let out = network
+        .forward(Images::U8(&pixels), shape, Head::Logits)
+        .unwrap();
+    assert_eq!(out, logits(&network, &normalized, shape));
+}
+
+#[test]
+fn an_embedding_is_what_fc_reads() {
+    let weights = random_weights();
+    let network = network(&weights, Isa::Portable, 2);
+    let shape = shape(2, 20, 20);
+    let x = image(shape, 3);
+    let embedding = network
+        .forward(Images::F32(&x), shape, Head::Embedding)
+        .unwrap();
+    let activations = network.activations(Images::F32(&x), shape).unwrap();
+    let pool = activations
+        .iter()
+        .find(|(name, ..)| name == "avgpool")
+        .unwrap();
+    assert_eq!(embedding, pool.2);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let mut out = vec![0.0; CLASSES];
+    let mut run = |shape, len: usize| {
+        let x = vec![0.0; len];
+        network.forward_into(Images::F32(&x), shape, Head::Logits, &mut out)
+    };
+    let message = |result: Result<(), crate::Error>| result.unwrap_err().to_string();
+    assert!(message(run(shape(1, 0, 5), 0)).contains("at least 1"));
+    assert!(message(run(shape(1, 4, 4), 47)).contains("found 47"));
+    assert!(message(run(shape(2, 4, 4), 96)).contains("out: expected 2 x 7"));
+    assert!(message(run(shape(1, 1 << 20, 1 << 20), 0)).contains("at most"));
+    assert!(run(shape(0, 4, 4), 0).is_err());
+}
+
+#[test]
+fn a_variance_below_zero_is_named() {
+    let mut weights = random_weights();
+    weights.get_mut("layer1.0.bn2.running_var").unwrap().1[3] = -1.0;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(&weights, &path);
+    let file = WeightsFile::open(&path).unwrap();
+    let result = Network::new(
+        &TINY,
+        Config::default(),
+        &file.tensors().unwrap(),
+        &Options::default(),
+    );
+    let message = result.err().unwrap().to_string();
+    assert!(message.contains("layer1.0.bn2.running_var") && message.contains("element 3"));
+}

@@ -1,0 +1,356 @@
+//! The weights file: safetensors, memory-mapped, every name, shape and value checked.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
+
+use crate::error::Error;
+
+/// torchvision keeps this counter in its state dicts; inference has no use for it.
+const IGNORED_SUFFIX: &str = ".num_batches_tracked";
+
+/// A weights file in memory, its pages read when they are first used.
+pub struct WeightsFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// The tensors of a weights file.
+pub struct Tensors<'a> {
+    path: &'a Path,
+    tensors: SafeTensors<'a>,
+}
+
+impl WeightsFile {
+    /// Opens `path`. The file must not be cut short or rewritten while it is being read; writers
+    /// that rename a finished file into place, as tools/export.py does, are safe.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let io = |e| Error::io(path, e);
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            return Err(Error::weights(path, "the file is empty"));
+        }
+        // SAFETY: the mapping is read-only and private to this loading; that nobody truncates the
+        // file meanwhile is what every user of memory-mapped files relies on.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+        })
+    }
+
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// The header is no safetensors header, or says things that the file's size does not allow.
+    pub fn tensors(&self) -> Result<Tensors<'_>, Error> {
+        let tensors = SafeTensors::deserialize(&self.map)
+            .map_err(|e| Error::weights(&self.path, self.describe(&e)))?;
+        Ok(Tensors {
+            path: &self.path,
+            tensors,
+        })
+    }
+
+    fn describe(&self, error: &SafeTensorError) -> String {
+        let size = self.map.len();
+        let header = || u64::from_le_bytes(self.map[..8].try_into().unwrap_or_default());
+        match error {
+            SafeTensorError::HeaderTooSmall => {
+                format!("expected a safetensors file, which has at least 8 bytes; found {size}")
+            }
+            SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge => format!(
+                "expected a safetensors file whose first 8 bytes are its header's length; found \
+                 a length of {} in a file of {size} bytes: truncated, or another format?",
+                header()
+            ),
+            SafeTensorError::MetadataIncompleteBuffer => format!(
+                "the header describes more or fewer bytes of tensors than the file's {size} bytes \
+                 hold: truncated?"
+            ),
+            SafeTensorError::InvalidOffset(name) => format!(
+                "tensor {name}: the header's offsets overlap, leave gaps, or lie outside the \
+                 file of {size} bytes"
+            ),
+            SafeTensorError::TensorInvalidInfo => {
+                "a tensor's shape and type do not fit its offsets in the header".into()
+            }
+            SafeTensorError::ValidationOverflow => {
+                "a tensor's shape in the header is too large to be true".into()
+            }
+            other => format!("expected a safetensors file: {other}"),
+        }
+    }
+}
+
+impl Tensors<'_> {
+    /// An error of this file.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        Error::weights(self.path, message)
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        self.tensors
+            .tensor(name)
+            .map_err(|_| self.error(self.missing(name, 1)))
+    }
+
+    /// The shape of tensor `name`.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
+        Ok(self.view(name)?.shape().to_vec())
+    }
+
+    /// Checks that the file has the `expected` tensors (name and shape) and no others.
+    ///
+    /// # Errors
+    /// The first tensor that is missing, surplus, of another shape, or of a type other than f32,
+    /// f16 and bf16.
+    pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<(), Error> {
+        let absent: Vec<_> = expected
+            .iter()
+            .filter(|(name, _)| self.tensors.tensor(name).is_err())
+            .collect();
+        if let Some((name, _)) = absent.first() {
+            return Err(self.error(self.missing(name, absent.len())));
+        }
+        for (name, shape) in expected {
+            let view = self.view(name)?;
+            if view.shape() != shape {
+                return Err(self.error(format!(
+                    "tensor {name}: expected shape {shape:?}, found {:?}",
+                    view.shape()
+                )));
+            }
+            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return Err(self.error(format!(
+                    "tensor {name}: expected type F32, F16 or BF16, found {:?}",
+                    view.dtype()
+                )));
+            }
+        }
+        let mut surplus: Vec<_> = self
+            .tensors
+            .names()
+            .into_iter()
+            .filter(|name| !name.ends_with(IGNORED_SUFFIX))
+            .filter(|name| !expected.iter().any(|(known, _)| known == name))
+            .collect();
+        surplus.sort_unstable();
+        match surplus.as_slice() {
+            [] => Ok(()),
+            [name] => Err(self.error(format!("tensor {name}: not part of this network"))),
+            [name, others @ ..] => Err(self.error(format!(
+                "tensor {name} (and {} more): not part of this network",
+                others.len()
+            ))),
+        }
+    }
+
+    fn missing(&self, name: &str, count: usize) -> String {
+        let more = match count {
+            1 => String::new(),
+            _ => format!(" (and {} more)", count - 1),
+        };
+        // A wrapper's prefix is the usual reason.
+        let suffix = format!(".{name}");
+        let hint = self
+            .tensors
+            .names()
+            .into_iter()
+            .find_map(|found| found.strip_suffix(&suffix))
+            .map_or(String::new(), |prefix| {
+                format!(
+                    ": the file's names start with {prefix:?}, which tools/export.py \
+                     --state-dict strips"
+                )
+            });
+        format!("tensor {name}{more}: expected in the file, not found{hint}")
+    }
+
+    /// The elements of tensor `name`, in the file's order, as f32.
+    ///
+    /// # Errors
+    /// There is no such tensor, or an element is infinite or no number.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let view = self.view(name)?;
+        let data = view.data();
+        let values: Vec<f32> = match view.dtype() {
+            Dtype::F32 => elements(data, f32::from_le_bytes),
+            Dtype::F16 => elements(data, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => elements(data, |b| bf16::from_le_bytes(b).to_f32()),
+            other => {
+                return Err(self.error(format!(
+                    "tensor {name}: expected type F32, F16 or BF16, found {other:?}"
+                )));
+            }
+        };
+        // Summing the products with zero tells in one pass: it is NaN where any value is not
+        // finite, and 0 otherwise.
+        if values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0 {
+            return Ok(values);
+        }
+        let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        Err(self.error(format!(
+            "tensor {name}: expected finite values, found {} at element {at} of {}",
+            values[at],
+            values.len()
+        )))
+    }
+}
+
+fn elements<const N: usize>(data: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.as_chunks::<N>()
+        .0
+        .iter()
+        .map(|&b| convert(b))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use super::*;
+
+    fn expected() -> Vec<(String, Vec<usize>)> {
+        vec![("a.weight".into(), vec![2, 3]), ("b".into(), vec![1])]
+    }
+
+    type Raw = (Dtype, Vec<usize>, Vec<u8>);
+
+    fn view(dtype: Dtype, shape: &[usize], data: &[u8]) -> Raw {
+        (dtype, shape.to_vec(), data.to_vec())
+    }
+
+    fn file(tensors: &[(&str, Raw)]) -> Vec<u8> {
+        let views: HashMap<_, _> = tensors
+            .iter()
+            .map(|(name, (dtype, shape, data))| {
+                (*name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+            })
+            .collect();
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    fn good() -> Vec<u8> {
+        let a: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        file(&[
+            ("a.weight", view(Dtype::F32, &[2, 3], &a)),
+            ("b", view(Dtype::F32, &[1], &1.5_f32.to_le_bytes())),
+            ("b.num_batches_tracked", view(Dtype::I64, &[], &[0; 8])),
+        ])
+    }
+
+    fn load(bytes: &[u8]) -> Result<Vec<f32>, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        fs::write(&path, bytes).unwrap();
+        let file = WeightsFile::open(&path)?;
+        let tensors = file.tensors()?;
+        tensors.check(&expected())?;
+        let mut all = tensors.read("a.weight")?;
+        all.extend(tensors.read("b")?);
+        Ok(all)
+    }
+
+    #[test]
+    fn a_good_file_loads() {
+        assert_eq!(load(&good()).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 1.5]);
+    }
+
+    #[test]
+    fn half_precision_is_widened_exactly() {
+        let values = [1.5_f32, -2.0, 0.25, 65504.0, 6.0e-8, 0.0];
+        let a: Vec<u8> = values
+            .iter()
+            .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+            .collect();
+        let loaded = load(&file(&[
+            ("a.weight", view(Dtype::F16, &[2, 3], &a)),
+            (
+                "b",
+                view(Dtype::BF16, &[1], &bf16::from_f32(-3.0).to_le_bytes()),
+            ),
+        ]));
+        let want: Vec<f32> = values.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+        let loaded = loaded.unwrap();
+        assert_eq!((&loaded[..6], loaded[6]), (&want[..], -3.0));
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_named() {
+        let a = [0; 24];
+        let b = ("b", view(Dtype::F32, &[1], &[0; 4]));
+        let nan: Vec<u8> = [0.0, 1.0, f32::NAN, 0.0, 0.0, 0.0_f32]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let good_a = ("a.weight", view(Dtype::F32, &[2, 3], &a));
+        for (bytes, fragments) in [
+            (
+                file(std::slice::from_ref(&good_a)),
+                vec!["tensor b", "not found"],
+            ),
+            (
+                file(&[
+                    good_a.clone(),
+                    b.clone(),
+                    ("c", view(Dtype::F32, &[1], &[0; 4])),
+                ]),
+                vec!["tensor c", "not part"],
+            ),
+            (
+                file(&[("a.weight", view(Dtype::F32, &[3, 2], &a)), b.clone()]),
+                vec!["a.weight", "expected shape [2, 3]", "found [3, 2]"],
+            ),
+            (
+                file(&[("a.weight", view(Dtype::F32, &[2, 3], &nan)), b.clone()]),
+                vec!["a.weight", "finite", "NaN at element 2"],
+            ),
+            (
+                file(&[("a.weight", view(Dtype::I32, &[2, 3], &a)), b.clone()]),
+                vec!["a.weight", "F16 or BF16", "I32"],
+            ),
+            (
+                file(&[("module.a.weight", view(Dtype::F32, &[2, 3], &a)), b]),
+                vec!["a.weight", "module", "strips"],
+            ),
+            (vec![], vec!["empty"]),
+            (vec![1, 2, 3], vec!["at least 8 bytes", "found 3"]),
+            (vec![0xff; 100], vec!["length"]),
+            (good()[..good().len() - 1].to_vec(), vec!["truncated"]),
+            ([good(), vec![0]].concat(), vec!["more or fewer"]),
+        ] {
+            let message = load(&bytes).unwrap_err().to_string();
+            for fragment in fragments.iter().chain(&["model.safetensors"]) {
+                assert!(message.contains(fragment), "{message} lacks {fragment}");
+            }
+        }
+    }
+
+    /// No byte of the header can be changed so that loading panics or reads outside the file.
+    #[test]
+    fn a_header_that_lies_is_an_error_or_harmless() {
+        let bytes = good();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        for at in 0..header {
+            for value in [0, b'0', b'9', b'"', b'[', 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                // Either is right; what matters is that it returns.
+                let _ = load(&changed);
+            }
+        }
+    }
+}

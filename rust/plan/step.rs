@@ -1,0 +1,122 @@
+//! One step of a plan.
+
+use crate::kernels::KernelTable;
+use crate::kernels::conv::Conv;
+use crate::kernels::input::{InputLayer, Pixels};
+use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
+use crate::kernels::view::View;
+
+/// A step with the layer's name.
+pub struct PlannedStep {
+    /// torchvision's name of the last operation that is fused into the step.
+    pub name: String,
+    /// What is done.
+    pub step: Step,
+}
+
+/// What a step does.
+pub enum Step {
+    /// Copies the images into a padded tensor.
+    Input(InputLayer),
+    /// A convolution, or the fully connected layer.
+    Conv(Conv),
+    /// A max pool.
+    MaxPool(MaxPoolLayer),
+    /// A global average pool.
+    AvgPool(AvgPoolLayer),
+}
+
+/// What the steps of one forward share.
+#[derive(Clone, Copy)]
+pub struct StepContext<'a> {
+    /// The caller's images.
+    pub pixels: Pixels<'a>,
+    /// The packed weights of the network.
+    pub weights: &'a [f32],
+    /// The tier's kernels.
+    pub table: &'a KernelTable,
+    /// The arena.
+    pub arena: *mut f32,
+}
+
+// SAFETY: `arena` is only written through `Step::run_item`, whose callers keep to its rules.
+unsafe impl Sync for StepContext<'_> {}
+
+impl Step {
+    /// Items of work that may be done in any order, on any thread.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Input(layer) => layer.items(),
+            Self::Conv(layer) => layer.items(),
+            Self::MaxPool(layer) => layer.items(),
+            Self::AvgPool(layer) => layer.items(),
+        }
+    }
+
+    /// Where the output lies.
+    pub fn out(&self) -> &View {
+        match self {
+            Self::Input(layer) => &layer.out,
+            Self::Conv(layer) => &layer.out,
+            Self::MaxPool(layer) => &layer.out,
+            Self::AvgPool(layer) => &layer.out,
+        }
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// `context.arena` holds as many elements as the plan asks for; the images have the plan's
+    /// shape and the weights are those it was made for. All threads are past the steps before,
+    /// and each item is done by one thread.
+    pub unsafe fn run_item(&self, item: usize, context: &StepContext) {
+        let StepContext {
+            pixels,
+            weights,
+            table,
+            arena,
+        } = *context;
+        // SAFETY: the caller's; the plan has put every view inside the arena, and tensors that
+        // are alive together apart.
+        unsafe {
+            match self {
+                Self::Input(layer) => layer.run_item(item, pixels, arena),
+                Self::Conv(layer) => layer.run_item(item, arena, weights, table),
+                Self::MaxPool(layer) => layer.run_item(item, arena, table),
+                Self::AvgPool(layer) => layer.run_item(item, arena, table),
+            }
+        }
+    }
+
+    /// Multiply-accumulates, for convolutions.
+    pub fn macs(&self) -> usize {
+        match self {
+            Self::Conv(conv) => conv.macs(),
+            _ => 0,
+        }
+    }
+
+    /// The kernel's name.
+    pub fn kernel(&self, table: &KernelTable) -> String {
+        let op = match self {
+            Self::Input(_) => return "copy".into(),
+            Self::Conv(_) => return table.conv_name(),
+            Self::MaxPool(_) => "max_pool",
+            Self::AvgPool(_) => "avg_pool",
+        };
+        format!("f32_{op}_{}", table.isa)
+    }
+
+    /// The algorithm, in a word or two.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "pad",
+            Self::Conv(conv) => {
+                let plain = conv.sources.iter().all(|s| s.taps.len() == 1);
+                if plain { "gemm" } else { "indirect" }
+            }
+            Self::MaxPool(_) => "max pool",
+            Self::AvgPool(_) => "average pool",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A barrier for layers that take microseconds.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+/// How often to look before the core is offered to others: some ten microseconds, about what the
+/// shares of a layer differ by.
+const SPINS: usize = 1_000;
+
+/// Holds threads until all have come; spins for a moment, then lets others have the core.
+///
+/// The standard library's barrier puts threads to sleep at once, which costs more than most
+/// layers take.
+pub struct Barrier {
+    threads: usize,
+    arrived: AtomicUsize,
+    generation: AtomicUsize,
+    poisoned: AtomicBool,
+}
+
+impl Barrier {
+    /// For `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        Self {
+            threads,
+            arrived: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            poisoned: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for the others; what they wrote before is visible after.
+    ///
+    /// # Panics
+    /// Where another thread has called [`Barrier::poison`]: it will never come.
+    pub fn wait(&self) {
+        let generation = self.generation.load(Ordering::Acquire);
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.generation.store(generation + 1, Ordering::Release);
+            return;
+        }
+        let mut looks = 0;
+        while self.generation.load(Ordering::Acquire) == generation {
+            assert!(
+                !self.poisoned.load(Ordering::Relaxed),
+                "another worker panicked"
+            );
+            if looks < SPINS {
+                looks += 1;
+                spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Says that this thread will not come any more.
+    pub fn poison(&self) {
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_a_round_ahead() {
+        const THREADS: usize = 4;
+        let barrier = Barrier::new(THREADS);
+        let rounds = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for round in 0..200 {
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                        barrier.wait();
+                        assert_eq!(rounds.load(Ordering::Relaxed), (round + 1) * THREADS);
+                        barrier.wait();
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_poisoned_barrier_lets_nobody_hang() {
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| barrier.wait());
+            barrier.poison();
+            assert!(waiter.join().is_err());
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! How many threads to use.
+
+use std::thread::available_parallelism;
+
+use crate::error::Error;
+use crate::knobs::{self, Knob};
+
+/// The number of threads to use: `wish`, else `RESNET_RS_NUM_THREADS`, else `RAYON_NUM_THREADS`,
+/// else `OMP_NUM_THREADS`, else the cores that are ours.
+///
+/// # Errors
+/// The wish is zero, or `RESNET_RS_NUM_THREADS` is no number from 1 up. The other two variables
+/// are not ours: where they hold something else, they are passed over.
+pub fn resolve_threads(wish: Option<usize>) -> Result<usize, Error> {
+    let ours = knobs::NUM_THREADS.read();
+    let others = [&knobs::RAYON_NUM_THREADS, &knobs::OMP_NUM_THREADS].map(Knob::read);
+    match wish {
+        Some(0) => Err(Error::Argument(
+            "threads: expected at least 1, found 0".into(),
+        )),
+        Some(n) => Ok(n),
+        None => from_variables(ours.as_deref(), &others).map(|n| n.unwrap_or_else(our_cores)),
+    }
+}
+
+/// What [`resolve_threads`] gives without a wish.
+///
+/// # Errors
+/// `RESNET_RS_NUM_THREADS` is no number from 1 up.
+pub fn default_threads() -> Result<usize, Error> {
+    resolve_threads(None)
+}
+
+fn from_variables(ours: Option<&str>, others: &[Option<String>]) -> Result<Option<usize>, Error> {
+    if let Some(text) = ours {
+        return parse(text).map(Some).ok_or_else(|| {
+            Error::Argument(format!(
+                "{}: expected a number of threads from 1 up, found {text:?}",
+                knobs::NUM_THREADS.name
+            ))
+        });
+    }
+    // OMP_NUM_THREADS may be a list, one number for each level of nesting: ours is the first.
+    Ok(others
+        .iter()
+        .flatten()
+        .find_map(|text| parse(text.split(',').next()?)))
+}
+
+fn parse(text: &str) -> Option<usize> {
+    text.trim().parse().ok().filter(|&n| n > 0)
+}
+
+/// The cores that this process may use: the smaller of the affinity mask and the cgroup's quota,
+/// both of which the standard library reads.
+fn our_cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn others(rayon: Option<&str>, omp: Option<&str>) -> [Option<String>; 2] {
+        [rayon, omp].map(|text| text.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_wish_comes_first_and_zero_is_refused() {
+        assert_eq!(resolve_threads(Some(3)).unwrap(), 3);
+        assert!(
+            resolve_threads(Some(0))
+                .unwrap_err()
+                .to_string()
+                .contains("at least 1")
+        );
+    }
+
+    #[test]
+    fn variables_are_taken_in_order() {
+        let all = others(Some("5"), Some("7"));
+        assert_eq!(from_variables(Some("3"), &all).unwrap(), Some(3));
+        assert_eq!(from_variables(None, &all).unwrap(), Some(5));
+        assert_eq!(
+            from_variables(None, &others(None, Some("7,2"))).unwrap(),
+            Some(7)
+        );
+        assert_eq!(
+            from_variables(None, &others(Some("0"), Some("7"))).unwrap(),
+            Some(7)
+        );
+        assert_eq!(from_variables(None, &others(None, None)).unwrap(), None);
+    }
+
+    #[test]
+    fn our_own_variable_must_make_sense() {
+        for text in ["0", "-1", "many", "2.5"] {
+            let error = from_variables(Some(text), &others(None, None)).unwrap_err();
+            assert!(
+                error.to_string().contains("RESNET_RS_NUM_THREADS"),
+                "{error}"
+            );
+        }
+    }
+}

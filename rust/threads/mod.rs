@@ -1,0 +1,12 @@
+//! Threads: how many, the team they form, and what happens after a fork.
+
+mod barrier;
+mod count;
+mod process_local;
+mod shares;
+mod team;
+
+pub use count::{default_threads, resolve_threads};
+pub use process_local::ProcessLocal;
+pub use shares::Shares;
+pub use team::{Team, Worker};
