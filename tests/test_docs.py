@@ -1,0 +1,88 @@
+"""The Python examples in the README and in the package's docstrings run as they stand.
+
+An example runs in a directory where `weights` is the demo model and `photo.jpg` and `cat.jpg` are
+photos. One that follows a line `<!-- no-run -->` is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import resnet_rs
+from conftest import ROOT
+
+FENCE = re.compile(
+    r"(?P<skip><!-- no-run -->\s*)?^(?P<indent>[ \t]*)```python\n(?P<code>.*?)^[ \t]*```[ \t]*$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def examples(text: str) -> list[str]:
+    """The fenced Python blocks of a Markdown text, without their indentation."""
+    return [textwrap.dedent(match["code"]) for match in FENCE.finditer(text) if not match["skip"]]
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Every docstring of the package with its name."""
+    for info in pkgutil.walk_packages(resnet_rs.__path__, "resnet_rs."):
+        if info.name == "resnet_rs._core":
+            continue
+        module = importlib.import_module(info.name)
+        yield info.name, module.__doc__ or ""
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", None) != info.name:
+                continue
+            yield f"{info.name}.{name}", inspect.getdoc(value) or ""
+            if inspect.isclass(value):
+                for member_name, member in vars(value).items():
+                    yield f"{info.name}.{name}.{member_name}", inspect.getdoc(member) or ""
+    yield "resnet_rs", resnet_rs.__doc__ or ""
+
+
+def collect() -> list[tuple[str, str]]:
+    sources = [("README.md", (ROOT / "README.md").read_text(encoding="utf-8")), *docstrings()]
+    return [
+        (f"{name}[{number}]", code)
+        for name, text in sources
+        for number, code in enumerate(examples(text))
+    ]
+
+
+EXAMPLES = collect()
+
+
+def test_examples_are_found() -> None:
+    names = [name for name, _ in EXAMPLES]
+    assert "README.md[0]" in names
+    assert "resnet_rs[0]" in names
+    assert "resnet_rs.model.ResNet50[0]" in names
+
+
+def test_fences_are_read_right() -> None:
+    text = (
+        "a\n```python\nx = 1\n```\n<!-- no-run -->\n```python\nno\n```\n  ```python\n  y\n  ```\n"
+    )
+    assert examples(text) == ["x = 1\n", "y\n"]
+
+
+@pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_example_runs(
+    name: str,
+    code: str,
+    demo_dir: Path,
+    demo_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "weights").symlink_to(demo_dir)
+    for photo in ("photo.jpg", "cat.jpg"):
+        (tmp_path / photo).symlink_to(demo_photo)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, name, "exec"), {"__name__": "__main__"})
