@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::architecture::{ARCHITECTURES, Architecture, RESNET50};
 use crate::error::Error;
@@ -31,7 +32,7 @@ pub struct Config {
     pub preprocessing: Preprocessing,
     /// Where the weights came from, in free form.
     #[serde(default)]
-    pub source: Option<BTreeMap<String, serde_json::Value>>,
+    pub source: Option<BTreeMap<String, Value>>,
 }
 
 /// From an image to the network's input: resize, centre crop, normalise.
@@ -108,14 +109,28 @@ impl Config {
     /// field's name, what was expected, and what was found.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read(path).map_err(|e| Error::io(path, e))?;
-        let json = &mut serde_json::Deserializer::from_slice(&text);
-        let config: Self = serde_path_to_error::deserialize(json).map_err(|e| {
-            let field = match e.path().to_string() {
-                whole if whole == "." => String::new(),
-                field => format!("{field}: "),
+        let malformed = |field: &str, message: String| {
+            let field = if matches!(field, "" | ".") {
+                String::new()
+            } else {
+                format!("{field}: ")
             };
-            let message = e.into_inner();
             Error::weights(path, format!("{field}{message} (see docs/weights.md)"))
+        };
+        let json: Value =
+            serde_json::from_slice(&text).map_err(|e| malformed("", e.to_string()))?;
+        // serde would take a list for an object, field by field in the order of the struct.
+        for (field, value) in [
+            ("", Some(&json)),
+            ("preprocessing", json.get("preprocessing")),
+        ] {
+            if value.is_some_and(|v| !v.is_object()) {
+                return Err(malformed(field, "expected an object in braces".into()));
+            }
+        }
+        let config: Self = serde_path_to_error::deserialize(json).map_err(|e| {
+            let field = e.path().to_string();
+            malformed(&field, e.into_inner().to_string())
         })?;
         config.check().map_err(|m| Error::weights(path, m))?;
         Ok(config)
@@ -239,7 +254,7 @@ mod tests {
         };
         for (text, fragments) in [
             ("{".to_owned(), vec!["EOF"]),
-            ("[1, 2]".to_owned(), vec!["expected a string"]),
+            ("[1, 2]".to_owned(), vec!["object"]),
             (r#"{"format_version": 1}"#.to_owned(), vec!["architecture"]),
             (
                 r#"{"format_version": 2, "architecture": "resnet50"}"#.to_owned(),
