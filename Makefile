@@ -1,0 +1,96 @@
+# Every target sets up what it needs: Python 3.10 or later, Rust and make are enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# PyO3 links nothing of the interpreter, but its build script asks for one.
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+# Tests fail, instead of leaving a tier out, where this machine has it.
+export RESNET_RS_REQUIRE_ISA ?= $(shell awk '/^flags/ { \
+	for (i = 1; i <= NF; i++) has[$$i] = 1; \
+	if (has["avx2"] && has["fma"]) printf "avx2,"; \
+	if (has["avx512f"]) printf "avx512,"; exit }' /proc/cpuinfo 2>/dev/null)
+PY_FILES := python tests tools benches examples
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Name the digits in the demo photos with the demo model
+	$(BIN)/python examples/sign-digits/predict_digits.py
+
+.PHONY: test
+test: test-rust test-python ## Pass all tests, parity with torch among them
+
+.PHONY: test-rust
+test-rust: ## Test the Rust core; needs no Python
+	cargo test
+
+.PHONY: test-python
+test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: build $(VENV)/.test ## Test the package, slow tests too
+	$(BIN)/python -m pytest --runslow
+
+.PHONY: lint
+lint: build $(VENV)/.test $(VENV)/.lint ## Check format, lints, types and the stub
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --features python -- -D warnings
+	$(BIN)/ruff check $(PY_FILES)
+	$(BIN)/ruff format --check $(PY_FILES)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest resnet_rs._core
+
+.PHONY: fmt
+fmt: $(VENV)/.lint ## Format everything
+	cargo fmt
+	$(BIN)/ruff check --fix $(PY_FILES)
+	$(BIN)/ruff format $(PY_FILES)
+
+.PHONY: bench
+bench: ## Time each convolution and the whole model, for each tier
+	cargo bench
+
+.PHONY: peers
+peers: build $(VENV)/.bench ## Time ours beside onnxruntime, OpenVINO, ncnn and torch
+	$(BIN)/python benches/peers.py --threads 1 2 --batch 1
+
+.PHONY: build
+build: $(VENV)/.build ## Build the extension and install the package into .venv
+
+.PHONY: wheel
+wheel: $(VENV)/.venv ## Build the wheel into dist/
+	$(BIN)/maturin build --release --out dist
+
+.PHONY: clean
+clean: ## Remove everything that make has made
+	rm -rf target dist $(VENV) python/resnet_rs/_core.abi3.so
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip 'maturin>=1.9.4,<2'
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.venv Cargo.toml Cargo.lock pyproject.toml $(shell find rust -name '*.rs')
+	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+# torch and torchvision from the package index, as a pair: a build of torch that lies elsewhere
+# may not fit the torchvision there is.
+$(VENV)/.test: $(VENV)/.venv pyproject.toml
+	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group test
+	$(BIN)/python -c 'import torch, torchvision; print("torch", torch.__version__, "torchvision", torchvision.__version__)'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.venv pyproject.toml
+	$(BIN)/pip install --quiet --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group bench
+	@touch $@
