@@ -137,12 +137,13 @@ impl Network {
 #[pymethods]
 impl Network {
     #[new]
-    #[pyo3(signature = (weights, *, isa=None, threads=None))]
+    #[pyo3(signature = (weights, *, isa=None, threads=None, winograd=true))]
     fn new(
         py: Python<'_>,
         weights: PathBuf,
         isa: Option<&str>,
         threads: Option<isize>,
+        winograd: bool,
     ) -> PyResult<Self> {
         let isa = isa.map(str::parse::<Isa>).transpose()?;
         let threads = threads
@@ -152,7 +153,12 @@ impl Network {
                 })
             })
             .transpose()?;
-        let core = py.detach(|| Core::load(&weights, &Options { isa, threads }))?;
+        let options = Options {
+            isa,
+            threads,
+            winograd,
+        };
+        let core = py.detach(|| Core::load(&weights, &options))?;
         Ok(Self { core })
     }
 

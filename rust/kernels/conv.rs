@@ -10,6 +10,7 @@
 //! K is never split, so each output is summed in one order, whatever the shares are.
 
 use std::ops::Range;
+use std::ptr;
 
 use super::conv_tile::{Segment, TileArgs};
 use super::table::KernelTable;
@@ -98,19 +99,21 @@ impl Walk {
         }
     }
 
-    /// The offsets of output pixels `first..first + out.len()`, of images of height x width.
-    fn fill(&self, height: usize, width: usize, first: usize, out: &mut [usize]) {
+    /// Pointers into `arena` for the output pixels `first..first + pointers.len()` of `out`'s shape.
+    fn fill(&self, out: &View, first: usize, arena: *mut f32, pointers: &mut [*mut f32]) {
+        let (height, width) = (out.height, out.width);
         let (mut n, mut y, mut x) = (
             first / (height * width),
             first / width % height,
             first % width,
         );
         let mut filled = 0;
-        while filled < out.len() {
-            let run = (width - x).min(out.len() - filled);
+        while filled < pointers.len() {
+            let run = (width - x).min(pointers.len() - filled);
             let start = self.start + n * self.image + y * self.row + x * self.pixel;
-            for (i, offset) in out[filled..filled + run].iter_mut().enumerate() {
-                *offset = start + i * self.pixel;
+            for (i, pointer) in pointers[filled..filled + run].iter_mut().enumerate() {
+                // Whoever follows the pointer vouches for its being inside the arena.
+                *pointer = arena.wrapping_add(start + i * self.pixel);
             }
             filled += run;
             x = 0;
@@ -137,12 +140,10 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Cuts `m` output pixels by `panels` panels for tiles of up to `mr` pixels and `threads`
-    /// threads: blocks of pixels first, so that a thread finds in its cache what it wrote in the
-    /// layer before; panels where there are too few pixels; then smaller blocks of pixels.
-    pub fn choose(m: usize, panels: usize, mr: usize, threads: usize) -> Self {
-        // A few items a thread even out what the machine does besides.
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
+    /// Cuts `m` output pixels by `panels` panels for tiles of up to `mr` pixels into about
+    /// `wanted` items or more: blocks of pixels first, so that a thread finds in its cache what it
+    /// wrote in the layer before; panels where there are too few pixels; then smaller blocks.
+    pub fn choose(m: usize, panels: usize, mr: usize, wanted: usize) -> Self {
         let tiles = m.div_ceil(mr);
         let mut row_blocks = tiles.div_ceil(MAX_ROWS / mr);
         let mut panel_blocks = wanted.div_ceil(row_blocks).min(panels);
@@ -171,6 +172,18 @@ impl Grid {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// How far inputs, output and weights lie from where a [`Conv`] says, in elements: for products of
+/// the same shape that run one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shift {
+    /// Of every source.
+    pub input: usize,
+    /// Of the output.
+    pub out: usize,
+    /// Of the packed weights.
+    pub weights: usize,
 }
 
 /// A convolution as the plan has laid it out: `out = relu(bias + Σ sources + residual)`.
@@ -231,14 +244,25 @@ impl Conv {
     ) {
         if item < self.grid.len() {
             // SAFETY: the caller's.
-            unsafe { self.run_block(item, arena, weights, table) };
+            unsafe { self.run_block(item, arena, weights, table, Shift::default()) };
         } else {
             // SAFETY: the border of one image of `out`, which no other item touches.
             unsafe { self.out.zero_border(item - self.grid.len(), arena) };
         }
     }
 
-    unsafe fn run_block(&self, item: usize, arena: *mut f32, weights: &[f32], table: &KernelTable) {
+    /// Does one item of the grid, on tensors that lie `shift` away from where the views say.
+    ///
+    /// # Safety
+    /// As for [`Conv::run_item`]. A residual does not shift.
+    pub(super) unsafe fn run_block(
+        &self,
+        item: usize,
+        arena: *mut f32,
+        weights: &[f32],
+        table: &KernelTable,
+        shift: Shift,
+    ) {
         let (nr, grid) = (table.nr, &self.grid);
         let (row_block, panel_block) = (item / grid.panel_blocks, item % grid.panel_blocks);
         let first_row = row_block * grid.rows;
@@ -247,25 +271,29 @@ impl Conv {
         let channels = self.out.channels;
         let first_panel = panel_block * grid.panels;
         let panels = first_panel..(first_panel + grid.panels).min(channels.div_ceil(nr));
-        let weights = &weights[self.weights..][..panels.end * panel_len];
+        let weights = &weights[self.weights + shift.weights..][..panels.end * panel_len];
         assert!(rows <= MAX_ROWS && self.sources.len() <= MAX_SOURCES);
 
-        let (height, width) = (self.out.height, self.out.width);
-        let pointers = |walk: Walk| {
-            let mut offsets = [0; MAX_ROWS];
-            walk.fill(height, width, first_row, &mut offsets[..rows]);
-            // SAFETY: the views lie inside the arena.
-            offsets.map(|offset| unsafe { arena.add(offset) })
+        let shifted = |mut walk: Walk, shift: usize| {
+            walk.start += shift;
+            walk
         };
-        let mut inputs = [[std::ptr::null(); MAX_ROWS]; MAX_SOURCES];
+        let mut inputs = [[ptr::null_mut(); MAX_ROWS]; MAX_SOURCES];
         for (input, source) in inputs.iter_mut().zip(&self.sources) {
-            *input = pointers(source.walk()).map(<*mut f32>::cast_const);
+            let walk = shifted(source.walk(), shift.input);
+            walk.fill(&self.out, first_row, arena, &mut input[..rows]);
         }
-        let out = pointers(Walk::over(&self.out));
-        let residual = self
-            .residual
-            .as_ref()
-            .map(|view| pointers(Walk::over(view)).map(<*mut f32>::cast_const));
+        let mut out = [ptr::null_mut(); MAX_ROWS];
+        shifted(Walk::over(&self.out), shift.out).fill(
+            &self.out,
+            first_row,
+            arena,
+            &mut out[..rows],
+        );
+        let mut residual = [ptr::null_mut(); MAX_ROWS];
+        if let Some(view) = &self.residual {
+            Walk::over(view).fill(&self.out, first_row, arena, &mut residual[..rows]);
+        }
 
         let segment = |i: usize, tile: &Range<usize>| {
             let source = &self.sources[i.min(self.sources.len() - 1)];
@@ -285,7 +313,7 @@ impl Conv {
                     segments: &segments[..self.sources.len()],
                     panel: packed,
                     out: &out[tile.clone()],
-                    residual: residual.as_ref().map(|rows| &rows[tile.clone()]),
+                    residual: self.residual.map(|_| &residual[tile.clone()]),
                     channel: panel * nr,
                     channels: nr.min(channels - panel * nr),
                     relu: self.relu,

@@ -24,7 +24,7 @@ use super::view::LINE;
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
     /// For each of the tile's output pixels, the input's first element under tap offset 0.
-    pub rows: &'a [*const f32],
+    pub rows: &'a [*mut f32],
     /// Offsets of the taps from a row's start, in elements.
     pub taps: &'a [usize],
     /// Contiguous elements of a tap.
@@ -40,7 +40,7 @@ pub struct TileArgs<'a> {
     /// For each of the tile's pixels, the output's channel 0.
     pub out: &'a [*mut f32],
     /// For each of the tile's pixels, the residual's channel 0; it may be `out` itself.
-    pub residual: Option<&'a [*const f32]>,
+    pub residual: Option<&'a [*mut f32]>,
     /// The panel's first channel.
     pub channel: usize,
     /// The panel's channels, 1 to NR: fewer than NR in the last panel only.
@@ -99,7 +99,7 @@ unsafe fn tile<S: Simd, const M: usize>(s: S, args: &TileArgs) {
             debug_assert!(segment.rows.len() >= M);
             for &tap in segment.taps {
                 let rows: [*const f32; M] =
-                    std::array::from_fn(|i| (*segment.rows.get_unchecked(i)).add(tap));
+                    std::array::from_fn(|i| segment.rows.get_unchecked(i).add(tap).cast_const());
                 let mut k = 0;
                 // Four at a time: the row pointers do not all fit in registers, and so each
                 // reload serves four steps.

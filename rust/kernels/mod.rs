@@ -24,6 +24,7 @@ pub mod reference;
 pub mod simd;
 mod table;
 pub mod view;
+pub mod winograd;
 
 pub use denormals::FlushDenormals;
 pub use isa::Isa;

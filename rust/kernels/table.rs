@@ -6,6 +6,7 @@ use super::pool::{AvgPool, MaxPool, avg_pool, max_pool};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
+use super::winograd::{F2, F4, InputTile, OutputTile, TileSize, input_tile, output_tile};
 
 /// The kernels of one tier. Having one means that this machine has the tier.
 #[derive(Clone, Copy)]
@@ -20,6 +21,17 @@ pub struct KernelTable {
     pub max_pool: MaxPool,
     /// The channel means of one image.
     pub avg_pool: AvgPool,
+    winograd_2: WinogradTiles,
+    winograd_4: WinogradTiles,
+}
+
+/// The transforms of one tile.
+#[derive(Clone, Copy)]
+pub struct WinogradTiles {
+    /// `V = Bᵀ d B`.
+    pub input: InputTile,
+    /// `out = relu(Aᵀ p A + bias)`.
+    pub output: OutputTile,
 }
 
 macro_rules! table {
@@ -32,6 +44,14 @@ macro_rules! table {
             conv_tiles: TILES,
             max_pool: max_pool::<$tier>,
             avg_pool: avg_pool::<$tier>,
+            winograd_2: WinogradTiles {
+                input: input_tile::<$tier, F2, 2, 4>,
+                output: output_tile::<$tier, F2, 2, 4>,
+            },
+            winograd_4: WinogradTiles {
+                input: input_tile::<$tier, F4, 4, 6>,
+                output: output_tile::<$tier, F4, 4, 6>,
+            },
         }
     }};
 }
@@ -56,6 +76,14 @@ impl KernelTable {
     /// The most output pixels of a tile.
     pub fn mr(&self) -> usize {
         self.conv_tiles.len()
+    }
+
+    /// The transforms for tiles of `size`.
+    pub fn winograd(&self, size: TileSize) -> WinogradTiles {
+        match size {
+            TileSize::Two => self.winograd_2,
+            TileSize::Four => self.winograd_4,
+        }
     }
 
     /// The convolution kernel's name: `f32_conv_<MR>x<NR>_<isa>`.

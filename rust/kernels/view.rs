@@ -43,6 +43,17 @@ impl View {
         Self::new(batch, height, width, channels, 0, lines * LINE)
     }
 
+    /// `count` matrices `[rows, channels]`, one behind the other, as images of one row.
+    ///
+    /// The same place of each falls into another set of the first-level cache: their distance is
+    /// an odd number of cache lines.
+    pub fn matrices(count: usize, rows: usize, channels: usize) -> Self {
+        let mut view = Self::activations(count, 1, rows, channels);
+        let lines = view.image_stride / LINE;
+        view.image_stride = (lines | 1) * LINE;
+        view
+    }
+
     /// The same tensor with `border` pixels of zeros around each image.
     pub fn with_border(self, border: usize) -> Self {
         Self::new(

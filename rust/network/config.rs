@@ -200,6 +200,15 @@ impl Config {
     }
 }
 
+impl Preprocessing {
+    /// The `[height, width]` that the network mostly sees: that of the crop, else of the resizing,
+    /// else ImageNet's usual 224 x 224.
+    pub fn input_size(&self) -> [usize; 2] {
+        let size = self.crop.or(self.resize).unwrap_or(Size::Side(224));
+        size.sides().map(|n| n as usize)
+    }
+}
+
 impl Size {
     fn sides(self) -> [u32; 2] {
         match self {

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::kernels::input::{Normalization, Pixels};
 use crate::kernels::{Isa, KernelTable};
-use crate::plan::{Plan, PlannedStep, Shape, StepContext};
+use crate::plan::{Algorithm, Plan, PlannedStep, Shape, StepContext, choose, shapes};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
 use architecture::{Architecture, ConvSpec, Layer};
-use config::Config;
+use config::{Config, Preprocessing};
 use packed::PackedWeights;
 use session::Session;
 use weights::{Tensors, WeightsFile};
@@ -37,12 +37,25 @@ const MAX_PIXELS: usize = 1 << 28;
 const MAX_BATCH: usize = 1 << 16;
 
 /// How to load a network; `Default` is what most want.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The tier of kernels; None takes `RESNET_RS_ISA`, else the fastest there is.
     pub isa: Option<Isa>,
     /// The number of threads; None takes the environment's wish, else the cores that are ours.
     pub threads: Option<usize>,
+    /// Whether 3x3 convolutions with stride 1 may run with Winograd's algorithm, which is faster
+    /// and rounds a little more.
+    pub winograd: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            isa: None,
+            threads: None,
+            winograd: true,
+        }
+    }
 }
 
 /// Images to run, `[batch, height, width, channels]`, contiguous.
@@ -150,8 +163,10 @@ impl Network {
             .flat_map(ConvSpec::tensors)
             .collect();
         tensors.check(&expected)?;
-        let weights = PackedWeights::new(&layers, tensors, table.nr, &Team::get(threads))?;
         let preprocessing = &config.preprocessing;
+        let algorithms = algorithms(&layers, architecture, preprocessing, options.winograd);
+        let team = Team::get(threads);
+        let weights = PackedWeights::new(&layers, &algorithms, tensors, table.nr, &team)?;
         Ok(Self {
             normalization: Normalization::new(&preprocessing.mean, &preprocessing.std),
             config,
@@ -266,14 +281,13 @@ impl Network {
             let arena = workspace.arena(plan.arena_len)?.as_mut_ptr();
             let context = self.context(pixels, arena);
             let mut activations = Vec::new();
-            // Step 0 only copies the input.
-            for (i, step) in plan.steps.iter().enumerate() {
+            for step in &plan.steps {
                 let _flush = crate::kernels::FlushDenormals::new();
                 for item in 0..step.step.items() {
                     // SAFETY: as in `forward_batch`, by one thread alone.
                     unsafe { step.step.run_item(item, &context) };
                 }
-                if i > 0 {
+                if step.completes_layer {
                     let view = step.step.out();
                     let shape = [view.batch, view.height, view.width, view.channels];
                     let mut out = vec![0.0; shape.iter().product()];
@@ -334,7 +348,7 @@ impl Network {
         self.session.get().plan(shape, || {
             Plan::new(
                 &self.layers,
-                &self.weights.starts,
+                &self.weights.layers,
                 shape,
                 self.architecture.in_channels,
                 &self.table,
@@ -412,6 +426,30 @@ impl Network {
     pub fn threads(&self) -> usize {
         self.threads
     }
+}
+
+/// The algorithm of each layer, for the size of image that the preprocessing makes.
+fn algorithms(
+    layers: &[Layer],
+    architecture: &Architecture,
+    preprocessing: &Preprocessing,
+    winograd: bool,
+) -> Vec<Algorithm> {
+    let [height, width] = preprocessing.input_size();
+    let shape = Shape {
+        batch: 1,
+        height,
+        width,
+    };
+    let shapes = shapes(layers, shape, architecture.in_channels);
+    layers
+        .iter()
+        .zip(&shapes[1..])
+        .map(|(layer, out)| match winograd {
+            true => choose(&layer.op, out.height, out.width),
+            false => Algorithm::Direct,
+        })
+        .collect()
 }
 
 /// That an image has pixels, and not so many that sizes overflow.

@@ -9,36 +9,51 @@ use super::weights::Tensors;
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::kernels::pack::{pack, packed_len};
+use crate::kernels::view::LINE;
+use crate::kernels::winograd::{F2, F4, TileSize, transform_weights};
+use crate::plan::{Algorithm, LayerWeights};
 use crate::threads::Team;
 
 /// Packed weights, and where each layer's start.
 pub struct PackedWeights {
     /// All panels.
     pub data: Buffer,
-    /// For each layer, where its panels start; 0 for layers without weights.
-    pub starts: Vec<usize>,
+    /// For each layer, where its panels start; an empty place for layers without weights.
+    pub layers: Vec<LayerWeights>,
 }
 
 impl PackedWeights {
-    /// Packs the weights of `layers` for panels of `nr` channels, layers in parallel.
+    /// Packs the weights of `layers` for these algorithms and for panels of `nr` channels, layers
+    /// in parallel.
     ///
     /// # Errors
     /// A tensor is not as it should be, or memory is short.
-    pub fn new(layers: &[Layer], tensors: &Tensors, nr: usize, team: &Team) -> Result<Self, Error> {
-        let lens: Vec<usize> = layers.iter().map(|layer| layer_len(layer, nr)).collect();
+    pub fn new(
+        layers: &[Layer],
+        algorithms: &[Algorithm],
+        tensors: &Tensors,
+        nr: usize,
+        team: &Team,
+    ) -> Result<Self, Error> {
+        let lens: Vec<usize> = layers
+            .iter()
+            .zip(algorithms)
+            .map(|(layer, algorithm)| layer_len(layer, *algorithm, nr))
+            .collect();
         let mut total = 0;
-        let starts = lens.iter().map(|len| {
+        let places = lens.iter().zip(algorithms).map(|(len, &algorithm)| {
+            let start = total;
             total += len;
-            total - len
+            LayerWeights { start, algorithm }
         });
-        let starts = starts.collect();
+        let places = places.collect();
         let mut data = Buffer::new(total, "weights")?;
 
         let mut jobs = Vec::with_capacity(layers.len());
         let mut rest = &mut data[..];
-        for (layer, len) in layers.iter().zip(lens) {
+        for ((layer, algorithm), len) in layers.iter().zip(algorithms).zip(lens) {
             let (mine, others) = rest.split_at_mut(len);
-            jobs.push((layer, mine));
+            jobs.push((layer, *algorithm, mine));
             rest = others;
         }
         // From the end of the list: the last layers are the largest, and should not be the ones
@@ -48,8 +63,10 @@ impl PackedWeights {
         team.run(|_| {
             loop {
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some((layer, packed)) = job else { return };
-                if let Err(e) = pack_layer(layer, tensors, nr, packed) {
+                let Some((layer, algorithm, packed)) = job else {
+                    return;
+                };
+                if let Err(e) = pack_layer(layer, algorithm, tensors, nr, packed) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                     return;
                 }
@@ -57,22 +74,34 @@ impl PackedWeights {
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(e) => Err(e),
-            None => Ok(Self { data, starts }),
+            None => Ok(Self {
+                data,
+                layers: places,
+            }),
         }
     }
 }
 
-fn layer_len(layer: &Layer, nr: usize) -> usize {
-    let k: usize = layer.convs().map(ConvSpec::k).sum();
-    layer
-        .convs()
-        .next()
-        .map_or(0, |conv| packed_len(conv.out_channels, k, nr))
+fn layer_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
+    let Some(conv) = layer.convs().next() else {
+        return 0;
+    };
+    match algorithm {
+        Algorithm::Direct => {
+            packed_len(conv.out_channels, layer.convs().map(ConvSpec::k).sum(), nr)
+        }
+        // A matrix for each point, then the biases, which the output transform adds.
+        Algorithm::Winograd(size) => {
+            size.points() * packed_len(conv.out_channels, conv.in_channels, nr)
+                + conv.out_channels.next_multiple_of(LINE)
+        }
+    }
 }
 
-/// Reads, folds and packs one layer; a shortcut's panels follow on the main convolution's.
+/// Reads, folds and packs one layer.
 fn pack_layer(
     layer: &Layer,
+    algorithm: Algorithm,
     tensors: &Tensors,
     nr: usize,
     packed: &mut [f32],
@@ -81,17 +110,50 @@ fn pack_layer(
     let mut bias: Vec<f64> = Vec::new();
     for conv in layer.convs() {
         let (weights, its_bias) = read_conv(conv, tensors)?;
-        matrices.push((weights, conv.k()));
+        matrices.push((weights, conv));
         bias.resize(its_bias.len(), 0.0);
         bias.iter_mut().zip(its_bias).for_each(|(sum, b)| *sum += b);
     }
-    if matrices.is_empty() {
-        return Ok(());
-    }
     let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-    let matrices: Vec<_> = matrices.iter().map(|(w, k)| (&w[..], *k)).collect();
-    pack(&matrices, &bias, nr, packed);
+    match (matrices.as_slice(), algorithm) {
+        ([], _) => {}
+        ([(weights, conv)], Algorithm::Winograd(size)) => {
+            pack_winograd(size, weights, conv.in_channels, &bias, nr, packed);
+        }
+        // A shortcut's panels follow on the main convolution's.
+        (matrices, _) => {
+            let matrices: Vec<_> = matrices
+                .iter()
+                .map(|(w, conv)| (&w[..], conv.k()))
+                .collect();
+            pack(&matrices, &bias, nr, packed);
+        }
+    }
     Ok(())
+}
+
+fn pack_winograd(
+    size: TileSize,
+    weights: &[f32],
+    in_channels: usize,
+    bias: &[f32],
+    nr: usize,
+    packed: &mut [f32],
+) {
+    let u = match size {
+        TileSize::Two => transform_weights::<F2, 2, 4>(weights, in_channels),
+        TileSize::Four => transform_weights::<F4, 4, 6>(weights, in_channels),
+    };
+    let matrix_len = packed_len(bias.len(), in_channels, nr);
+    let (matrices, biases) = packed.split_at_mut(size.points() * matrix_len);
+    let none = vec![0.0; bias.len()];
+    for (matrix, packed) in u
+        .chunks_exact(bias.len() * in_channels)
+        .zip(matrices.chunks_exact_mut(matrix_len))
+    {
+        pack(&[(matrix, in_channels)], &none, nr, packed);
+    }
+    biases[..bias.len()].copy_from_slice(bias);
 }
 
 /// A convolution's weights, OHWI, batch norm folded in, and its bias.

@@ -84,12 +84,17 @@ fn write(weights: &Weights, path: &Path) {
 }
 
 fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
+    network_with(weights, isa, threads, true)
+}
+
+fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> Network {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     write(weights, &path);
     let options = Options {
         isa: Some(isa),
         threads: Some(threads),
+        winograd,
     };
     let file = WeightsFile::open(&path).unwrap();
     Network::new(&TINY, Config::default(), &file.tensors().unwrap(), &options).unwrap()
@@ -186,22 +191,24 @@ fn every_layer_matches_reference_on_every_tier() {
         };
         let expected = reference_activations(&weights, tensor);
         for isa in Isa::available() {
-            let network = network(&weights, isa, 2);
-            let found = network.activations(Images::F32(&x), shape).unwrap();
-            assert_eq!(found.len(), expected.len());
-            for ((name, dims, data), (want_name, want)) in found.iter().zip(&expected) {
-                assert_eq!((name, dims), (want_name, &want.shape));
-                let pairs = || data.iter().zip(&want.data);
-                let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
-                let norm: f64 = want.data.iter().map(|w| w * w).sum();
-                let relative = (error / norm).sqrt();
-                assert!(
-                    relative <= TOLERANCE,
-                    "{isa} {shape:?} {name}: {relative:e}"
-                );
+            for winograd in [false, true] {
+                let network = network_with(&weights, isa, 2, winograd);
+                let found = network.activations(Images::F32(&x), shape).unwrap();
+                assert_eq!(found.len(), expected.len());
+                for ((name, dims, data), (want_name, want)) in found.iter().zip(&expected) {
+                    assert_eq!((name, dims), (want_name, &want.shape));
+                    let pairs = || data.iter().zip(&want.data);
+                    let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
+                    let norm: f64 = want.data.iter().map(|w| w * w).sum();
+                    let relative = (error / norm).sqrt();
+                    assert!(
+                        relative <= TOLERANCE,
+                        "{isa} {shape:?} {name}: {relative:e}"
+                    );
+                }
+                // The parallel walk gives what the walk for looking gave, to the bit.
+                assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
             }
-            // The parallel walk gives what the walk for looking gave, to the bit.
-            assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
         }
     }
 }

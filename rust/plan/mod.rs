@@ -3,7 +3,9 @@
 //! Planning looks at shapes only; a forward then walks the steps without deciding anything.
 
 mod arena;
+mod choose;
 mod step;
+mod winograd;
 
 use crate::kernels::KernelTable;
 use crate::kernels::conv::{Conv, Grid, Source};
@@ -12,7 +14,9 @@ use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
 use crate::kernels::view::View;
 use crate::network::architecture::{ConvSpec, Layer, Op, TensorId};
 use arena::{Lifetime, place};
+use winograd::WinogradLayer;
 
+pub use choose::{Algorithm, choose};
 pub use step::{PlannedStep, Step, StepContext};
 
 /// The shape of a batch of images.
@@ -36,26 +40,45 @@ pub struct Plan {
     pub arena_len: usize,
 }
 
+/// Where a layer's packed weights start, and for which algorithm they are packed.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerWeights {
+    /// The first element in the network's weights.
+    pub start: usize,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+}
+
 impl Plan {
-    /// Plans `layers` for images of `channels` channels.
-    ///
-    /// `weights[i]` is where layer i's packed weights start, for layers that have some.
+    /// Plans `layers`, whose weights are packed as `weights` says, for images of `channels`
+    /// channels.
     pub fn new(
         layers: &[Layer],
-        weights: &[usize],
+        weights: &[LayerWeights],
         shape: Shape,
         channels: usize,
         table: &KernelTable,
         threads: usize,
     ) -> Self {
-        let (views, arena_len) = views(layers, shape, channels);
+        let Views {
+            tensors: views,
+            scratch,
+            arena_len,
+        } = views(layers, weights, shape, channels, threads);
         let mut steps = vec![PlannedStep {
             name: "input".into(),
             step: Step::Input(InputLayer { out: views[0] }),
+            completes_layer: false,
         }];
-        for (layer, &weights) in layers.iter().zip(weights) {
+        // A few items a thread even out what the machine does besides.
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        for ((layer, weights), scratch) in layers.iter().zip(weights).zip(scratch) {
             let out = views[layer.output];
-            let step = match &layer.op {
+            let mut layer_steps = match &layer.op {
+                Op::Conv { sources, relu, .. } if let Some(winograd) = scratch => {
+                    let input = views[sources[0].0];
+                    winograd.steps(input, out, *relu, weights.start, table, wanted)
+                }
                 Op::Conv {
                     sources,
                     residual,
@@ -66,28 +89,32 @@ impl Plan {
                     };
                     let m = out.batch * out.height * out.width;
                     let panels = out.channels.div_ceil(table.nr);
-                    Step::Conv(Conv {
+                    vec![Step::Conv(Conv {
                         sources: sources.iter().map(source).collect(),
-                        weights,
+                        weights: weights.start,
                         residual: residual.map(|id| views[id]),
                         relu: *relu,
                         out,
-                        grid: Grid::choose(m, panels, table.mr(), threads),
-                    })
+                        grid: Grid::choose(m, panels, table.mr(), wanted),
+                    })]
                 }
-                Op::MaxPool(input) => Step::MaxPool(MaxPoolLayer {
+                Op::MaxPool(input) => vec![Step::MaxPool(MaxPoolLayer {
                     input: views[*input],
                     out,
-                }),
-                Op::GlobalAvgPool(input) => Step::AvgPool(AvgPoolLayer {
+                })],
+                Op::GlobalAvgPool(input) => vec![Step::AvgPool(AvgPoolLayer {
                     input: views[*input],
                     out,
-                }),
+                })],
             };
-            steps.push(PlannedStep {
+            let last = layer_steps.pop();
+            let named = |step, completes_layer| PlannedStep {
                 name: layer.name.clone(),
                 step,
-            });
+                completes_layer,
+            };
+            steps.extend(layer_steps.into_iter().map(|step| named(step, false)));
+            steps.extend(last.map(|step| named(step, true)));
         }
         Self {
             shape,
@@ -102,8 +129,11 @@ impl Plan {
     }
 }
 
-/// Where each tensor lies, tensor 0 (the image) first, and the elements of the arena.
-fn views(layers: &[Layer], shape: Shape, channels: usize) -> (Vec<View>, usize) {
+/// The shape of each layer's output, tensor 0 (the image) first, not laid out yet.
+///
+/// A tensor that is added to in place has an entry for each layer that does so, so that ids are
+/// indices; only the first is used.
+pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<View> {
     let Shape {
         batch,
         height,
@@ -126,25 +156,72 @@ fn views(layers: &[Layer], shape: Shape, channels: usize) -> (Vec<View>, usize) 
             ),
             Op::GlobalAvgPool(id) => View::activations(batch, 1, 1, views[*id].channels),
         };
-        // A tensor that is added to in place has its shape already; its place in the list is
-        // still counted, so that ids are indices.
         views.push(out);
     }
+    views
+}
 
-    let mut border = vec![0; views.len()];
+/// Where everything lies in the arena.
+struct Views {
+    /// The tensors between layers, by id.
+    tensors: Vec<View>,
+    /// For each layer what it needs besides, where it is a Winograd layer.
+    scratch: Vec<Option<WinogradLayer>>,
+    /// Elements of the arena.
+    arena_len: usize,
+}
+
+fn views(
+    layers: &[Layer],
+    weights: &[LayerWeights],
+    shape: Shape,
+    channels: usize,
+    threads: usize,
+) -> Views {
+    let mut tensors = shapes(layers, shape, channels);
+    let mut border = vec![0; tensors.len()];
     for (id, padding) in layers.iter().flat_map(Layer::inputs) {
         border[id] = border[id].max(padding);
     }
-    for (view, border) in views.iter_mut().zip(border) {
+    for (view, border) in tensors.iter_mut().zip(border) {
         *view = view.with_border(border);
     }
+    let mut scratch: Vec<Option<WinogradLayer>> = layers
+        .iter()
+        .zip(weights)
+        .map(|(layer, weights)| {
+            let Algorithm::Winograd(size) = weights.algorithm else {
+                return None;
+            };
+            let (input, _) = layer.inputs()[0];
+            let (input, out) = (&tensors[input], &tensors[layer.output]);
+            Some(WinogradLayer::new(size, input, out, threads))
+        })
+        .collect();
 
-    let lifetimes = lifetimes(layers, &views);
+    let mut lifetimes = lifetimes(layers, &tensors);
+    let during = scratch.iter().enumerate().flat_map(|(i, scratch)| {
+        let views = scratch.iter().flat_map(|s| [s.v, s.p]);
+        views.map(move |view| Lifetime {
+            len: view.len(),
+            first: i + 1,
+            last: i + 1,
+        })
+    });
+    lifetimes.extend(during);
     let (offsets, arena_len) = place(&lifetimes);
-    for (view, offset) in views.iter_mut().zip(offsets) {
+    let scratch_views = scratch
+        .iter_mut()
+        .flatten()
+        .flat_map(|s| [&mut s.v, &mut s.p]);
+    for (view, offset) in tensors.iter_mut().chain(scratch_views).zip(offsets) {
         view.offset = offset;
     }
-    (views, arena_len)
+    Views {
+        tensors,
+        scratch,
+        arena_len,
+    }
 }
 
 /// The steps between which each tensor is alive; step 0 is the input's, step i + 1 layer i's.

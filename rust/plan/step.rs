@@ -5,6 +5,7 @@ use crate::kernels::conv::Conv;
 use crate::kernels::input::{InputLayer, Pixels};
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
 use crate::kernels::view::View;
+use crate::kernels::winograd::{PointProducts, TileSize, TransformInput, TransformOutput};
 
 /// A step with the layer's name.
 pub struct PlannedStep {
@@ -12,6 +13,8 @@ pub struct PlannedStep {
     pub name: String,
     /// What is done.
     pub step: Step,
+    /// Whether the layer's output is complete after it.
+    pub completes_layer: bool,
 }
 
 /// What a step does.
@@ -20,6 +23,12 @@ pub enum Step {
     Input(InputLayer),
     /// A convolution, or the fully connected layer.
     Conv(Conv),
+    /// A Winograd layer's first step, for a block of tiles.
+    WinogradInput(TransformInput),
+    /// Its second step.
+    WinogradProducts(PointProducts),
+    /// Its third step.
+    WinogradOutput(TransformOutput),
     /// A max pool.
     MaxPool(MaxPoolLayer),
     /// A global average pool.
@@ -48,6 +57,9 @@ impl Step {
         match self {
             Self::Input(layer) => layer.items(),
             Self::Conv(layer) => layer.items(),
+            Self::WinogradInput(layer) => layer.items(),
+            Self::WinogradProducts(layer) => layer.items(),
+            Self::WinogradOutput(layer) => layer.items(),
             Self::MaxPool(layer) => layer.items(),
             Self::AvgPool(layer) => layer.items(),
         }
@@ -58,6 +70,9 @@ impl Step {
         match self {
             Self::Input(layer) => &layer.out,
             Self::Conv(layer) => &layer.out,
+            Self::WinogradInput(layer) => &layer.v,
+            Self::WinogradProducts(layer) => &layer.product.out,
+            Self::WinogradOutput(layer) => &layer.out,
             Self::MaxPool(layer) => &layer.out,
             Self::AvgPool(layer) => &layer.out,
         }
@@ -82,16 +97,20 @@ impl Step {
             match self {
                 Self::Input(layer) => layer.run_item(item, pixels, arena),
                 Self::Conv(layer) => layer.run_item(item, arena, weights, table),
+                Self::WinogradInput(layer) => layer.run_item(item, arena, table),
+                Self::WinogradProducts(layer) => layer.run_item(item, arena, weights, table),
+                Self::WinogradOutput(layer) => layer.run_item(item, arena, weights, table),
                 Self::MaxPool(layer) => layer.run_item(item, arena, table),
                 Self::AvgPool(layer) => layer.run_item(item, arena, table),
             }
         }
     }
 
-    /// Multiply-accumulates, for convolutions.
+    /// Multiply-accumulates that the step does, the transforms' few aside.
     pub fn macs(&self) -> usize {
         match self {
             Self::Conv(conv) => conv.macs(),
+            Self::WinogradProducts(layer) => layer.points * layer.product.macs(),
             _ => 0,
         }
     }
@@ -100,7 +119,15 @@ impl Step {
     pub fn kernel(&self, table: &KernelTable) -> String {
         let op = match self {
             Self::Input(_) => return "copy".into(),
-            Self::Conv(_) => return table.conv_name(),
+            Self::Conv(_) | Self::WinogradProducts(_) => return table.conv_name(),
+            Self::WinogradInput(layer) => match layer.block.size {
+                TileSize::Two => "winograd_f2x2_input",
+                TileSize::Four => "winograd_f4x4_input",
+            },
+            Self::WinogradOutput(layer) => match layer.block.size {
+                TileSize::Two => "winograd_f2x2_output",
+                TileSize::Four => "winograd_f4x4_output",
+            },
             Self::MaxPool(_) => "max_pool",
             Self::AvgPool(_) => "avg_pool",
         };
@@ -114,6 +141,9 @@ impl Step {
             Self::Conv(conv) => {
                 let plain = conv.sources.iter().all(|s| s.taps.len() == 1);
                 if plain { "gemm" } else { "indirect" }
+            }
+            Self::WinogradInput(_) | Self::WinogradProducts(_) | Self::WinogradOutput(_) => {
+                "winograd"
             }
             Self::MaxPool(_) => "max pool",
             Self::AvgPool(_) => "average pool",

@@ -51,6 +51,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+
     /// `a · b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
 

@@ -18,6 +18,8 @@ fn check<S: Simd>() {
             let (va, vb) = (s.load(a.as_ptr()), s.load(b.as_ptr()));
             s.store(out.as_mut_ptr(), s.add(va, vb));
             expect(&out, &|a, b| a + b);
+            s.store(out.as_mut_ptr(), s.sub(va, vb));
+            expect(&out, &|a, b| a - b);
             s.store(out.as_mut_ptr(), s.mul(va, vb));
             expect(&out, &|a, b| a * b);
             // These products are exact, so one rounding or two give the same.

@@ -1,0 +1,83 @@
+//! Which algorithm a convolution runs with.
+
+use crate::kernels::winograd::TileSize;
+use crate::network::architecture::Op;
+
+/// How a layer is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Tap by tap; also what is not a convolution.
+    Direct,
+    /// 3x3 with stride 1 through transformed tiles.
+    Winograd(TileSize),
+}
+
+/// The fewest tiles for which larger weights are worth their memory traffic: each of the points'
+/// weights is then used for at least this many products. From `cargo bench --bench conv`, with
+/// and without Winograd.
+const FEWEST_TILES: usize = 12;
+
+/// The algorithm of `op` where its output is `height` x `width`.
+///
+/// It is chosen once, at load, for the size of image that the config names: whatever batch, image
+/// size and number of threads a forward then has, an image's result is the same to the bit.
+pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
+    let Op::Conv {
+        sources, residual, ..
+    } = op
+    else {
+        return Algorithm::Direct;
+    };
+    let [(_, conv)] = sources.as_slice() else {
+        return Algorithm::Direct;
+    };
+    if (conv.kernel, conv.stride, conv.padding) != (3, 1, 1) || residual.is_some() {
+        return Algorithm::Direct;
+    }
+    // The larger tiles save more; where there are too few of them, smaller ones may do.
+    [TileSize::Four, TileSize::Two]
+        .into_iter()
+        .find(|size| size.tiles(height, width) >= FEWEST_TILES)
+        .map_or(Algorithm::Direct, Algorithm::Winograd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::architecture::RESNET50;
+
+    /// The op of layer `name` of ResNet-50.
+    fn op(name: &str) -> Op {
+        let layers = RESNET50.layers(10);
+        layers.into_iter().find(|l| l.name == name).unwrap().op
+    }
+
+    #[test]
+    fn stride_1_windows_take_the_largest_tiles_that_are_many_enough() {
+        let four = Algorithm::Winograd(TileSize::Four);
+        for (name, size, expected) in [
+            ("layer1.0.relu2", 56, four),
+            ("layer2.1.relu2", 28, four),
+            ("layer3.1.relu2", 14, four),
+            ("layer4.1.relu2", 7, Algorithm::Winograd(TileSize::Two)),
+            ("layer4.1.relu2", 2, Algorithm::Direct),
+        ] {
+            assert_eq!(choose(&op(name), size, size), expected, "{name} {size}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_direct() {
+        for name in [
+            "relu",
+            "maxpool",
+            "layer1.0.relu1",
+            "layer2.0.relu2",
+            "layer2.0",
+            "layer2.1",
+            "fc",
+        ] {
+            assert_eq!(choose(&op(name), 56, 56), Algorithm::Direct, "{name}");
+        }
+    }
+}
