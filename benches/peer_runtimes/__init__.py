@@ -1,0 +1,1 @@
+"""Runtimes that `benches/peers.py` compares, and what measures and reports them."""

@@ -1,0 +1,60 @@
+"""torchvision's own model: eager, eager with channels last, and compiled by inductor.
+
+torch has one number of threads for the whole process, so every call sets it.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peer_runtimes.workload import Workload
+
+
+class Torch:
+    """Eager mode, NCHW: what `torchvision.models.resnet50` does as it comes."""
+
+    name = "torch"
+    memory_format = torch.contiguous_format
+
+    def load(self, workload: Workload, threads: int) -> None:
+        """Lay the model and the input out."""
+        self._threads = threads
+        torch.set_num_threads(threads)
+        self._model: Any = workload.torch_model().to(memory_format=self.memory_format)
+        x = torch.from_numpy(workload.nchw)
+        self._x: Any = x.contiguous(memory_format=self.memory_format)
+        self.version: str = torch.__version__
+
+    def __call__(self) -> NDArray[np.float32]:
+        """Run the input once."""
+        torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self._model(self._x).numpy()
+        return logits
+
+
+class TorchChannelsLast(Torch):
+    """Eager mode, NHWC in memory."""
+
+    name = "torch-channels-last"
+    memory_format = torch.channels_last
+
+
+class TorchInductor(TorchChannelsLast):
+    """Compiled with the weights frozen in, batch norm folded; needs a C++ compiler."""
+
+    name = "torch-inductor"
+
+    def load(self, workload: Workload, threads: int) -> None:
+        """Compile for the exact shape and number of threads."""
+        super().load(workload, threads)
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        # Compiler processes that stay alive would take cores from the others' runs.
+        inductor.compile_threads = 1
+        torch._dynamo.reset()
+        self._model = torch.compile(self._model, dynamic=False)
+        self()
