@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::classify;
 use crate::error::Error;
 use crate::kernels::isa::cpu_features as features;
+use crate::kernels::{KernelTable, peak};
 use crate::network::{Activation, Head, Images, Network as Core, Options};
 use crate::plan::Shape;
 use crate::{Isa, threads};
@@ -190,6 +191,11 @@ impl Network {
     }
 
     #[getter]
+    fn winograd(&self) -> bool {
+        self.core.winograd()
+    }
+
+    #[getter]
     fn num_classes(&self) -> usize {
         self.core.num_classes()
     }
@@ -259,6 +265,23 @@ impl Network {
         Ok(steps)
     }
 
+    fn profile(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+        let (batch, shape) = Batch::new(x)?;
+        let images = batch.images()?;
+        Ok(py.detach(|| self.core.profile(images, shape))?)
+    }
+
+    fn reference_logits(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+        let (batch, shape) = Batch::new(x)?;
+        match (batch.images()?, shape.batch) {
+            (Images::F32(image), 1) => {
+                let sides = [shape.height, shape.width];
+                Ok(py.detach(|| self.core.reference_logits(image, sides))?)
+            }
+            _ => Err(PyValueError::new_err("x: expected one float32 image")),
+        }
+    }
+
     fn normalize<'py>(
         &self,
         py: Python<'py>,
@@ -322,6 +345,15 @@ fn available_isas() -> Vec<&'static str> {
     Isa::available().map(Isa::name).collect()
 }
 
+/// Multiply-accumulates a second that one thread can do in registers with a tier's instructions.
+#[pyfunction]
+fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
+    let isa = Isa::resolve(Some(isa.parse()?))?;
+    let table = KernelTable::new(isa)
+        .ok_or_else(|| UnsupportedIsaError::new_err(format!("this machine has no {isa}")))?;
+    Ok(py.detach(|| peak::measure(&table)))
+}
+
 /// The number of threads that a model made now without `threads=` would use.
 #[pyfunction]
 fn default_threads() -> PyResult<usize> {
@@ -340,5 +372,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cpu_features, module)?)?;
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;
     module.add_function(wrap_pyfunction!(default_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(peak_macs_per_second, module)?)?;
     Ok(())
 }

@@ -22,6 +22,8 @@ class Network:
             (a `config.json` beside it is read where there is one).
         isa: `portable`, `avx2` or `avx512`; None takes `RESNET_RS_ISA`, else the best there is.
         threads: at least 1; None takes the environment's wish, else the cores that are ours.
+        winograd: whether 3x3 convolutions may run with Winograd's algorithm: faster, and rounding
+            a little more.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -31,7 +33,12 @@ class Network:
     """
 
     def __new__(
-        cls, weights: str, *, isa: str | None = None, threads: int | None = None
+        cls,
+        weights: str,
+        *,
+        isa: str | None = None,
+        threads: int | None = None,
+        winograd: bool = True,
     ) -> Network: ...
     @property
     def config_json(self) -> str:
@@ -48,6 +55,9 @@ class Network:
     @property
     def threads(self) -> int:
         """The number of threads that a forward uses."""
+    @property
+    def winograd(self) -> bool:
+        """Whether any layer runs with Winograd's algorithm."""
     @property
     def num_classes(self) -> int:
         """The number of logits."""
@@ -79,6 +89,14 @@ class Network:
         """
     def plan(self, batch: int, height: int, width: int) -> list[dict[str, Any]]:
         """The steps that a forward at this shape walks: name, algorithm, kernel, shapes, MACs."""
+    def profile(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> list[float]:
+        """Run `x` as one batch and return what each step of `plan` took, in seconds."""
+    def reference_logits(self, x: NDArray[np.float32]) -> list[float]:
+        """The logits of one image by naive loops in f64: takes seconds.
+
+        Args:
+            x: `[1, height, width, 3]`, normalised.
+        """
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`(pixels / 255 - mean) / std` in f32: `[batch, height, width, 3]` in and out."""
     def release(self) -> None:
@@ -102,6 +120,12 @@ def cpu_features() -> list[str]:
 
 def available_isas() -> list[str]:
     """The tiers that this machine can run, slowest first; `portable` is always there."""
+
+def peak_macs_per_second(isa: str) -> float:
+    """Multiply-accumulates a second that one thread can do in registers with a tier's instructions.
+
+    It is measured anew at each call, for a tenth of a second.
+    """
 
 def default_threads() -> int:
     """The number of threads that a model made now without `threads=` would use."""

@@ -19,6 +19,7 @@ mod denormals;
 pub mod input;
 pub mod isa;
 pub mod pack;
+pub mod peak;
 pub mod pool;
 pub mod reference;
 pub mod simd;

@@ -2,6 +2,7 @@
 
 use super::conv_tile::{ConvTile, conv_tile};
 use super::isa::Isa;
+use super::peak::{Burn, burn};
 use super::pool::{AvgPool, MaxPool, avg_pool, max_pool};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -21,6 +22,8 @@ pub struct KernelTable {
     pub max_pool: MaxPool,
     /// The channel means of one image.
     pub avg_pool: AvgPool,
+    /// The loop whose speed is the tier's peak.
+    pub burn: Burn,
     winograd_2: WinogradTiles,
     winograd_4: WinogradTiles,
 }
@@ -44,6 +47,7 @@ macro_rules! table {
             conv_tiles: TILES,
             max_pool: max_pool::<$tier>,
             avg_pool: avg_pool::<$tier>,
+            burn: burn::<$tier>,
             winograd_2: WinogradTiles {
                 input: input_tile::<$tier, F2, 2, 4>,
                 output: output_tile::<$tier, F2, 2, 4>,

@@ -1,10 +1,12 @@
-//! A network: its layers, its packed weights, and the forward that walks its plan.
+//! A network: its layers and its packed weights; `forward` walks its plan.
 
 pub mod architecture;
 pub mod config;
 mod fold;
+mod forward;
 mod layout;
 mod packed;
+pub mod reference;
 mod session;
 pub mod weights;
 
@@ -12,12 +14,11 @@ pub mod weights;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::error::Error;
-use crate::kernels::input::{Normalization, Pixels};
+use crate::kernels::input::Normalization;
 use crate::kernels::{Isa, KernelTable};
-use crate::plan::{Algorithm, Plan, PlannedStep, Shape, StepContext, choose, shapes};
+use crate::plan::{Algorithm, LayerWeights, Shape, choose, shapes};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
 use architecture::{Architecture, ConvSpec, Layer};
 use config::{Config, Preprocessing};
@@ -25,16 +26,7 @@ use packed::PackedWeights;
 use session::Session;
 use weights::{Tensors, WeightsFile};
 
-/// Pixels of the images that run as one batch: four of 224 x 224. More would not be faster, for
-/// then the activations of the first layers leave the caches; and so a forward's memory stays the
-/// same however many images it is given.
-const BATCH_PIXELS: usize = 4 * 224 * 224;
-
-/// The largest image, in pixels: beyond it, sizes in the arena could overflow.
-const MAX_PIXELS: usize = 1 << 28;
-
-/// The largest batch that is planned as one, for the same reason.
-const MAX_BATCH: usize = 1 << 16;
+pub use forward::{Activation, Head, Images};
 
 /// How to load a network; `Default` is what most want.
 #[derive(Clone, Debug)]
@@ -57,27 +49,6 @@ impl Default for Options {
         }
     }
 }
-
-/// Images to run, `[batch, height, width, channels]`, contiguous.
-#[derive(Clone, Copy, Debug)]
-pub enum Images<'a> {
-    /// Normalised already.
-    F32(&'a [f32]),
-    /// RGB pixels, normalised with the config's mean and standard deviation.
-    U8(&'a [u8]),
-}
-
-/// What a forward gives back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Head {
-    /// fc's outputs: `[batch, num_classes]`.
-    Logits,
-    /// The average pool's outputs: `[batch, embedding_size]`.
-    Embedding,
-}
-
-/// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
-pub type Activation = (String, [usize; 4], Vec<f32>);
 
 /// A network, ready to run. Forwards may be called from many threads at once.
 pub struct Network {
@@ -182,181 +153,6 @@ impl Network {
         })
     }
 
-    /// Runs `images` and returns the head's outputs, image by image.
-    ///
-    /// However many images there are, they run in batches of bounded size; each image's result is
-    /// the same to the bit whatever batch it is in and however many threads there are.
-    ///
-    /// # Errors
-    /// The number of elements does not fit `shape`, a side is zero, or memory is short.
-    pub fn forward(&self, images: Images, shape: Shape, head: Head) -> Result<Vec<f32>, Error> {
-        let mut out = Vec::new();
-        let len = shape.batch.saturating_mul(self.width(head));
-        self.pixels(images, shape)?;
-        out.try_reserve_exact(len)
-            .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
-        out.resize(len, 0.0);
-        self.forward_into(images, shape, head, &mut out)?;
-        Ok(out)
-    }
-
-    /// [`Network::forward`] into the caller's memory: `shape.batch` times [`Network::width`]
-    /// elements. After the first call at a shape it allocates nothing.
-    ///
-    /// # Errors
-    /// As for [`Network::forward`], or `out` has another length.
-    pub fn forward_into(
-        &self,
-        images: Images,
-        shape: Shape,
-        head: Head,
-        out: &mut [f32],
-    ) -> Result<(), Error> {
-        let pixels = self.pixels(images, shape)?;
-        let width = self.width(head);
-        if Some(out.len()) != shape.batch.checked_mul(width) {
-            return Err(Error::Argument(format!(
-                "out: expected {} x {width} elements, found {}",
-                shape.batch,
-                out.len()
-            )));
-        }
-        let image_len = pixels.len() / shape.batch.max(1);
-        let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
-        for first in (0..shape.batch).step_by(at_once) {
-            let batch = at_once.min(shape.batch - first);
-            self.forward_batch(
-                pixels.slice(first * image_len..(first + batch) * image_len),
-                Shape { batch, ..shape },
-                head,
-                &mut out[first * width..(first + batch) * width],
-            )?;
-        }
-        Ok(())
-    }
-
-    fn forward_batch(
-        &self,
-        pixels: Pixels,
-        shape: Shape,
-        head: Head,
-        out: &mut [f32],
-    ) -> Result<(), Error> {
-        let plan = self.plan_checked(shape);
-        let steps = match head {
-            Head::Logits => &plan.steps[..],
-            Head::Embedding => plan.embedding_steps(),
-        };
-        let team = Team::get(self.threads);
-        self.session.get().with_workspace(|workspace| {
-            workspace.shares.reset(steps.len(), team.threads());
-            let arena = workspace.arena(plan.arena_len)?.as_mut_ptr();
-            let context = self.context(pixels, arena);
-            let shares = &workspace.shares;
-            team.run(|worker| {
-                for (i, step) in steps.iter().enumerate() {
-                    shares.for_each(i, step.step.items(), worker, |item| {
-                        // SAFETY: the arena is as long as the plan asks for; `shares` gives each
-                        // item to one worker, and the barrier below ends a step before the next.
-                        unsafe { step.step.run_item(item, &context) };
-                    });
-                    worker.wait();
-                }
-            });
-            let arena = workspace.arena(plan.arena_len)?;
-            copy_out(&steps[steps.len() - 1], arena, out);
-            Ok(())
-        })
-    }
-
-    /// Every step's output, in order: for looking at, and for comparing with another
-    /// implementation layer by layer. Runs on the calling thread.
-    ///
-    /// # Errors
-    /// As for [`Network::forward`].
-    pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
-        let pixels = self.pixels(images, shape)?;
-        let plan = self.plan(shape)?;
-        self.session.get().with_workspace(|workspace| {
-            let arena = workspace.arena(plan.arena_len)?.as_mut_ptr();
-            let context = self.context(pixels, arena);
-            let mut activations = Vec::new();
-            for step in &plan.steps {
-                let _flush = crate::kernels::FlushDenormals::new();
-                for item in 0..step.step.items() {
-                    // SAFETY: as in `forward_batch`, by one thread alone.
-                    unsafe { step.step.run_item(item, &context) };
-                }
-                if step.completes_layer {
-                    let view = step.step.out();
-                    let shape = [view.batch, view.height, view.width, view.channels];
-                    let mut out = vec![0.0; shape.iter().product()];
-                    copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
-                    activations.push((step.name.clone(), shape, out));
-                }
-            }
-            Ok(activations)
-        })
-    }
-
-    fn context<'a>(&'a self, pixels: Pixels<'a>, arena: *mut f32) -> StepContext<'a> {
-        StepContext {
-            pixels,
-            weights: &self.weights.data,
-            table: &self.table,
-            arena,
-        }
-    }
-
-    fn pixels<'a>(&'a self, images: Images<'a>, shape: Shape) -> Result<Pixels<'a>, Error> {
-        let Shape {
-            batch,
-            height,
-            width,
-        } = shape;
-        let channels = self.architecture.in_channels;
-        check_sides(shape)?;
-        let pixels = match images {
-            Images::F32(x) => Pixels::F32(x),
-            Images::U8(x) => Pixels::U8(x, &self.normalization),
-        };
-        if Some(pixels.len()) != batch.checked_mul(height * width * channels) {
-            return Err(Error::Argument(format!(
-                "images: expected {batch} x {height} x {width} x {channels} elements, found {}",
-                pixels.len()
-            )));
-        }
-        Ok(pixels)
-    }
-
-    /// The plan of a forward at `shape`.
-    ///
-    /// # Errors
-    /// The batch or a side is zero or too large.
-    pub fn plan(&self, shape: Shape) -> Result<Arc<Plan>, Error> {
-        check_sides(shape)?;
-        if !(1..=MAX_BATCH).contains(&shape.batch) {
-            return Err(Error::Argument(format!(
-                "batch: expected 1 to {MAX_BATCH}, found {}",
-                shape.batch
-            )));
-        }
-        Ok(self.plan_checked(shape))
-    }
-
-    fn plan_checked(&self, shape: Shape) -> Arc<Plan> {
-        self.session.get().plan(shape, || {
-            Plan::new(
-                &self.layers,
-                &self.weights.layers,
-                shape,
-                self.architecture.in_channels,
-                &self.table,
-                self.threads,
-            )
-        })
-    }
-
     /// Normalises pixels as a forward does: `(value / 255 - mean) / std`.
     ///
     /// # Errors
@@ -422,6 +218,12 @@ impl Network {
         &self.table
     }
 
+    /// Whether any layer runs with Winograd's algorithm.
+    pub fn winograd(&self) -> bool {
+        let is_winograd = |w: &LayerWeights| w.algorithm != Algorithm::Direct;
+        self.weights.layers.iter().any(is_winograd)
+    }
+
     /// The number of threads that a forward uses.
     pub fn threads(&self) -> usize {
         self.threads
@@ -450,37 +252,4 @@ fn algorithms(
             false => Algorithm::Direct,
         })
         .collect()
-}
-
-/// That an image has pixels, and not so many that sizes overflow.
-fn check_sides(shape: Shape) -> Result<(), Error> {
-    let Shape { height, width, .. } = shape;
-    if height == 0 || width == 0 {
-        return Err(Error::Argument(format!(
-            "images: expected a height and a width of at least 1, found {height} x {width}"
-        )));
-    }
-    if height.checked_mul(width).is_none_or(|n| n > MAX_PIXELS) {
-        return Err(Error::Argument(format!(
-            "images: expected at most {MAX_PIXELS} pixels an image, found {height} x {width}"
-        )));
-    }
-    Ok(())
-}
-
-/// Copies a step's output out of the arena, without border and gaps.
-fn copy_out(step: &PlannedStep, arena: &[f32], out: &mut [f32]) {
-    let view = step.step.out();
-    let mut pixels = out.chunks_exact_mut(view.channels);
-    for n in 0..view.batch {
-        for y in 0..view.height {
-            for x in 0..view.width {
-                if let Some(pixel) = pixels.next() {
-                    let start = view.pixel(n, y, x);
-                    pixel.copy_from_slice(&arena[start..start + view.channels]);
-                }
-            }
-        }
-    }
-    debug_assert!(pixels.next().is_none());
 }

@@ -7,13 +7,12 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::architecture::{Architecture, ConvSpec, Layer, Op, TensorId};
+use super::architecture::{Architecture, Layer};
 use super::config::Config;
-use super::fold::EPSILON;
 use super::weights::WeightsFile;
-use super::{Head, Images, Network, Options};
+use super::{Head, Images, Network, Options, reference};
 use crate::Isa;
-use crate::kernels::reference::{self, Tensor, Window};
+use crate::kernels::reference::Tensor;
 use crate::plan::Shape;
 
 /// Widths that fill no panel, with every kind of block.
@@ -100,68 +99,6 @@ fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> 
     Network::new(&TINY, Config::default(), &file.tensors().unwrap(), &options).unwrap()
 }
 
-/// Every layer's output, by the reference loops, batch norm as an operation of its own.
-fn reference_activations(weights: &Weights, x: Tensor) -> Vec<(String, Tensor)> {
-    let vector =
-        |name: String| -> Vec<f64> { weights[&name].1.iter().map(|&v| f64::from(v)).collect() };
-    let conv = |spec: &ConvSpec, x: &Tensor| {
-        let (_, oihw) = &weights[&format!("{}.weight", spec.conv)];
-        let [oc, ic, k] = [spec.out_channels, spec.in_channels, spec.kernel];
-        let w = Tensor::from_fn([oc, k, k, ic], |o, y, x, i| {
-            f64::from(oihw[((o * ic + i) * k + y) * k + x])
-        });
-        let window = Window {
-            kernel: k,
-            stride: spec.stride,
-            padding: spec.padding,
-        };
-        let y = reference::conv2d(x, &w, window);
-        match &spec.norm {
-            Some(norm) => {
-                let [scale, shift, mean, variance] =
-                    ["weight", "bias", "running_mean", "running_var"]
-                        .map(|part| vector(format!("{norm}.{part}")));
-                reference::batch_norm(&y, &mean, &variance, &scale, &shift, EPSILON)
-            }
-            None => reference::add_bias(&y, &vector(format!("{}.bias", spec.conv))),
-        }
-    };
-    let mut tensors: HashMap<TensorId, Tensor> = HashMap::from([(0, x)]);
-    let mut activations = Vec::new();
-    for layer in TINY.layers(CLASSES) {
-        let out = match &layer.op {
-            Op::Conv {
-                sources,
-                residual,
-                relu,
-            } => {
-                let summands = sources.iter().map(|(id, spec)| conv(spec, &tensors[id]));
-                let residual = residual.iter().map(|id| tensors[id].clone());
-                let sum = summands
-                    .chain(residual)
-                    .reduce(|a, b| reference::add(&a, &b));
-                if *relu {
-                    reference::relu(&sum.unwrap())
-                } else {
-                    sum.unwrap()
-                }
-            }
-            Op::MaxPool(id) => reference::max_pool(
-                &tensors[id],
-                Window {
-                    kernel: 3,
-                    stride: 2,
-                    padding: 1,
-                },
-            ),
-            Op::GlobalAvgPool(id) => reference::global_avg_pool(&tensors[id]),
-        };
-        activations.push((layer.name.clone(), out.clone()));
-        tensors.insert(layer.output, out);
-    }
-    activations
-}
-
 fn image(shape: Shape, seed: u64) -> Vec<f32> {
     random(seed, shape.batch * shape.height * shape.width * 3)
 }
@@ -189,10 +126,16 @@ fn every_layer_matches_reference_on_every_tier() {
             shape: [shape.batch, shape.height, shape.width, 3],
             data: x.iter().map(|&v| f64::from(v)).collect(),
         };
-        let expected = reference_activations(&weights, tensor);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        write(&weights, &path);
+        let file = WeightsFile::open(&path).unwrap();
+        let tensors = file.tensors().unwrap();
+        let expected = reference::activations(&TINY.layers(CLASSES), &tensors, tensor).unwrap();
         for isa in Isa::available() {
             for winograd in [false, true] {
                 let network = network_with(&weights, isa, 2, winograd);
+                assert_eq!(network.winograd(), winograd);
                 let found = network.activations(Images::F32(&x), shape).unwrap();
                 assert_eq!(found.len(), expected.len());
                 for ((name, dims, data), (want_name, want)) in found.iter().zip(&expected) {

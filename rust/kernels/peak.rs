@@ -1,0 +1,70 @@
+//! How fast this machine can multiply and add at all: what kernels are measured against.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::simd::Simd;
+use super::table::KernelTable;
+
+/// Independent sums: enough to keep two units of a latency of four or five cycles busy, and few
+/// enough for sixteen registers.
+const SUMS: usize = 12;
+
+/// Multiplies and adds `rounds` times in registers alone.
+pub type Burn = fn(rounds: usize) -> f32;
+
+/// The loop of tier `S`, which must be there.
+pub(super) fn burn<S: Simd>(rounds: usize) -> f32 {
+    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    let s = unsafe { S::assume() };
+    s.vectorize(
+        #[inline(always)]
+        || {
+            let a = s.splat(black_box(0.5));
+            let b = s.splat(black_box(1e-3));
+            let mut sums = [b; SUMS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = s.mul_add(*sum, a, b);
+                }
+            }
+            let mut total = sums[0];
+            for &sum in &sums[1..] {
+                total = s.add(total, sum);
+            }
+            let mut first = 0.0;
+            // SAFETY: one value.
+            unsafe { s.store_first(1, &raw mut first, total) };
+            first
+        },
+    )
+}
+
+/// Multiply-accumulates a second of one thread in registers, the best of a tenth of a second.
+pub fn measure(table: &KernelTable) -> f64 {
+    const ROUNDS: usize = 20_000;
+    let lanes = table.nr / 2;
+    let macs = (ROUNDS * SUMS * lanes) as f64;
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < Duration::from_millis(100) {
+        let begin = Instant::now();
+        black_box((table.burn)(ROUNDS));
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    macs / best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tier_has_a_peak() {
+        for table in KernelTable::available() {
+            let peak = measure(&table);
+            println!("{}: {:.1} GMAC/s a thread", table.isa, peak / 1e9);
+            assert!(peak > 0.0 && peak.is_finite());
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The forward: a batch of images through the steps of its plan.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::Network;
+use super::session::Workspace;
+use crate::error::Error;
+use crate::kernels::FlushDenormals;
+use crate::kernels::input::Pixels;
+use crate::plan::{Plan, PlannedStep, Shape, StepContext};
+use crate::threads::Team;
+
+/// Pixels of the images that run as one batch: four of 224 x 224. More would not be faster, for
+/// then the activations of the first layers leave the caches; and so a forward's memory stays the
+/// same however many images it is given.
+const BATCH_PIXELS: usize = 4 * 224 * 224;
+
+/// The largest image, in pixels: beyond it, sizes in the arena could overflow.
+const MAX_PIXELS: usize = 1 << 28;
+
+/// The largest batch that is planned as one, for the same reason.
+const MAX_BATCH: usize = 1 << 16;
+
+/// Images to run, `[batch, height, width, channels]`, contiguous.
+#[derive(Clone, Copy, Debug)]
+pub enum Images<'a> {
+    /// Normalised already.
+    F32(&'a [f32]),
+    /// RGB pixels, normalised with the config's mean and standard deviation.
+    U8(&'a [u8]),
+}
+
+/// What a forward gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// fc's outputs: `[batch, num_classes]`.
+    Logits,
+    /// The average pool's outputs: `[batch, embedding_size]`.
+    Embedding,
+}
+
+/// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
+pub type Activation = (String, [usize; 4], Vec<f32>);
+
+impl Network {
+    /// Runs `images` and returns the head's outputs, image by image.
+    ///
+    /// However many images there are, they run in batches of bounded size; each image's result is
+    /// the same to the bit whatever batch it is in and however many threads there are.
+    ///
+    /// # Errors
+    /// The number of elements does not fit `shape`, a side is zero, or memory is short.
+    pub fn forward(&self, images: Images, shape: Shape, head: Head) -> Result<Vec<f32>, Error> {
+        let mut out = Vec::new();
+        let len = shape.batch.saturating_mul(self.width(head));
+        self.pixels(images, shape)?;
+        out.try_reserve_exact(len)
+            .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
+        out.resize(len, 0.0);
+        self.forward_into(images, shape, head, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Network::forward`] into the caller's memory: `shape.batch` times [`Network::width`]
+    /// elements. After the first call at a shape it allocates nothing.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`], or `out` has another length.
+    pub fn forward_into(
+        &self,
+        images: Images,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let pixels = self.pixels(images, shape)?;
+        let width = self.width(head);
+        if Some(out.len()) != shape.batch.checked_mul(width) {
+            return Err(Error::Argument(format!(
+                "out: expected {} x {width} elements, found {}",
+                shape.batch,
+                out.len()
+            )));
+        }
+        let image_len = pixels.len() / shape.batch.max(1);
+        let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
+        for first in (0..shape.batch).step_by(at_once) {
+            let batch = at_once.min(shape.batch - first);
+            self.forward_batch(
+                pixels.slice(first * image_len..(first + batch) * image_len),
+                Shape { batch, ..shape },
+                head,
+                &mut out[first * width..(first + batch) * width],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn forward_batch(
+        &self,
+        pixels: Pixels,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let plan = self.plan_checked(shape);
+        let steps = match head {
+            Head::Logits => &plan.steps[..],
+            Head::Embedding => plan.embedding_steps(),
+        };
+        let team = Team::get(self.threads);
+        self.session.get().with_workspace(|workspace| {
+            self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+            let arena = workspace.arena(plan.arena_len)?;
+            copy_out(&steps[steps.len() - 1], arena, out);
+            Ok(())
+        })
+    }
+
+    /// Runs `steps` on the team; `after_step` is called by one worker when a step is done.
+    fn walk(
+        &self,
+        steps: &[PlannedStep],
+        plan: &Plan,
+        pixels: Pixels,
+        workspace: &mut Workspace,
+        team: &Team,
+        after_step: &(dyn Fn(usize) + Sync),
+    ) -> Result<(), Error> {
+        workspace.shares.reset(steps.len(), team.threads());
+        let context = self.context(plan, pixels, workspace)?;
+        let shares = &workspace.shares;
+        team.run(|worker| {
+            for (i, PlannedStep { step, .. }) in steps.iter().enumerate() {
+                shares.for_each(i, step.items(), worker, |item| {
+                    // SAFETY: the arena is as long as the plan asks for; `shares` gives each item
+                    // to one worker, and the barrier below ends a step before the next begins.
+                    unsafe { step.run_item(item, &context) };
+                });
+                worker.wait();
+                if worker.index == 0 {
+                    after_step(i);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Runs `images` and returns what each step of the plan took, in seconds.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`]; the images run as one batch.
+    pub fn profile(&self, images: Images, shape: Shape) -> Result<Vec<f64>, Error> {
+        let pixels = self.pixels(images, shape)?;
+        let plan = self.plan(shape)?;
+        let team = Team::get(self.threads);
+        let ends: Vec<OnceLock<Instant>> = plan.steps.iter().map(|_| OnceLock::new()).collect();
+        let begin = OnceLock::new();
+        self.session.get().with_workspace(|workspace| {
+            // Waking the team is no step's work: an empty walk first.
+            self.walk(&[], &plan, pixels, workspace, &team, &|_| ())?;
+            let _ = begin.set(Instant::now());
+            self.walk(&plan.steps, &plan, pixels, workspace, &team, &|i| {
+                let _ = ends[i].set(Instant::now());
+            })
+        })?;
+        let times: Vec<Instant> = std::iter::once(begin)
+            .chain(ends)
+            .filter_map(OnceLock::into_inner)
+            .collect();
+        Ok(times
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+            .collect())
+    }
+
+    /// Every step's output, in order: for looking at, and for comparing with another
+    /// implementation layer by layer. Runs on the calling thread.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`].
+    pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
+        let pixels = self.pixels(images, shape)?;
+        let plan = self.plan(shape)?;
+        let mut activations = Vec::new();
+        self.session.get().with_workspace(|workspace| {
+            let _flush = FlushDenormals::new();
+            for step in &plan.steps {
+                let context = self.context(&plan, pixels, workspace)?;
+                for item in 0..step.step.items() {
+                    // SAFETY: as in `walk`, by one thread alone.
+                    unsafe { step.step.run_item(item, &context) };
+                }
+                if step.completes_layer {
+                    let view = step.step.out();
+                    let shape = [view.batch, view.height, view.width, view.channels];
+                    let mut out = vec![0.0; shape.iter().product()];
+                    copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
+                    activations.push((step.name.clone(), shape, out));
+                }
+            }
+            Ok(activations)
+        })
+    }
+
+    fn context<'a>(
+        &'a self,
+        plan: &Plan,
+        pixels: Pixels<'a>,
+        workspace: &mut Workspace,
+    ) -> Result<StepContext<'a>, Error> {
+        Ok(StepContext {
+            pixels,
+            weights: &self.weights.data,
+            table: &self.table,
+            arena: workspace.arena(plan.arena_len)?.as_mut_ptr(),
+        })
+    }
+
+    fn pixels<'a>(&'a self, images: Images<'a>, shape: Shape) -> Result<Pixels<'a>, Error> {
+        let Shape {
+            batch,
+            height,
+            width,
+        } = shape;
+        let channels = self.architecture.in_channels;
+        check_sides(shape)?;
+        let pixels = match images {
+            Images::F32(x) => Pixels::F32(x),
+            Images::U8(x) => Pixels::U8(x, &self.normalization),
+        };
+        if Some(pixels.len()) != batch.checked_mul(height * width * channels) {
+            return Err(Error::Argument(format!(
+                "images: expected {batch} x {height} x {width} x {channels} elements, found {}",
+                pixels.len()
+            )));
+        }
+        Ok(pixels)
+    }
+
+    /// The plan of a forward at `shape`.
+    ///
+    /// # Errors
+    /// The batch or a side is zero or too large.
+    pub fn plan(&self, shape: Shape) -> Result<Arc<Plan>, Error> {
+        check_sides(shape)?;
+        if !(1..=MAX_BATCH).contains(&shape.batch) {
+            return Err(Error::Argument(format!(
+                "batch: expected 1 to {MAX_BATCH}, found {}",
+                shape.batch
+            )));
+        }
+        Ok(self.plan_checked(shape))
+    }
+
+    fn plan_checked(&self, shape: Shape) -> Arc<Plan> {
+        self.session.get().plan(shape, || {
+            Plan::new(
+                &self.layers,
+                &self.weights.layers,
+                shape,
+                self.architecture.in_channels,
+                &self.table,
+                self.threads,
+            )
+        })
+    }
+}
+
+/// That an image has pixels, and not so many that sizes overflow.
+fn check_sides(shape: Shape) -> Result<(), Error> {
+    let Shape { height, width, .. } = shape;
+    if height == 0 || width == 0 {
+        return Err(Error::Argument(format!(
+            "images: expected a height and a width of at least 1, found {height} x {width}"
+        )));
+    }
+    if height.checked_mul(width).is_none_or(|n| n > MAX_PIXELS) {
+        return Err(Error::Argument(format!(
+            "images: expected at most {MAX_PIXELS} pixels an image, found {height} x {width}"
+        )));
+    }
+    Ok(())
+}
+
+/// Copies a step's output out of the arena, without border and gaps.
+fn copy_out(step: &PlannedStep, arena: &[f32], out: &mut [f32]) {
+    let view = step.step.out();
+    let mut pixels = out.chunks_exact_mut(view.channels);
+    for n in 0..view.batch {
+        for y in 0..view.height {
+            for x in 0..view.width {
+                if let Some(pixel) = pixels.next() {
+                    let start = view.pixel(n, y, x);
+                    pixel.copy_from_slice(&arena[start..start + view.channels]);
+                }
+            }
+        }
+    }
+    debug_assert!(pixels.next().is_none());
+}
