@@ -7,7 +7,10 @@ use super::pool::{AvgPool, MaxPool, avg_pool, max_pool};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
-use super::winograd::{F2, F4, InputTile, OutputTile, TileSize, input_tile, output_tile};
+use super::winograd::{
+    F2, F4, InputTile, OutputTile, TileSize, TransformWeights, input_tile, output_tile,
+    transform_weights,
+};
 
 /// The kernels of one tier. Having one means that this machine has the tier.
 #[derive(Clone, Copy)]
@@ -24,13 +27,15 @@ pub struct KernelTable {
     pub avg_pool: AvgPool,
     /// The loop whose speed is the tier's peak.
     pub burn: Burn,
-    winograd_2: WinogradTiles,
-    winograd_4: WinogradTiles,
+    winograd_2: WinogradTransforms,
+    winograd_4: WinogradTransforms,
 }
 
-/// The transforms of one tile.
+/// The transforms of tiles of one size.
 #[derive(Clone, Copy)]
-pub struct WinogradTiles {
+pub struct WinogradTransforms {
+    /// `U = G g Gᵀ`.
+    pub weights: TransformWeights,
     /// `V = Bᵀ d B`.
     pub input: InputTile,
     /// `out = relu(Aᵀ p A + bias)`.
@@ -48,11 +53,13 @@ macro_rules! table {
             max_pool: max_pool::<$tier>,
             avg_pool: avg_pool::<$tier>,
             burn: burn::<$tier>,
-            winograd_2: WinogradTiles {
+            winograd_2: WinogradTransforms {
+                weights: transform_weights::<$tier, F2, 2, 4>,
                 input: input_tile::<$tier, F2, 2, 4>,
                 output: output_tile::<$tier, F2, 2, 4>,
             },
-            winograd_4: WinogradTiles {
+            winograd_4: WinogradTransforms {
+                weights: transform_weights::<$tier, F4, 4, 6>,
                 input: input_tile::<$tier, F4, 4, 6>,
                 output: output_tile::<$tier, F4, 4, 6>,
             },
@@ -83,7 +90,7 @@ impl KernelTable {
     }
 
     /// The transforms for tiles of `size`.
-    pub fn winograd(&self, size: TileSize) -> WinogradTiles {
+    pub fn winograd(&self, size: TileSize) -> WinogradTransforms {
         match size {
             TileSize::Two => self.winograd_2,
             TileSize::Four => self.winograd_4,

@@ -25,19 +25,41 @@ pub struct BatchNorm {
     pub variance: Vec<f32>,
 }
 
-/// Scales `weights` (`[channels, k]`) in place and returns the bias, still in f64: biases of
-/// convolutions that are summed are added before they are rounded.
-pub fn fold(weights: &mut [f32], norm: &BatchNorm) -> Vec<f64> {
-    let k = weights.len() / norm.scale.len();
-    let mut bias = Vec::with_capacity(norm.scale.len());
-    for (o, row) in weights.chunks_exact_mut(k).enumerate() {
-        let scale = f64::from(norm.scale[o]) / (f64::from(norm.variance[o]) + EPSILON).sqrt();
+/// What a batch norm does to the convolution before it, in f64: biases of convolutions that are
+/// summed are added before they are rounded.
+pub struct Folded {
+    /// The factor of each output channel's weights.
+    pub scale: Vec<f64>,
+    /// The bias of each output channel.
+    pub bias: Vec<f64>,
+}
+
+impl BatchNorm {
+    /// The scale and bias of the formula above.
+    pub fn fold(&self) -> Folded {
+        let scale: Vec<f64> = self
+            .scale
+            .iter()
+            .zip(&self.variance)
+            .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + EPSILON).sqrt())
+            .collect();
+        let bias = scale
+            .iter()
+            .zip(self.shift.iter().zip(&self.mean))
+            .map(|(scale, (&shift, &mean))| f64::from(shift) - f64::from(mean) * scale)
+            .collect();
+        Folded { scale, bias }
+    }
+}
+
+/// Multiplies each row of `weights` (`[channels, k]`) with its channel's scale.
+pub fn scale_rows(weights: &mut [f32], scale: &[f64]) {
+    let k = weights.len() / scale.len();
+    for (row, scale) in weights.chunks_exact_mut(k).zip(scale) {
         for w in row {
             *w = flush((f64::from(*w) * scale) as f32);
         }
-        bias.push(f64::from(norm.shift[o]) - f64::from(norm.mean[o]) * scale);
     }
-    bias
 }
 
 /// A denormal is no weight: it only slows the arithmetic down.
@@ -60,7 +82,8 @@ mod tests {
         };
         let x = [0.75, -1.25];
         let mut folded = weights;
-        let bias = fold(&mut folded, &norm);
+        let Folded { scale, bias } = norm.fold();
+        scale_rows(&mut folded, &scale);
         for o in 0..2 {
             let dot = |w: &[f32]| f64::from(w[2 * o]) * x[0] + f64::from(w[2 * o + 1]) * x[1];
             let direct = (dot(&weights) - f64::from(norm.mean[o]))
@@ -73,14 +96,8 @@ mod tests {
 
     #[test]
     fn denormal_weights_become_zero() {
-        let norm = BatchNorm {
-            scale: vec![1e-20],
-            shift: vec![0.0],
-            mean: vec![0.0],
-            variance: vec![1.0],
-        };
         let mut weights = [1e-20, 1.0];
-        fold(&mut weights, &norm);
+        scale_rows(&mut weights, &[1e-20]);
         assert_eq!(weights[0], 0.0);
         assert!(weights[1] > 0.0);
     }

@@ -9,11 +9,11 @@
 ///
 /// # Panics
 /// Where `oihw` does not hold out · in · height · width elements.
-pub fn oihw_to_ohwi(oihw: &[f32], [o, i, h, w]: [usize; 4]) -> Vec<f32> {
+pub fn oihw_to_ohwi(oihw: Vec<f32>, [o, i, h, w]: [usize; 4]) -> Vec<f32> {
     let plane = h * w;
     assert_eq!(oihw.len(), o * i * plane);
     if plane == 1 {
-        return oihw.to_vec();
+        return oihw;
     }
     let mut ohwi = vec![0.0; oihw.len()];
     for (from, to) in oihw
@@ -49,7 +49,7 @@ mod tests {
                 }
             }
         }
-        let mut ohwi = oihw_to_ohwi(&oihw, [o, i, h, w]).into_iter();
+        let mut ohwi = oihw_to_ohwi(oihw, [o, i, h, w]).into_iter();
         for o in 0..o {
             for y in 0..h {
                 for x in 0..w {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn one_by_one_windows_stay_as_they_are() {
-        let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        assert_eq!(oihw_to_ohwi(&weights, [2, 3, 1, 1]), weights);
+        let weights = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!(oihw_to_ohwi(weights.clone(), [2, 3, 1, 1]), weights);
     }
 }

@@ -137,7 +137,7 @@ impl Network {
         let preprocessing = &config.preprocessing;
         let algorithms = algorithms(&layers, architecture, preprocessing, options.winograd);
         let team = Team::get(threads);
-        let weights = PackedWeights::new(&layers, &algorithms, tensors, table.nr, &team)?;
+        let weights = PackedWeights::new(&layers, &algorithms, tensors, &table, &team)?;
         Ok(Self {
             normalization: Normalization::new(&preprocessing.mean, &preprocessing.std),
             config,

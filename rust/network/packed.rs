@@ -1,16 +1,21 @@
 //! The network's weights, folded, re-laid and packed, in one piece of memory.
+//!
+//! The unit of work is a panel: some tens of output channels of one layer, read from the file,
+//! re-laid, scaled and packed while they are in cache. So there is never more than a panel a
+//! thread in memory beside the file's pages and the result, and threads share the work evenly.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::architecture::{ConvSpec, Layer};
-use super::fold::{BatchNorm, fold};
+use super::fold::{BatchNorm, Folded, scale_rows};
 use super::layout::oihw_to_ohwi;
-use super::weights::Tensors;
+use super::weights::{Tensor, Tensors};
 use crate::buffer::Buffer;
 use crate::error::Error;
+use crate::kernels::KernelTable;
 use crate::kernels::pack::{pack, packed_len};
 use crate::kernels::view::LINE;
-use crate::kernels::winograd::{F2, F4, TileSize, transform_weights};
 use crate::plan::{Algorithm, LayerWeights};
 use crate::threads::Team;
 
@@ -23,7 +28,7 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs the weights of `layers` for these algorithms and for panels of `nr` channels, layers
+    /// Packs the weights of `layers` for these algorithms and for panels of `nr` channels, panels
     /// in parallel.
     ///
     /// # Errors
@@ -32,41 +37,41 @@ impl PackedWeights {
         layers: &[Layer],
         algorithms: &[Algorithm],
         tensors: &Tensors,
-        nr: usize,
+        table: &KernelTable,
         team: &Team,
     ) -> Result<Self, Error> {
-        let lens: Vec<usize> = layers
+        let nr = table.nr;
+        let sources = layers
             .iter()
             .zip(algorithms)
-            .map(|(layer, algorithm)| layer_len(layer, *algorithm, nr))
-            .collect();
+            .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut total = 0;
-        let places = lens.iter().zip(algorithms).map(|(len, &algorithm)| {
+        let places = sources.iter().map(|source| {
             let start = total;
-            total += len;
-            LayerWeights { start, algorithm }
+            total += source.packed_len(nr);
+            LayerWeights {
+                start,
+                algorithm: source.algorithm,
+            }
         });
         let places = places.collect();
         let mut data = Buffer::new(total, "weights")?;
 
-        let mut jobs = Vec::with_capacity(layers.len());
+        let mut jobs = Vec::new();
         let mut rest = &mut data[..];
-        for ((layer, algorithm), len) in layers.iter().zip(algorithms).zip(lens) {
-            let (mine, others) = rest.split_at_mut(len);
-            jobs.push((layer, *algorithm, mine));
+        for source in &sources {
+            let (mine, others) = rest.split_at_mut(source.packed_len(nr));
+            jobs.extend(source.jobs(nr, mine));
             rest = others;
         }
-        // From the end of the list: the last layers are the largest, and should not be the ones
-        // that the others wait for.
         let jobs = Mutex::new(jobs);
         let failure = Mutex::new(None);
         team.run(|_| {
             loop {
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some((layer, algorithm, packed)) = job else {
-                    return;
-                };
-                if let Err(e) = pack_layer(layer, algorithm, tensors, nr, packed) {
+                let Some(job) = job else { return };
+                if let Err(e) = job.run(table) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                     return;
                 }
@@ -82,112 +87,178 @@ impl PackedWeights {
     }
 }
 
-fn layer_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
-    let Some(conv) = layer.convs().next() else {
-        return 0;
-    };
-    match algorithm {
-        Algorithm::Direct => {
-            packed_len(conv.out_channels, layer.convs().map(ConvSpec::k).sum(), nr)
-        }
-        // A matrix for each point, then the biases, which the output transform adds.
-        Algorithm::Winograd(size) => {
-            size.points() * packed_len(conv.out_channels, conv.in_channels, nr)
-                + conv.out_channels.next_multiple_of(LINE)
-        }
-    }
-}
-
-/// Reads, folds and packs one layer.
-fn pack_layer(
-    layer: &Layer,
+/// A layer's tensors in the file, with what is folded into them.
+struct LayerSource<'a> {
     algorithm: Algorithm,
-    tensors: &Tensors,
-    nr: usize,
-    packed: &mut [f32],
-) -> Result<(), Error> {
-    let mut matrices = Vec::new();
-    let mut bias: Vec<f64> = Vec::new();
-    for conv in layer.convs() {
-        let (weights, its_bias) = read_conv(conv, tensors)?;
-        matrices.push((weights, conv));
-        bias.resize(its_bias.len(), 0.0);
-        bias.iter_mut().zip(its_bias).for_each(|(sum, b)| *sum += b);
-    }
-    let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-    match (matrices.as_slice(), algorithm) {
-        ([], _) => {}
-        ([(weights, conv)], Algorithm::Winograd(size)) => {
-            pack_winograd(size, weights, conv.in_channels, &bias, nr, packed);
-        }
-        // A shortcut's panels follow on the main convolution's.
-        (matrices, _) => {
-            let matrices: Vec<_> = matrices
-                .iter()
-                .map(|(w, conv)| (&w[..], conv.k()))
-                .collect();
-            pack(&matrices, &bias, nr, packed);
-        }
-    }
-    Ok(())
+    convs: Vec<ConvSource<'a>>,
+    /// The sum of all convolutions' biases.
+    bias: Vec<f32>,
 }
 
-fn pack_winograd(
-    size: TileSize,
-    weights: &[f32],
-    in_channels: usize,
-    bias: &[f32],
-    nr: usize,
-    packed: &mut [f32],
-) {
-    let u = match size {
-        TileSize::Two => transform_weights::<F2, 2, 4>(weights, in_channels),
-        TileSize::Four => transform_weights::<F4, 4, 6>(weights, in_channels),
-    };
-    let matrix_len = packed_len(bias.len(), in_channels, nr);
-    let (matrices, biases) = packed.split_at_mut(size.points() * matrix_len);
-    let none = vec![0.0; bias.len()];
-    for (matrix, packed) in u
-        .chunks_exact(bias.len() * in_channels)
-        .zip(matrices.chunks_exact_mut(matrix_len))
-    {
-        pack(&[(matrix, in_channels)], &none, nr, packed);
-    }
-    biases[..bias.len()].copy_from_slice(bias);
+struct ConvSource<'a> {
+    spec: &'a ConvSpec,
+    weights: Tensor<'a>,
+    /// Batch norm's factor of each output channel.
+    scale: Option<Vec<f64>>,
 }
 
-/// A convolution's weights, OHWI, batch norm folded in, and its bias.
-fn read_conv(conv: &ConvSpec, tensors: &Tensors) -> Result<(Vec<f32>, Vec<f64>), Error> {
-    let weights = tensors.read(&format!("{}.weight", conv.conv))?;
-    let shape = [
-        conv.out_channels,
-        conv.in_channels,
-        conv.kernel,
-        conv.kernel,
-    ];
-    let mut weights = oihw_to_ohwi(&weights, shape);
-    let bias = match &conv.norm {
-        Some(norm) => {
-            let read = |part: &str| tensors.read(&format!("{norm}.{part}"));
-            let norm_vectors = BatchNorm {
-                scale: read("weight")?,
-                shift: read("bias")?,
-                mean: read("running_mean")?,
-                variance: read("running_var")?,
+impl<'a> LayerSource<'a> {
+    fn new(layer: &'a Layer, algorithm: Algorithm, tensors: &'a Tensors) -> Result<Self, Error> {
+        let mut convs = Vec::new();
+        let mut bias: Vec<f64> = Vec::new();
+        for spec in layer.convs() {
+            let weights = tensors.tensor(&format!("{}.weight", spec.conv))?;
+            let (scale, its_bias) = match &spec.norm {
+                Some(norm) => {
+                    let Folded { scale, bias } = read_norm(norm, tensors)?.fold();
+                    (Some(scale), bias)
+                }
+                None => {
+                    let bias = tensors.read(&format!("{}.bias", spec.conv))?;
+                    (None, bias.into_iter().map(f64::from).collect())
+                }
             };
-            if let Some(c) = norm_vectors.variance.iter().position(|&v| v < 0.0) {
-                return Err(tensors.error(format!(
-                    "tensor {norm}.running_var: expected variances from 0 up, found {} at \
-                     element {c}",
-                    norm_vectors.variance[c]
-                )));
+            convs.push(ConvSource {
+                spec,
+                weights,
+                scale,
+            });
+            bias.resize(its_bias.len(), 0.0);
+            bias.iter_mut().zip(its_bias).for_each(|(sum, b)| *sum += b);
+        }
+        Ok(Self {
+            algorithm,
+            convs,
+            bias: bias.iter().map(|&b| b as f32).collect(),
+        })
+    }
+
+    /// K of the products whose panels are packed.
+    fn k(&self) -> usize {
+        match self.algorithm {
+            Algorithm::Direct => self.convs.iter().map(|conv| conv.spec.k()).sum(),
+            Algorithm::Winograd(_) => self.convs.iter().map(|conv| conv.spec.in_channels).sum(),
+        }
+    }
+
+    /// Products that are packed one behind the other.
+    fn products(&self) -> usize {
+        match self.algorithm {
+            Algorithm::Direct => 1,
+            Algorithm::Winograd(size) => size.points(),
+        }
+    }
+
+    fn packed_len(&self, nr: usize) -> usize {
+        if self.convs.is_empty() {
+            return 0;
+        }
+        let products = self.products() * packed_len(self.bias.len(), self.k(), nr);
+        match self.algorithm {
+            Algorithm::Direct => products,
+            // Then the biases, which the output transform adds.
+            Algorithm::Winograd(_) => products + self.bias.len().next_multiple_of(LINE),
+        }
+    }
+
+    /// The work of packing this layer into `packed`, a job for each panel of output channels.
+    fn jobs<'b>(&'b self, nr: usize, packed: &'b mut [f32]) -> Vec<Job<'b>> {
+        let out_channels = self.bias.len();
+        let mut jobs: Vec<Job> = (0..out_channels)
+            .step_by(nr)
+            .map(|first| Job {
+                layer: self,
+                channels: first..(first + nr).min(out_channels),
+                panels: Vec::with_capacity(self.products()),
+            })
+            .collect();
+        let panel_len = nr * (1 + self.k());
+        let (panels, biases) = packed.split_at_mut(self.products() * jobs.len() * panel_len);
+        for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
+            let job = i % jobs.len();
+            jobs[job].panels.push(panel);
+        }
+        if !biases.is_empty() {
+            biases[..out_channels].copy_from_slice(&self.bias);
+        }
+        jobs
+    }
+}
+
+/// Some output channels of a layer, and their panel in each product.
+struct Job<'a> {
+    layer: &'a LayerSource<'a>,
+    channels: Range<usize>,
+    panels: Vec<&'a mut [f32]>,
+}
+
+impl Job<'_> {
+    fn run(mut self, table: &KernelTable) -> Result<(), Error> {
+        let nr = table.nr;
+        let bias = &self.layer.bias[self.channels.clone()];
+        let mut matrices = Vec::new();
+        for conv in &self.layer.convs {
+            matrices.push((conv.read(self.channels.clone())?, conv.spec));
+        }
+        match self.layer.algorithm {
+            // A shortcut's rows follow on the main convolution's.
+            Algorithm::Direct => {
+                let matrices: Vec<_> = matrices
+                    .iter()
+                    .map(|(w, conv)| (&w[..], conv.k()))
+                    .collect();
+                for panel in self.panels {
+                    pack(&matrices, bias, nr, panel);
+                }
             }
-            fold(&mut weights, &norm_vectors)
+            Algorithm::Winograd(size) => {
+                let none = vec![0.0; bias.len()];
+                for (weights, conv) in matrices {
+                    let ic = conv.in_channels;
+                    let points = (table.winograd(size).weights)(&weights, ic);
+                    let matrices = points.chunks_exact(bias.len() * ic);
+                    for (matrix, panel) in matrices.zip(&mut *self.panels) {
+                        pack(&[(matrix, ic)], &none, nr, panel);
+                    }
+                }
+            }
         }
-        None => {
-            let bias = tensors.read(&format!("{}.bias", conv.conv))?;
-            bias.into_iter().map(f64::from).collect()
+        Ok(())
+    }
+}
+
+impl ConvSource<'_> {
+    /// The weights of some output channels: `[channels, kernel, kernel, in_channels]`, scaled.
+    fn read(&self, channels: Range<usize>) -> Result<Vec<f32>, Error> {
+        let ConvSpec {
+            in_channels,
+            kernel,
+            ..
+        } = *self.spec;
+        let k = self.spec.k();
+        let oihw = self.weights.read(channels.start * k..channels.end * k)?;
+        let shape = [channels.len(), in_channels, kernel, kernel];
+        let mut weights = oihw_to_ohwi(oihw, shape);
+        if let Some(scale) = &self.scale {
+            scale_rows(&mut weights, &scale[channels]);
         }
+        Ok(weights)
+    }
+}
+
+fn read_norm(norm: &str, tensors: &Tensors) -> Result<BatchNorm, Error> {
+    let read = |part: &str| tensors.read(&format!("{norm}.{part}"));
+    let norm_vectors = BatchNorm {
+        scale: read("weight")?,
+        shift: read("bias")?,
+        mean: read("running_mean")?,
+        variance: read("running_var")?,
     };
-    Ok((weights, bias))
+    if let Some(c) = norm_vectors.variance.iter().position(|&v| v < 0.0) {
+        return Err(tensors.error(format!(
+            "tensor {norm}.running_var: expected variances from 0 up, found {} at element {c}",
+            norm_vectors.variance[c]
+        )));
+    }
+    Ok(norm_vectors)
 }

@@ -65,7 +65,7 @@ fn convolve(conv: &ConvSpec, weights: &Tensors, x: &Tensor) -> Result<Tensor, Er
     let oihw = weights.read(&format!("{}.weight", conv.conv))?;
     let window = Tensor {
         shape: [o, k, k, i],
-        data: layout::oihw_to_ohwi(&oihw, [o, i, k, k])
+        data: layout::oihw_to_ohwi(oihw, [o, i, k, k])
             .into_iter()
             .map(f64::from)
             .collect(),

@@ -1,6 +1,7 @@
 //! The weights file: safetensors, memory-mapped, every name, shape and value checked.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -21,8 +22,16 @@ pub struct WeightsFile {
 
 /// The tensors of a weights file.
 pub struct Tensors<'a> {
-    path: &'a Path,
+    file: &'a WeightsFile,
     tensors: SafeTensors<'a>,
+}
+
+/// A tensor of a weights file, its elements not read yet.
+pub struct Tensor<'a> {
+    file: &'a WeightsFile,
+    name: String,
+    dtype: Dtype,
+    data: &'a [u8],
 }
 
 impl WeightsFile {
@@ -54,9 +63,33 @@ impl WeightsFile {
         let tensors = SafeTensors::deserialize(&self.map)
             .map_err(|e| Error::weights(&self.path, self.describe(&e)))?;
         Ok(Tensors {
-            path: &self.path,
+            file: self,
             tensors,
         })
+    }
+
+    fn error(&self, message: impl Into<String>) -> Error {
+        Error::weights(&self.path, message)
+    }
+
+    /// Takes `bytes`, a part of the mapping, out of this process's memory: they are in the file
+    /// and its cache still. Without this a network would be in memory twice while it is loaded.
+    fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        {
+            let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+            // SAFETY: pages of a read-only mapping of a file that are touched again are read
+            // from the file again. It is advice: where it fails, the pages stay.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    start,
+                    bytes.len(),
+                )
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
     }
 
     fn describe(&self, error: &SafeTensorError) -> String {
@@ -90,13 +123,13 @@ impl WeightsFile {
     }
 }
 
-impl Tensors<'_> {
+impl<'a> Tensors<'a> {
     /// An error of this file.
     pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::weights(self.path, message)
+        self.file.error(message)
     }
 
-    fn view(&self, name: &str) -> Result<TensorView<'_>, Error> {
+    fn view(&self, name: &str) -> Result<TensorView<'a>, Error> {
         self.tensors
             .tensor(name)
             .map_err(|_| self.error(self.missing(name, 1)))
@@ -161,13 +194,12 @@ impl Tensors<'_> {
             1 => String::new(),
             _ => format!(" (and {} more)", count - 1),
         };
-        // A wrapper's prefix is the usual reason.
-        let suffix = format!(".{name}");
-        let hint = self
-            .tensors
-            .names()
-            .into_iter()
-            .find_map(|found| found.strip_suffix(&suffix))
+        // A wrapper's prefix, such as "module.", is the usual reason where nothing fits.
+        let names = self.tensors.names();
+        let suffix = ".layer1.0.conv1.weight";
+        let hint = names
+            .iter()
+            .find_map(|found| found.strip_suffix(suffix))
             .map_or(String::new(), |prefix| {
                 format!(
                     ": the file's names start with {prefix:?}, which tools/export.py \
@@ -177,33 +209,63 @@ impl Tensors<'_> {
         format!("tensor {name}{more}: expected in the file, not found{hint}")
     }
 
-    /// The elements of tensor `name`, in the file's order, as f32.
+    /// Tensor `name`, whatever it holds.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn tensor(&self, name: &str) -> Result<Tensor<'a>, Error> {
+        let view = self.view(name)?;
+        Ok(Tensor {
+            file: self.file,
+            name: name.to_owned(),
+            dtype: view.dtype(),
+            data: view.data(),
+        })
+    }
+
+    /// All elements of tensor `name`, in the file's order, as f32.
     ///
     /// # Errors
     /// There is no such tensor, or an element is infinite or no number.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let view = self.view(name)?;
-        let data = view.data();
-        let values: Vec<f32> = match view.dtype() {
+        let tensor = self.tensor(name)?;
+        tensor.read(0..tensor.data.len() / (tensor.dtype.bitsize() / 8))
+    }
+}
+
+impl Tensor<'_> {
+    /// Some elements, in the file's order, as f32.
+    ///
+    /// # Errors
+    /// The type is none of f32, f16 and bf16, or an element is infinite or no number.
+    ///
+    /// # Panics
+    /// Where the tensor has fewer elements.
+    pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>, Error> {
+        let name = &self.name;
+        let size = self.dtype.bitsize() / 8;
+        let data = &self.data[range.start * size..range.end * size];
+        let values: Vec<f32> = match self.dtype {
             Dtype::F32 => elements(data, f32::from_le_bytes),
             Dtype::F16 => elements(data, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => elements(data, |b| bf16::from_le_bytes(b).to_f32()),
             other => {
-                return Err(self.error(format!(
+                return Err(self.file.error(format!(
                     "tensor {name}: expected type F32, F16 or BF16, found {other:?}"
                 )));
             }
         };
-        // Summing the products with zero tells in one pass: it is NaN where any value is not
-        // finite, and 0 otherwise.
-        if values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0 {
+        self.file.release(data);
+        // An infinity or NaN has all bits of the exponent set: one pass without branches.
+        let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
+        if values.iter().fold(true, |all, v| all & is_finite(v)) {
             return Ok(values);
         }
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        Err(self.error(format!(
-            "tensor {name}: expected finite values, found {} at element {at} of {}",
+        Err(self.file.error(format!(
+            "tensor {name}: expected finite values, found {} at element {}",
             values[at],
-            values.len()
+            range.start + at
         )))
     }
 }
@@ -323,7 +385,7 @@ mod tests {
                 vec!["a.weight", "F16 or BF16", "I32"],
             ),
             (
-                file(&[("module.a.weight", view(Dtype::F32, &[2, 3], &a)), b]),
+                file(&[("module.layer1.0.conv1.weight", view(Dtype::F32, &[2, 3], &a)), b]),
                 vec!["a.weight", "module", "strips"],
             ),
             (vec![], vec!["empty"]),

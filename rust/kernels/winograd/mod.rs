@@ -29,7 +29,8 @@ mod scheme;
 mod tile;
 
 pub use layers::{PointProducts, TileBlock, TransformInput, TransformOutput};
-pub use scheme::{F2, F4, Scheme, transform_weights};
+pub(super) use scheme::transform_weights;
+pub use scheme::{F2, F4, Scheme, TransformWeights};
 pub use tile::{InputTile, InputTileArgs, OutputTile, OutputTileArgs};
 pub(super) use tile::{input_tile, output_tile};
 

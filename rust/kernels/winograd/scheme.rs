@@ -109,32 +109,62 @@ impl Scheme<4, 6> for F4 {
 /// - `ohwi`: windows `[out_channels, 3, 3, in_channels]`.
 /// - Returns the matrices `[A · A, out_channels, in_channels]`, point (row, column) at
 ///   `row · A + column`.
-pub fn transform_weights<T: Scheme<M, A>, const M: usize, const A: usize>(
+pub type TransformWeights = fn(ohwi: &[f32], in_channels: usize) -> Vec<f32>;
+
+/// The weights' transform by scheme `T`, compiled for tier `S`, which must be there: plain loops
+/// over the input channels, which the compiler makes vectors of. No tier fuses the
+/// multiplications with the additions, and so all give the same.
+pub(in crate::kernels) fn transform_weights<S, T, const M: usize, const A: usize>(
     ohwi: &[f32],
     in_channels: usize,
-) -> Vec<f32> {
-    let matrix = ohwi.len() / 9;
-    let mut u = vec![0.0; A * A * matrix];
-    // One output channel at a time, all its input channels side by side: `half` is G g.
-    let mut half = vec![[[0.0_f64; 3]; A]; in_channels];
-    for (o, window) in ohwi.chunks_exact(9 * in_channels).enumerate() {
-        for (i, half) in half.iter_mut().enumerate() {
-            for (half, g) in half.iter_mut().zip(&T::G) {
-                for (x, half) in half.iter_mut().enumerate() {
-                    let w = |y: usize| f64::from(window[(3 * y + x) * in_channels + i]);
-                    *half = g[0] * w(0) + g[1] * w(1) + g[2] * w(2);
+) -> Vec<f32>
+where
+    S: Simd,
+    T: Scheme<M, A>,
+{
+    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    let s = unsafe { S::assume() };
+    s.vectorize(
+        #[inline(always)]
+        || {
+            let matrix = ohwi.len() / 9;
+            let mut u = vec![0.0; A * A * matrix];
+            // G g: [row, x, in_channels].
+            let mut half = vec![0.0_f64; A * 3 * in_channels];
+            for (o, window) in ohwi.chunks_exact(9 * in_channels).enumerate() {
+                let w = |y: usize, x: usize| &window[(3 * y + x) * in_channels..][..in_channels];
+                for (row, g) in T::G.iter().enumerate() {
+                    for x in 0..3 {
+                        let half = &mut half[(3 * row + x) * in_channels..][..in_channels];
+                        combine(half, g, [w(0, x), w(1, x), w(2, x)], f64::from, |sum| sum);
+                    }
+                }
+                let half =
+                    |row: usize, x: usize| &half[(3 * row + x) * in_channels..][..in_channels];
+                for row in 0..A {
+                    let half = [half(row, 0), half(row, 1), half(row, 2)];
+                    for (column, g) in T::G.iter().enumerate() {
+                        let start = (row * A + column) * matrix + o * in_channels;
+                        let u = &mut u[start..][..in_channels];
+                        combine(u, g, half, |v| v, |sum| sum as f32);
+                    }
                 }
             }
-        }
-        for row in 0..A {
-            for (column, g) in T::G.iter().enumerate() {
-                let start = (row * A + column) * matrix + o * in_channels;
-                for (u, half) in u[start..start + in_channels].iter_mut().zip(&half) {
-                    let [a, b, c] = half[row];
-                    *u = (g[0] * a + g[1] * b + g[2] * c) as f32;
-                }
-            }
-        }
+            u
+        },
+    )
+}
+
+/// `out[i] = g[0]·a[i] + g[1]·b[i] + g[2]·c[i]`, in f64.
+#[inline(always)]
+fn combine<I: Copy, O>(
+    out: &mut [O],
+    g: &[f64; 3],
+    [a, b, c]: [&[I]; 3],
+    widen: impl Fn(I) -> f64,
+    round: impl Fn(f64) -> O,
+) {
+    for (out, ((&a, &b), &c)) in out.iter_mut().zip(a.iter().zip(b).zip(c)) {
+        *out = round(g[0] * widen(a) + g[1] * widen(b) + g[2] * widen(c));
     }
-    u
 }

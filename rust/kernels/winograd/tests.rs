@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::KernelTable;
 use crate::kernels::simd::{Portable, Simd};
 
 /// One dimension, by the portable tier: `y = Aᵀ[(G g) ⊙ (Bᵀ d)]` against the sums themselves.
@@ -35,10 +36,12 @@ fn weights_are_transformed_on_both_sides() {
     // others are zero: U[i, j] = G[i][1] · G[j][2].
     let mut windows = [0.0; 2 * 9 * 3];
     windows[(9 + 5) * 3 + 2] = 1.0;
-    let u = transform_weights::<F4, 4, 6>(&windows, 3);
-    for (point, matrix) in u.chunks_exact(6).enumerate() {
-        let expected = F4::G[point / 6][1] * F4::G[point % 6][2];
-        assert_eq!(matrix, [0.0, 0.0, 0.0, 0.0, 0.0, expected as f32]);
+    for table in KernelTable::available() {
+        let u = (table.winograd(TileSize::Four).weights)(&windows, 3);
+        for (point, matrix) in u.chunks_exact(6).enumerate() {
+            let expected = F4::G[point / 6][1] * F4::G[point % 6][2];
+            assert_eq!(matrix, [0.0, 0.0, 0.0, 0.0, 0.0, expected as f32]);
+        }
     }
 }
 
