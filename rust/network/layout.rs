@@ -7,26 +7,27 @@
 /// pixel's channels first, so those come last. Swapping the wrong axes here is the classic
 /// mistake: it goes unseen wherever two of the sizes are equal.
 ///
+/// `ohwi` is overwritten; its memory is used again.
+///
 /// # Panics
 /// Where `oihw` does not hold out · in · height · width elements.
-pub fn oihw_to_ohwi(oihw: Vec<f32>, [o, i, h, w]: [usize; 4]) -> Vec<f32> {
+pub fn oihw_to_ohwi(oihw: &[f32], [o, i, h, w]: [usize; 4], ohwi: &mut Vec<f32>) {
     let plane = h * w;
     assert_eq!(oihw.len(), o * i * plane);
+    ohwi.clear();
     if plane == 1 {
-        return oihw;
+        ohwi.extend_from_slice(oihw);
+        return;
     }
-    let mut ohwi = vec![0.0; oihw.len()];
-    for (from, to) in oihw
-        .chunks_exact((i * plane).max(1))
-        .zip(ohwi.chunks_exact_mut((i * plane).max(1)))
-    {
+    ohwi.resize(oihw.len(), 0.0);
+    let window = (i * plane).max(1);
+    for (from, to) in oihw.chunks_exact(window).zip(ohwi.chunks_exact_mut(window)) {
         for (yx, pixel) in to.chunks_exact_mut(i).enumerate() {
             for (c, value) in pixel.iter_mut().enumerate() {
                 *value = from[c * plane + yx];
             }
         }
     }
-    ohwi
 }
 
 #[cfg(test)]
@@ -49,7 +50,9 @@ mod tests {
                 }
             }
         }
-        let mut ohwi = oihw_to_ohwi(oihw, [o, i, h, w]).into_iter();
+        let mut ohwi = vec![f32::NAN; 7];
+        oihw_to_ohwi(&oihw, [o, i, h, w], &mut ohwi);
+        let mut ohwi = ohwi.into_iter();
         for o in 0..o {
             for y in 0..h {
                 for x in 0..w {
@@ -59,11 +62,14 @@ mod tests {
                 }
             }
         }
+        assert_eq!(ohwi.next(), None);
     }
 
     #[test]
     fn one_by_one_windows_stay_as_they_are() {
-        let weights = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        assert_eq!(oihw_to_ohwi(weights.clone(), [2, 3, 1, 1]), weights);
+        let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let mut ohwi = Vec::new();
+        oihw_to_ohwi(&weights, [2, 3, 1, 1], &mut ohwi);
+        assert_eq!(ohwi, weights);
     }
 }

@@ -14,6 +14,7 @@ use super::weights::{Tensor, Tensors};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::kernels::KernelTable;
+use crate::kernels::conv::MAX_SOURCES;
 use crate::kernels::pack::{pack, packed_len};
 use crate::kernels::view::LINE;
 use crate::plan::{Algorithm, LayerWeights};
@@ -68,10 +69,11 @@ impl PackedWeights {
         let jobs = Mutex::new(jobs);
         let failure = Mutex::new(None);
         team.run(|_| {
+            let mut scratch = Scratch::default();
             loop {
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let Some(job) = job else { return };
-                if let Err(e) = job.run(table) {
+                if let Err(e) = job.run(table, &mut scratch) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                     return;
                 }
@@ -192,32 +194,40 @@ struct Job<'a> {
     panels: Vec<&'a mut [f32]>,
 }
 
+/// A worker's memory from one job to the next: fresh pages cost more than what is done with them.
+#[derive(Default)]
+struct Scratch {
+    oihw: Vec<f32>,
+    /// For each convolution of the layer.
+    ohwi: [Vec<f32>; MAX_SOURCES],
+    points: Vec<f32>,
+}
+
 impl Job<'_> {
-    fn run(mut self, table: &KernelTable) -> Result<(), Error> {
-        let nr = table.nr;
-        let bias = &self.layer.bias[self.channels.clone()];
-        let mut matrices = Vec::new();
-        for conv in &self.layer.convs {
-            matrices.push((conv.read(self.channels.clone())?, conv.spec));
+    fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
+        let (layer, nr) = (self.layer, table.nr);
+        let bias = &layer.bias[self.channels.clone()];
+        for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
+            conv.read(self.channels.clone(), &mut scratch.oihw, ohwi)?;
         }
-        match self.layer.algorithm {
+        let rows = layer.convs.iter().zip(&scratch.ohwi);
+        match layer.algorithm {
             // A shortcut's rows follow on the main convolution's.
             Algorithm::Direct => {
-                let matrices: Vec<_> = matrices
-                    .iter()
-                    .map(|(w, conv)| (&w[..], conv.k()))
+                let rows: Vec<_> = rows
+                    .map(|(conv, ohwi)| (&ohwi[..], conv.spec.k()))
                     .collect();
                 for panel in self.panels {
-                    pack(&matrices, bias, nr, panel);
+                    pack(&rows, bias, nr, panel);
                 }
             }
             Algorithm::Winograd(size) => {
                 let none = vec![0.0; bias.len()];
-                for (weights, conv) in matrices {
-                    let ic = conv.in_channels;
-                    let points = (table.winograd(size).weights)(&weights, ic);
-                    let matrices = points.chunks_exact(bias.len() * ic);
-                    for (matrix, panel) in matrices.zip(&mut *self.panels) {
+                for (conv, ohwi) in rows {
+                    let ic = conv.spec.in_channels;
+                    (table.winograd(size).weights)(ohwi, ic, &mut scratch.points);
+                    let matrices = scratch.points.chunks_exact(bias.len() * ic);
+                    for (matrix, panel) in matrices.zip(&mut self.panels) {
                         pack(&[(matrix, ic)], &none, nr, panel);
                     }
                 }
@@ -229,20 +239,26 @@ impl Job<'_> {
 
 impl ConvSource<'_> {
     /// The weights of some output channels: `[channels, kernel, kernel, in_channels]`, scaled.
-    fn read(&self, channels: Range<usize>) -> Result<Vec<f32>, Error> {
+    fn read(
+        &self,
+        channels: Range<usize>,
+        oihw: &mut Vec<f32>,
+        ohwi: &mut Vec<f32>,
+    ) -> Result<(), Error> {
         let ConvSpec {
             in_channels,
             kernel,
             ..
         } = *self.spec;
         let k = self.spec.k();
-        let oihw = self.weights.read(channels.start * k..channels.end * k)?;
+        self.weights
+            .read(channels.start * k..channels.end * k, oihw)?;
         let shape = [channels.len(), in_channels, kernel, kernel];
-        let mut weights = oihw_to_ohwi(oihw, shape);
+        oihw_to_ohwi(oihw, shape, ohwi);
         if let Some(scale) = &self.scale {
-            scale_rows(&mut weights, &scale[channels]);
+            scale_rows(ohwi, &scale[channels]);
         }
-        Ok(weights)
+        Ok(())
     }
 }
 

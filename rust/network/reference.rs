@@ -63,12 +63,11 @@ fn convolve(conv: &ConvSpec, weights: &Tensors, x: &Tensor) -> Result<Tensor, Er
     };
     let [o, i, k] = [conv.out_channels, conv.in_channels, conv.kernel];
     let oihw = weights.read(&format!("{}.weight", conv.conv))?;
+    let mut ohwi = Vec::new();
+    layout::oihw_to_ohwi(&oihw, [o, i, k, k], &mut ohwi);
     let window = Tensor {
         shape: [o, k, k, i],
-        data: layout::oihw_to_ohwi(oihw, [o, i, k, k])
-            .into_iter()
-            .map(f64::from)
-            .collect(),
+        data: ohwi.into_iter().map(f64::from).collect(),
     };
     let y = conv2d(
         x,

@@ -229,37 +229,44 @@ impl<'a> Tensors<'a> {
     /// There is no such tensor, or an element is infinite or no number.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
         let tensor = self.tensor(name)?;
-        tensor.read(0..tensor.data.len() / (tensor.dtype.bitsize() / 8))
+        let mut values = Vec::new();
+        tensor.read(
+            0..tensor.data.len() / (tensor.dtype.bitsize() / 8),
+            &mut values,
+        )?;
+        Ok(values)
     }
 }
 
 impl Tensor<'_> {
-    /// Some elements, in the file's order, as f32.
+    /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is used
+    /// again.
     ///
     /// # Errors
     /// The type is none of f32, f16 and bf16, or an element is infinite or no number.
     ///
     /// # Panics
     /// Where the tensor has fewer elements.
-    pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>, Error> {
+    pub fn read(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<(), Error> {
         let name = &self.name;
         let size = self.dtype.bitsize() / 8;
         let data = &self.data[range.start * size..range.end * size];
-        let values: Vec<f32> = match self.dtype {
-            Dtype::F32 => elements(data, f32::from_le_bytes),
-            Dtype::F16 => elements(data, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => elements(data, |b| bf16::from_le_bytes(b).to_f32()),
+        values.clear();
+        match self.dtype {
+            Dtype::F32 => extend(values, data, f32::from_le_bytes),
+            Dtype::F16 => extend(values, data, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => extend(values, data, |b| bf16::from_le_bytes(b).to_f32()),
             other => {
                 return Err(self.file.error(format!(
                     "tensor {name}: expected type F32, F16 or BF16, found {other:?}"
                 )));
             }
-        };
+        }
         self.file.release(data);
         // An infinity or NaN has all bits of the exponent set: one pass without branches.
         let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
         if values.iter().fold(true, |all, v| all & is_finite(v)) {
-            return Ok(values);
+            return Ok(());
         }
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
         Err(self.file.error(format!(
@@ -270,12 +277,8 @@ impl Tensor<'_> {
     }
 }
 
-fn elements<const N: usize>(data: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    data.as_chunks::<N>()
-        .0
-        .iter()
-        .map(|&b| convert(b))
-        .collect()
+fn extend<const N: usize>(values: &mut Vec<f32>, data: &[u8], convert: impl Fn([u8; N]) -> f32) {
+    values.extend(data.as_chunks::<N>().0.iter().map(|&b| convert(b)));
 }
 
 #[cfg(test)]
@@ -385,7 +388,13 @@ mod tests {
                 vec!["a.weight", "F16 or BF16", "I32"],
             ),
             (
-                file(&[("module.layer1.0.conv1.weight", view(Dtype::F32, &[2, 3], &a)), b]),
+                file(&[
+                    (
+                        "module.layer1.0.conv1.weight",
+                        view(Dtype::F32, &[2, 3], &a),
+                    ),
+                    b,
+                ]),
                 vec!["a.weight", "module", "strips"],
             ),
             (vec![], vec!["empty"]),

@@ -107,9 +107,9 @@ impl Scheme<4, 6> for F4 {
 /// `U = G g Gᵀ` for each pair of channels, in f64, rounded once.
 ///
 /// - `ohwi`: windows `[out_channels, 3, 3, in_channels]`.
-/// - Returns the matrices `[A · A, out_channels, in_channels]`, point (row, column) at
-///   `row · A + column`.
-pub type TransformWeights = fn(ohwi: &[f32], in_channels: usize) -> Vec<f32>;
+/// - `u`: overwritten with the matrices `[A · A, out_channels, in_channels]`, point (row, column)
+///   at `row · A + column`; its memory is used again.
+pub type TransformWeights = fn(ohwi: &[f32], in_channels: usize, u: &mut Vec<f32>);
 
 /// The weights' transform by scheme `T`, compiled for tier `S`, which must be there: plain loops
 /// over the input channels, which the compiler makes vectors of. No tier fuses the
@@ -117,8 +117,8 @@ pub type TransformWeights = fn(ohwi: &[f32], in_channels: usize) -> Vec<f32>;
 pub(in crate::kernels) fn transform_weights<S, T, const M: usize, const A: usize>(
     ohwi: &[f32],
     in_channels: usize,
-) -> Vec<f32>
-where
+    u: &mut Vec<f32>,
+) where
     S: Simd,
     T: Scheme<M, A>,
 {
@@ -128,7 +128,8 @@ where
         #[inline(always)]
         || {
             let matrix = ohwi.len() / 9;
-            let mut u = vec![0.0; A * A * matrix];
+            u.clear();
+            u.resize(A * A * matrix, 0.0);
             // G g: [row, x, in_channels].
             let mut half = vec![0.0_f64; A * 3 * in_channels];
             for (o, window) in ohwi.chunks_exact(9 * in_channels).enumerate() {
@@ -150,7 +151,6 @@ where
                     }
                 }
             }
-            u
         },
     )
 }
