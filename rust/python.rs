@@ -2,6 +2,7 @@
 //!
 //! Its contract is python/resnet_rs/_core.pyi.
 
+use std::io;
 use std::path::PathBuf;
 
 use numpy::{
@@ -39,7 +40,7 @@ impl From<Error> for PyErr {
         let message = error.to_string();
         match error {
             // With errno and file name Python makes FileNotFoundError and its like of it.
-            Error::Io { path, source } => match source.raw_os_error() {
+            Error::Io { path, source } => match errno(&source) {
                 Some(errno) => {
                     let text = source.to_string();
                     let text = text.split(" (os error").next().unwrap_or_default();
@@ -57,6 +58,12 @@ impl From<Error> for PyErr {
             Error::OutOfMemory(_) => PyMemoryError::new_err(message),
         }
     }
+}
+
+fn errno(error: &io::Error) -> Option<i32> {
+    const ENOENT: i32 = 2;
+    let not_found = error.kind() == io::ErrorKind::NotFound;
+    error.raw_os_error().or(not_found.then_some(ENOENT))
 }
 
 /// A loaded and packed network.
@@ -249,15 +256,12 @@ impl Network {
         let plan = self.core.plan(shape)?;
         let steps = PyList::empty(py);
         for step in &plan.steps {
-            let out = step.step.out();
             let entry = PyDict::new(py);
             entry.set_item("name", &step.name)?;
             entry.set_item("algorithm", step.step.algorithm())?;
             entry.set_item("kernel", step.step.kernel(self.core.kernels()))?;
-            entry.set_item(
-                "output_shape",
-                (out.batch, out.height, out.width, out.channels),
-            )?;
+            let [batch, height, width, channels] = step.step.output_shape();
+            entry.set_item("output_shape", (batch, height, width, channels))?;
             entry.set_item("macs", step.step.macs())?;
             entry.set_item("items", step.step.items())?;
             steps.append(entry)?;

@@ -22,8 +22,8 @@ class Network:
             (a `config.json` beside it is read where there is one).
         isa: `portable`, `avx2` or `avx512`; None takes `RESNET_RS_ISA`, else the best there is.
         threads: at least 1; None takes the environment's wish, else the cores that are ours.
-        winograd: whether 3x3 convolutions may run with Winograd's algorithm: faster, and rounding
-            a little more.
+        winograd: whether 3x3 convolutions may run with Winograd's algorithm: faster; results
+            differ from the direct ones by rounding.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -82,13 +82,19 @@ class Network:
     def activations(
         self, x: NDArray[np.float32] | NDArray[np.uint8]
     ) -> list[tuple[str, NDArray[np.float32]]]:
-        """Every fused step's output in network order, as `(name, NHWC array)`.
+        """Every fused layer's output in network order, as `(name, NHWC array)`.
 
-        Names are torchvision's of the last operation fused into the step: `relu` (the stem),
+        Names are torchvision's of the last operation fused into the layer: `relu` (the stem),
         `maxpool`, `layer1.0.relu1`, `layer1.0.relu2`, `layer1.0`, ..., `avgpool`, `fc`.
         """
     def plan(self, batch: int, height: int, width: int) -> list[dict[str, Any]]:
-        """The steps that a forward at this shape walks: name, algorithm, kernel, shapes, MACs."""
+        """The steps that a forward at this shape walks, in order.
+
+        Returns:
+            For each step `name` (the layer's; a Winograd layer has several steps), `algorithm`,
+            `kernel`, `output_shape`, `macs` (multiply-accumulates that it does) and `items`
+            (pieces of work that threads share).
+        """
     def profile(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> list[float]:
         """Run `x` as one batch and return what each step of `plan` took, in seconds."""
     def reference_logits(self, x: NDArray[np.float32]) -> list[float]:

@@ -1,11 +1,10 @@
 //! config.json: what the tensors cannot say.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::architecture::{ARCHITECTURES, Architecture, RESNET50};
 use crate::error::Error;
@@ -32,7 +31,7 @@ pub struct Config {
     pub preprocessing: Preprocessing,
     /// Where the weights came from, in free form.
     #[serde(default)]
-    pub source: Option<BTreeMap<String, Value>>,
+    pub source: Option<Map<String, Value>>,
 }
 
 /// From an image to the network's input: resize, centre crop, normalise.

@@ -8,7 +8,7 @@
 //!                                       bias'[o]        = β[o] - mean[o] · scale[o]
 //! ```
 //!
-//! All of it in f64, rounded to f32 once at the end (as torch.nn.utils.fusion does in f32).
+//! All of it in f64, rounded to f32 once at the end. (torch.nn.utils.fusion does the same in f32.)
 
 /// torch's default: what is added to the variance.
 pub const EPSILON: f64 = 1e-5;

@@ -13,6 +13,7 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -35,8 +36,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// The number of threads; None takes the environment's wish, else the cores that are ours.
     pub threads: Option<usize>,
-    /// Whether 3x3 convolutions with stride 1 may run with Winograd's algorithm, which is faster
-    /// and rounds a little more.
+    /// Whether 3x3 convolutions with stride 1 may run with Winograd's algorithm, which is
+    /// faster; results differ from the direct ones by rounding.
     pub winograd: bool,
 }
 
@@ -79,7 +80,15 @@ impl Network {
             path.to_owned()
         };
         let config_path = file.with_file_name("config.json");
-        let has_config = is_dir || config_path.exists();
+        let has_config = config_path.exists();
+        if is_dir && !has_config {
+            let text = "no such file: a weights directory holds model.safetensors and config.json \
+                        (see docs/weights.md)";
+            return Err(Error::io(
+                &config_path,
+                io::Error::new(io::ErrorKind::NotFound, text),
+            ));
+        }
         let config = if has_config {
             Config::read(&config_path)?
         } else {

@@ -13,9 +13,10 @@ pub struct Lifetime {
     pub last: usize,
 }
 
-/// An offset for each tensor, a multiple of a cache line, so that no two that are alive at the same step overlap, and the
-/// elements needed in all. Large tensors are placed first, each as low as it fits (greedy by
-/// size: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+/// An offset for each tensor, a multiple of a cache line, so that no two that are alive at the
+/// same step overlap, and the elements needed in all. Large tensors are placed first, each as low
+/// as it fits (greedy by size: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
+/// Inference", 2020).
 pub fn place(tensors: &[Lifetime]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(tensors[i].len));

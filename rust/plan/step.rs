@@ -78,6 +78,21 @@ impl Step {
         }
     }
 
+    /// The output's shape: `[batch, height, width, channels]`; inside a Winograd layer
+    /// `[points, 1, tiles, channels]`.
+    pub fn output_shape(&self) -> [usize; 4] {
+        let view = self.out();
+        let batch = match self {
+            Self::WinogradProducts(layer) => layer.points,
+            _ => view.batch,
+        };
+        let width = match self {
+            Self::WinogradInput(layer) => layer.block.tiles.len(),
+            _ => view.width,
+        };
+        [batch, view.height, width, view.channels]
+    }
+
     /// Does one item.
     ///
     /// # Safety

@@ -92,7 +92,7 @@ impl WinogradLayer {
                     grid: Grid::choose(rows, panels, table.mr(), wanted.div_ceil(points)),
                 },
                 points,
-                step: Shift {
+                to_next_point: Shift {
                     input: self.v.image_stride,
                     out: self.p.image_stride,
                     weights: matrix_len,

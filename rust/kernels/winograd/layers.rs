@@ -107,8 +107,8 @@ pub struct PointProducts {
     pub product: Conv,
     /// The number of points.
     pub points: usize,
-    /// From a point to the next.
-    pub step: Shift,
+    /// How far the next point's tensors lie from one point's.
+    pub to_next_point: Shift,
 }
 
 impl PointProducts {
@@ -130,9 +130,9 @@ impl PointProducts {
     ) {
         let (point, item) = (item / self.product.items(), item % self.product.items());
         let shift = Shift {
-            input: point * self.step.input,
-            out: point * self.step.out,
-            weights: point * self.step.weights,
+            input: point * self.to_next_point.input,
+            out: point * self.to_next_point.out,
+            weights: point * self.to_next_point.weights,
         };
         // SAFETY: the caller's.
         unsafe { self.product.run_block(item, arena, weights, table, shift) };
