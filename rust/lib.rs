@@ -11,7 +11,7 @@
 //! [`Network::load`] reads the weights, folds batch norm into them and packs them once;
 //! [`Network::forward`] plans each new input shape once and then walks the plan.
 
-mod buffer;
+pub mod buffer;
 pub mod classify;
 mod error;
 pub mod kernels;

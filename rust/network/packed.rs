@@ -15,8 +15,7 @@ use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
-use crate::kernels::pack::{pack, packed_len};
-use crate::kernels::view::LINE;
+use crate::kernels::pack::pack;
 use crate::plan::{Algorithm, LayerWeights};
 use crate::threads::Team;
 
@@ -47,22 +46,13 @@ impl PackedWeights {
             .zip(algorithms)
             .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut total = 0;
-        let places = sources.iter().map(|source| {
-            let start = total;
-            total += source.packed_len(nr);
-            LayerWeights {
-                start,
-                algorithm: source.algorithm,
-            }
-        });
-        let places = places.collect();
-        let mut data = Buffer::new(total, "weights")?;
+        let places = LayerWeights::lay_out(layers, algorithms, nr);
+        let mut data = Buffer::new(LayerWeights::total(&places), "weights")?;
 
         let mut jobs = Vec::new();
         let mut rest = &mut data[..];
-        for source in &sources {
-            let (mine, others) = rest.split_at_mut(source.packed_len(nr));
+        for (source, place) in sources.iter().zip(&places) {
+            let (mine, others) = rest.split_at_mut(place.len);
             jobs.extend(source.jobs(nr, mine));
             rest = others;
         }
@@ -151,18 +141,6 @@ impl<'a> LayerSource<'a> {
         }
     }
 
-    fn packed_len(&self, nr: usize) -> usize {
-        if self.convs.is_empty() {
-            return 0;
-        }
-        let products = self.products() * packed_len(self.bias.len(), self.k(), nr);
-        match self.algorithm {
-            Algorithm::Direct => products,
-            // Then the biases, which the output transform adds.
-            Algorithm::Winograd(_) => products + self.bias.len().next_multiple_of(LINE),
-        }
-    }
-
     /// The work of packing this layer into `packed`, a job for each panel of output channels.
     fn jobs<'b>(&'b self, nr: usize, packed: &'b mut [f32]) -> Vec<Job<'b>> {
         let out_channels = self.bias.len();
@@ -180,6 +158,7 @@ impl<'a> LayerSource<'a> {
             let job = i % jobs.len();
             jobs[job].panels.push(panel);
         }
+        // Where the output transform adds the biases, they follow on the panels.
         if !biases.is_empty() {
             biases[..out_channels].copy_from_slice(&self.bias);
         }

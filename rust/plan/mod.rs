@@ -5,6 +5,7 @@
 mod arena;
 mod choose;
 mod step;
+mod weights;
 mod winograd;
 
 use crate::kernels::KernelTable;
@@ -18,6 +19,7 @@ use winograd::WinogradLayer;
 
 pub use choose::{Algorithm, choose};
 pub use step::{PlannedStep, Step, StepContext};
+pub use weights::LayerWeights;
 
 /// The shape of a batch of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +40,6 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// Elements of the arena.
     pub arena_len: usize,
-}
-
-/// Where a layer's packed weights start, and for which algorithm they are packed.
-#[derive(Clone, Copy, Debug)]
-pub struct LayerWeights {
-    /// The first element in the network's weights.
-    pub start: usize,
-    /// The algorithm.
-    pub algorithm: Algorithm,
 }
 
 impl Plan {

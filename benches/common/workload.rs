@@ -1,0 +1,65 @@
+//! A plan of one tier, with random weights and activations.
+
+use resnet_rs::Shape;
+use resnet_rs::buffer::Buffer;
+use resnet_rs::kernels::KernelTable;
+use resnet_rs::kernels::input::Pixels;
+use resnet_rs::network::architecture::{Layer, RESNET50};
+use resnet_rs::plan::{Algorithm, LayerWeights, Plan, PlannedStep, StepContext};
+
+use super::random::random;
+
+/// What a forward on one thread works with.
+pub struct Workload {
+    plan: Plan,
+    table: KernelTable,
+    weights: Buffer,
+    arena: Buffer,
+}
+
+impl Workload {
+    /// For `layers`, each with its algorithm, and images of `shape`.
+    pub fn new(
+        layers: &[Layer],
+        algorithms: &[Algorithm],
+        shape: Shape,
+        table: &KernelTable,
+    ) -> Self {
+        let places = LayerWeights::lay_out(layers, algorithms, table.nr);
+        let plan = Plan::new(layers, &places, shape, RESNET50.in_channels, table, 1);
+        Self {
+            arena: random_buffer(plan.arena_len, 1),
+            weights: random_buffer(LayerWeights::total(&places), 2),
+            table: *table,
+            plan,
+        }
+    }
+
+    /// The layer of that name, ready to be run.
+    pub fn layer(&mut self, name: &str) -> impl FnMut() {
+        let steps: Vec<&PlannedStep> = self.plan.steps.iter().filter(|s| s.name == name).collect();
+        assert!(steps.last().is_some_and(|step| step.completes_layer));
+        let context = StepContext {
+            pixels: Pixels::F32(&[]),
+            weights: &self.weights,
+            table: &self.table,
+            arena: self.arena.as_mut_ptr(),
+        };
+        move || {
+            for PlannedStep { step, .. } in &steps {
+                for item in 0..step.items() {
+                    // SAFETY: the arena is as long as the plan asks for, and borrowed for as long
+                    // as this closure lives; the plan was made for these weights; a convolution
+                    // reads no pixels; one thread does one item after the other.
+                    unsafe { step.run_item(item, &context) };
+                }
+            }
+        }
+    }
+}
+
+fn random_buffer(len: usize, seed: u64) -> Buffer {
+    let mut buffer = Buffer::new(len, "benchmark").expect("memory for a forward");
+    buffer.fill_with(random(seed));
+    buffer
+}

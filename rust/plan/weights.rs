@@ -1,0 +1,59 @@
+//! Where each layer's packed weights lie, one layer behind the other.
+
+use super::choose::Algorithm;
+use crate::kernels::pack::packed_len;
+use crate::kernels::view::LINE;
+use crate::network::architecture::{ConvSpec, Layer};
+
+/// Where a layer's packed weights start, and for which algorithm they are packed.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerWeights {
+    /// The first element in the network's weights.
+    pub start: usize,
+    /// The elements; none for a layer without weights.
+    pub len: usize,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+}
+
+impl LayerWeights {
+    /// Lays the weights of `layers` out, each packed for its algorithm in panels of `nr` channels.
+    pub fn lay_out(layers: &[Layer], algorithms: &[Algorithm], nr: usize) -> Vec<Self> {
+        let mut start = 0;
+        layers
+            .iter()
+            .zip(algorithms)
+            .map(|(layer, &algorithm)| {
+                let len = weights_len(layer, algorithm, nr);
+                start += len;
+                Self {
+                    start: start - len,
+                    len,
+                    algorithm,
+                }
+            })
+            .collect()
+    }
+
+    /// The elements of all layers.
+    pub fn total(weights: &[Self]) -> usize {
+        weights.last().map_or(0, |last| last.start + last.len)
+    }
+}
+
+fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
+    let Some(conv) = layer.convs().next() else {
+        return 0;
+    };
+    match algorithm {
+        Algorithm::Direct => {
+            let k = layer.convs().map(ConvSpec::k).sum();
+            packed_len(conv.out_channels, k, nr)
+        }
+        // A matrix for each point, then the biases, which the output transform adds.
+        Algorithm::Winograd(size) => {
+            let matrix = packed_len(conv.out_channels, conv.in_channels, nr);
+            size.points() * matrix + conv.out_channels.next_multiple_of(LINE)
+        }
+    }
+}
