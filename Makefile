@@ -67,6 +67,10 @@ build: $(VENV)/.build ## Build the extension and install the package into .venv
 wheel: $(VENV)/.venv ## Build the wheel into dist/
 	$(BIN)/maturin build --release --out dist
 
+.PHONY: check-wheel
+check-wheel: $(VENV)/.venv ## Build the wheel and show its size, libraries and import time
+	$(BIN)/python tools/check_wheel.py
+
 .PHONY: clean
 clean: ## Remove everything that make has made
 	rm -rf target dist $(VENV) python/resnet_rs/_core.abi3.so
