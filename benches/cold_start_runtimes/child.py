@@ -91,8 +91,9 @@ def ncnn(model: str, photo: str, threads: int) -> Any:
     if net.load_param(model) or net.load_model(model.removesuffix("param") + "bin"):
         raise RuntimeError(f"ncnn cannot load {model}")
     extractor = net.create_extractor()
-    # A Mat of an array borrows it.
-    extractor.input("in0", ncnn.Mat(preprocessed(photo)[0]).clone())
+    # A Mat borrows its array: the name keeps that alive.
+    image = preprocessed(photo)[0]
+    extractor.input("in0", ncnn.Mat(image))
     return np.array(extractor.extract("out0")[1])
 
 

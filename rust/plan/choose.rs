@@ -12,10 +12,11 @@ pub enum Algorithm {
     Winograd(TileSize),
 }
 
-/// The fewest tiles for which larger weights are worth their memory traffic: each of the points'
-/// weights is then used for at least this many products. From `cargo bench --bench conv`, with
-/// and without Winograd.
-const FEWEST_TILES: usize = 12;
+/// The tile sizes, the one that saves most multiplications first, and the fewest tiles an image must
+/// have for each: a point's weights are read once and used for every tile, and with fewer tiles the
+/// reading of the larger weights takes longer than what they save. From `cargo bench --bench conv
+/// -- conv2` and whole forwards, whose weights come from memory.
+const FEWEST_TILES: [(TileSize, usize); 2] = [(TileSize::Four, 32), (TileSize::Two, 12)];
 
 /// The algorithm of `op` where its output is `height` x `width`.
 ///
@@ -34,11 +35,10 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
     if (conv.kernel, conv.stride, conv.padding) != (3, 1, 1) || residual.is_some() {
         return Algorithm::Direct;
     }
-    // The larger tiles save more; where there are too few of them, smaller ones may do.
-    [TileSize::Four, TileSize::Two]
+    FEWEST_TILES
         .into_iter()
-        .find(|size| size.tiles(height, width) >= FEWEST_TILES)
-        .map_or(Algorithm::Direct, Algorithm::Winograd)
+        .find(|(size, fewest)| size.tiles(height, width) >= *fewest)
+        .map_or(Algorithm::Direct, |(size, _)| Algorithm::Winograd(size))
 }
 
 #[cfg(test)]
@@ -55,11 +55,12 @@ mod tests {
     #[test]
     fn stride_1_windows_take_the_largest_tiles_that_are_many_enough() {
         let four = Algorithm::Winograd(TileSize::Four);
+        let two = Algorithm::Winograd(TileSize::Two);
         for (name, size, expected) in [
             ("layer1.0.relu2", 56, four),
             ("layer2.1.relu2", 28, four),
-            ("layer3.1.relu2", 14, four),
-            ("layer4.1.relu2", 7, Algorithm::Winograd(TileSize::Two)),
+            ("layer3.1.relu2", 14, two),
+            ("layer4.1.relu2", 7, two),
             ("layer4.1.relu2", 2, Algorithm::Direct),
         ] {
             assert_eq!(choose(&op(name), size, size), expected, "{name} {size}");
