@@ -64,7 +64,7 @@ impl Plan {
             completes_layer: false,
         }];
         // A few items a thread even out what the machine does besides.
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let wanted = if threads == 1 { 1 } else { 8 * threads };
         for ((layer, weights), scratch) in layers.iter().zip(weights).zip(scratch) {
             let out = views[layer.output];
             let mut layer_steps = match &layer.op {
