@@ -61,24 +61,26 @@ impl Team {
     }
 
     fn new(threads: usize) -> Self {
-        // A system that is short of threads (`ulimit -u`) gets fewer, down to none of our own.
-        let pool = std::iter::successors(Some(threads), |n| Some(n / 2))
-            .take_while(|&n| n > 1)
+        // The caller is a worker too. A system that is short of threads (`ulimit -u`) gives
+        // fewer, down to none besides the caller.
+        let pool = std::iter::successors(Some(threads - 1), |n| Some(n / 2))
+            .take_while(|&n| n > 0)
             .find_map(|n| {
                 ThreadPoolBuilder::new()
                     .num_threads(n)
-                    .thread_name(|i| format!("resnet_rs-{i}"))
+                    .thread_name(|i| format!("resnet_rs-{}", i + 1))
                     .build()
                     .ok()
             });
         Self {
-            threads: pool.as_ref().map_or(1, ThreadPool::current_num_threads),
+            threads: 1 + pool.as_ref().map_or(0, ThreadPool::current_num_threads),
             pool,
             turn: Mutex::new(()),
         }
     }
 
-    /// The threads that there are; fewer than were asked for where the system has no more.
+    /// The threads that there are, the caller's among them; fewer than were asked for where the
+    /// system has no more.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -92,14 +94,18 @@ impl Team {
             Some(pool) if rayon::current_thread_index().is_none() => {
                 let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
                 let barrier = Barrier::new(self.threads);
-                pool.broadcast(|context| {
+                let work = |index: usize| {
                     let _poison = PoisonOnPanic(&barrier);
                     let _flush = FlushDenormals::new();
                     job(&Worker {
-                        index: context.index(),
-                        count: context.num_threads(),
+                        index,
+                        count: self.threads,
                         barrier: Some(&barrier),
                     });
+                };
+                pool.in_place_scope(|scope| {
+                    scope.spawn_broadcast(|_, context| work(context.index() + 1));
+                    work(0);
                 });
             }
             _ => {
