@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 import resnet_rs
 from resnet_rs import ResNet50
 from resnet_rs._core import available_isas

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from resnet_rs import Preprocessing, ResNet50, WeightsError
 
 Header = dict[str, dict[str, Any]]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas, cpu_features, default_threads
 from resnet_rs.cli import main

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import resnet_rs
 from conftest import ROOT
+
+import resnet_rs
 
 FENCE = re.compile(
     r"(?P<skip><!-- no-run -->\s*)?^(?P<indent>[ \t]*)```python\n(?P<code>.*?)^[ \t]*```[ \t]*$",

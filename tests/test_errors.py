@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from resnet_rs import ImageError, ResNet50, UnsupportedIsaError
 from resnet_rs._core import Network, available_isas, softmax_top_k
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import resnet_rs
 from PIL import Image
+
+import resnet_rs
 from resnet_rs import Config, Prediction, Preprocessing, ResNet50
 from resnet_rs._core import softmax_top_k
 from resnet_rs.labels import imagenet_labels

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from resnet_rs import ImageError, Preprocessing, ResNet50
-from resnet_rs.images import open_rgb
-from resnet_rs.preprocess import load_pixels, resized_size
 from torchvision.models import ResNet50_Weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
+
+from resnet_rs import ImageError, Preprocessing, ResNet50
+from resnet_rs.images import open_rgb
+from resnet_rs.preprocess import load_pixels, resized_size
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ISAS, THREAD_VARIABLES, required_isas
 from PIL import Image
+
 from resnet_rs import ResNet50
 from resnet_rs._core import available_isas
 

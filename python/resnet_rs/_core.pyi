@@ -5,6 +5,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Network",
+    "UnsupportedIsaError",
+    "WeightsError",
+    "__version__",
+    "available_isas",
+    "cpu_features",
+    "default_threads",
+    "peak_macs_per_second",
+    "softmax_top_k",
+]
+
 __version__: str
 
 class WeightsError(ValueError):

@@ -6,6 +6,8 @@ import operator
 import os
 from typing import Any
 
+import numpy as np
+
 
 def count(name: str, value: Any) -> int:
     """A whole number from 1 up; numpy's integers are welcome.
@@ -38,3 +40,14 @@ def path(name: str, value: Any) -> str:
             f".safetensors file; got {type(value).__name__}"
         )
     return os.path.abspath(os.fsdecode(value))
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False; numpy's are welcome.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False; got {value!r} ({type(value).__name__})")

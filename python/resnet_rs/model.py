@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from .labels import class_labels
 
 if TYPE_CHECKING:
     from .images import ImageLike
+    from .profile import Profile
+
+_PROFILE_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class ResNet50:
         threads: how many threads a forward uses; by default `RESNET_RS_NUM_THREADS`,
             `RAYON_NUM_THREADS` or `OMP_NUM_THREADS`, the first that is set, else the CPUs that
             this process may use.
+        winograd: whether 3x3 convolutions may run with Winograd's algorithm, which multiplies
+            less: faster, with weights that take more memory, and other rounding.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -78,11 +84,19 @@ class ResNet50:
         *,
         isa: str | None = None,
         threads: int | None = None,
+        winograd: bool = True,
     ) -> None:
         self._path = arguments.path("weights", weights)
         self._requested_isa = isa
         self._requested_threads = None if threads is None else arguments.count("threads", threads)
-        self._network = Network(self._path, isa=isa, threads=self._requested_threads)
+        self._requested_winograd = arguments.flag("winograd", winograd)
+        self._profiled_shapes: set[tuple[int, ...]] | None = set() if _wants_profiles() else None
+        self._network = Network(
+            self._path,
+            isa=isa,
+            threads=self._requested_threads,
+            winograd=self._requested_winograd,
+        )
         self._config = Config.from_json(self._network.config_json)
         self._labels = class_labels(self._config)
         if not self._network.has_config:
@@ -197,7 +211,51 @@ class ResNet50:
             ValueError: another shape.
         """
         _check_input(x)
-        return self._network.logits(np.ascontiguousarray(x))
+        x = np.ascontiguousarray(x)
+        logits = self._network.logits(x)
+        self._profile_new_shape(x)
+        return logits
+
+    def profile(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...] | NDArray[np.float32],
+        rounds: int = _PROFILE_ROUNDS,
+        *,
+        detail: bool = False,
+    ) -> Profile:
+        """Measure where the time of a forward goes: a table of every layer.
+
+        The environment variable `RESNET_RS_PROFILE=1`, set when a model is made, prints the same
+        table to stderr after the model's first call at each input shape.
+
+        Args:
+            images: one image or several, as the class describes, or what `forward` takes. They
+                run as one batch, so they must have one size after preprocessing.
+            rounds: how often to run them, after a run that is not counted; times are medians over
+                the faster half.
+            detail: give a row to every step of the plan. Otherwise a Winograd layer's steps (the
+                input's transform, the products, the output's transform) are one row.
+
+        Returns:
+            A `resnet_rs.profile.Profile`: print it, or read its `rows`.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does; also
+                for `rounds` below 1.
+
+        Example:
+            ```python
+            from resnet_rs import ResNet50
+
+            print(ResNet50("weights").profile("photo.jpg"))
+            ```
+        """
+        from .profile import measure_profile
+
+        rounds = arguments.count("rounds", rounds)
+        detail = arguments.flag("detail", detail)
+        x = self._input_of(images)
+        return measure_profile(self._network, x, rounds=rounds, detail=detail)
 
     def release(self) -> None:
         """Give back the memory that past calls reserved for activations; the weights stay."""
@@ -223,6 +281,11 @@ class ResNet50:
         """The number of threads that a forward uses."""
         return self._network.threads
 
+    @property
+    def winograd(self) -> bool:
+        """Whether any layer runs with Winograd's algorithm."""
+        return self._network.winograd
+
     def _run(
         self,
         images: ImageLike | list[Any] | tuple[Any, ...],
@@ -236,7 +299,24 @@ class ResNet50:
         for pixels in batches(sources, self._config.preprocessing, single=single):
             rows[done : done + len(pixels)] = network(pixels)
             done += len(pixels)
+            self._profile_new_shape(pixels)
         return rows[0] if single else rows
+
+    def _input_of(self, images: Any) -> NDArray[np.float32]:
+        """What `forward` takes: made of images, or `images` itself where it is such an array."""
+        if isinstance(images, np.ndarray) and images.dtype == np.float32:
+            _check_input(images)
+            return np.ascontiguousarray(images)
+        return self.preprocess(images)
+
+    def _profile_new_shape(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> None:
+        """Print `x`'s profile where `RESNET_RS_PROFILE` asks for it and its shape is new."""
+        if self._profiled_shapes is None or x.shape in self._profiled_shapes:
+            return
+        from .profile import measure_profile
+
+        self._profiled_shapes.add(x.shape)
+        print(measure_profile(self._network, x, rounds=_PROFILE_ROUNDS), file=sys.stderr)
 
     def __repr__(self) -> str:
         spec = self._config.preprocessing
@@ -250,11 +330,18 @@ class ResNet50:
         return (
             f"ResNet50({self._path!r}, classes={self._network.num_classes}, "
             f"input={size_text!r}, parameters={self._network.num_parameters / 1e6:.1f}M, "
-            f"isa={self.isa!r}, threads={self.threads})"
+            f"isa={self.isa!r}, threads={self.threads}"
+            f"{'' if self._requested_winograd else ', winograd=False'})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load, (type(self), self._path, self._requested_isa, self._requested_threads)
+        return _load, (
+            type(self),
+            self._path,
+            self._requested_isa,
+            self._requested_threads,
+            self._requested_winograd,
+        )
 
     def __copy__(self) -> ResNet50:
         twin = object.__new__(type(self))
@@ -265,9 +352,25 @@ class ResNet50:
         return self.__copy__()
 
 
-def _load(cls: type[ResNet50], path: str, isa: str | None, threads: int | None) -> ResNet50:
+def _load(
+    cls: type[ResNet50], path: str, isa: str | None, threads: int | None, winograd: bool
+) -> ResNet50:
     """Unpickle a model: with the arguments that it was made with, on the machine that this is."""
-    return cls(path, isa=isa, threads=threads)
+    return cls(path, isa=isa, threads=threads, winograd=winograd)
+
+
+def _wants_profiles() -> bool:
+    """Whether `RESNET_RS_PROFILE` asks for profiles.
+
+    Raises:
+        ValueError: it is neither empty, 0 nor 1.
+    """
+    wish = os.environ.get("RESNET_RS_PROFILE", "")
+    if wish not in ("", "0", "1"):
+        raise ValueError(
+            f"RESNET_RS_PROFILE must be 1 (print each input shape's profile) or 0; got {wish!r}"
+        )
+    return wish == "1"
 
 
 def _check_input(x: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 
@@ -24,6 +25,7 @@ def system_info() -> dict[str, str | int | list[str] | None]:
         "numpy": np.__version__,
         "pillow": _pillow_version(),
         "platform": platform.platform(),
+        "cpu": cpu_model(),
         "cpu_features": _core.cpu_features(),
         "isas": _core.available_isas(),
         "isa": isa,
@@ -31,6 +33,29 @@ def system_info() -> dict[str, str | int | list[str] | None]:
         "threads": threads,
         "threads_from": threads_from,
     }
+
+
+def cpu_model() -> str:
+    """The processor's name, as the system tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def resident_mb() -> tuple[float, float] | None:
+    """This process's resident memory now and at its peak, in units of 10^6 bytes.
+
+    None where the system has no `/proc/self/status`.
+    """
+    sizes = {}
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                sizes[name] = int(value.split()[0]) * 1024 / 1e6
+    return (sizes["VmRSS"], sizes["VmHWM"]) if len(sizes) == 2 else None
 
 
 def _pillow_version() -> str:

@@ -1,0 +1,31 @@
+"""Text tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Lay rows out in columns, two spaces apart.
+
+    Args:
+        rows: cells, as many in every row; the header is a row like the others.
+        left: how many columns are flush left; those after them are flush right, for numbers.
+
+    Returns:
+        A line for each row, without blanks at the ends.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
