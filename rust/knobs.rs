@@ -32,6 +32,12 @@ pub const OMP_NUM_THREADS: Knob = Knob {
     help: "taken where neither of the two is set",
 };
 
+/// Read by the Python package.
+pub const PROFILE: Knob = Knob {
+    name: "RESNET_RS_PROFILE",
+    help: "1: print what each layer took, on stderr, after the first call at each input shape",
+};
+
 impl Knob {
     /// The value, where the variable is set and not empty.
     pub fn read(&self) -> Option<String> {

@@ -365,7 +365,6 @@ class TestPlot:
         assert output.err.startswith("resnet-rs: error: a plot needs matplotlib: pip install")
 
     def test_is_written(self, ladder: Ladder, tmp_path: Path) -> None:
-        pytest.importorskip("matplotlib")
         plot_ladder(ladder, tmp_path / "ladder.png", note="2000-01-01")
         assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
         plot_ladder(ladder, tmp_path / "ladder.svg")
@@ -377,7 +376,6 @@ class TestPlot:
     def test_unwritable_file_exits_with_2(
         self, demo_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        pytest.importorskip("matplotlib")
         path = tmp_path / "missing" / "x.png"
         more = ("--ladder", "--isa", "portable", "--plot", path)
         assert main(arguments(demo_dir, *more)) == 2

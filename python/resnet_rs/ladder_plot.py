@@ -45,7 +45,7 @@ def plot_ladder(ladder: Ladder, path: str | os.PathLike[str], *, note: str = "")
     axes.set_xscale("log")
     axes.bar_label(bars, [_label(rung) for rung in rungs], padding=5, fontsize=11, color=_TEXT)
     # Room for the longest bar's label, in decades.
-    axes.set_xlim(min(rung.ms for rung in rungs) / 3, max(rung.ms for rung in rungs) * 12)
+    axes.set_xlim(min(rung.ms for rung in rungs) / 3, max(rung.ms for rung in rungs) * 8)
     axes.set_xlabel("milliseconds an image, logarithmic (median; less is better)", color=_TEXT)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.tick_params(which="both", colors=_TEXT, length=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -58,8 +59,8 @@ class Profile:
         threads: the number of threads.
         rounds: how often the network ran; the slower half of them is not counted.
         detail: whether rows are steps.
-        peak_gflops: what the threads could do at most: the GFLOP/s of one thread in registers
-            alone, measured with the profile, times the number of threads.
+        peak_gflops: what the threads could do at most: their GFLOP/s in registers alone, all at
+            the same time, the median of some measurements between the rounds.
         total_ms: the rows' milliseconds, added up.
         total_macs: the direct convolutions' multiply-accumulates, added up.
     """
@@ -96,7 +97,8 @@ class Profile:
             f"batch {self.batch}, {self.height} x {self.width}, {self.isa}, "
             f"{plural(self.threads, 'thread')}, faster half of {plural(self.rounds, 'round')}\n"
             f"{note}\n"
-            f"peak: {self.peak_gflops:.1f} GFLOP/s, one thread's in registers x {self.threads}"
+            f"peak: {self.peak_gflops:.1f} GFLOP/s, "
+            f"{plural(self.threads, 'thread')} in registers alone, measured between the rounds"
         )
         total = (
             "total",
@@ -108,6 +110,9 @@ class Profile:
         )
         return f"{head}\n\n{text_table([_HEADER, *map(_cells, self.rows), total], left=4)}"
 
+
+PEAKS = 5
+"""How often the peak is measured: the clock changes with heat and neighbours, in seconds."""
 
 _HEADER = ("layer", "algorithm", "kernel", "output", "ms", "GFLOP/s", "of peak", "of total")
 
@@ -131,12 +136,8 @@ def measure_profile(
     Raises:
         TypeError, ValueError, MemoryError: as the core's for `x`.
     """
-    before = peak_macs_per_second(network.isa)
-    network.profile(x)
-    seconds = _faster_half(np.array([network.profile(x) for _ in range(rounds)]))
-    # Whatever else the machine does only makes a measured peak smaller.
-    one_thread = max(before, peak_macs_per_second(network.isa))
-    peak_gflops = 2 * one_thread * network.threads / 1e9
+    seconds, peak_gflops = _measure(network, x, rounds)
+    seconds = _faster_half(seconds)
 
     batch, height, width, _ = x.shape
     steps = network.plan(batch, height, width)
@@ -161,6 +162,37 @@ def measure_profile(
         total_ms=total_ms,
         total_macs=sum(direct_macs([steps[i] for i in layer]) for layer in layers),
     )
+
+
+def _measure(
+    network: Network, x: NDArray[np.float32] | NDArray[np.uint8], rounds: int
+) -> tuple[NDArray[np.float64], float]:
+    """The steps' seconds, `[rounds, steps]`, and the peak in GFLOP/s at the same clock."""
+    network.profile(x)
+    seconds, peaks = [], []
+    for turn in range(rounds):
+        if turn % -(-rounds // PEAKS) == 0:
+            peaks.append(_peak_gflops(network))
+        seconds.append(network.profile(x))
+    return np.array(seconds), float(np.median(peaks))
+
+
+def _peak_gflops(network: Network) -> float:
+    """GFLOP/s that as many threads as the network's reach in registers, all at the same time.
+
+    One thread alone may run at a higher clock than it has beside others.
+    """
+    macs_per_second: list[float] = []
+
+    def measure() -> None:
+        macs_per_second.append(peak_macs_per_second(network.isa))
+
+    threads = [threading.Thread(target=measure) for _ in range(network.threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 2 * sum(macs_per_second) / 1e9
 
 
 def _faster_half(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

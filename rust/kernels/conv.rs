@@ -221,12 +221,7 @@ impl Conv {
 
     /// Items that may run in any order, on any thread: the grid's, then each image's border.
     pub fn items(&self) -> usize {
-        let borders = if self.out.border > 0 {
-            self.out.batch
-        } else {
-            0
-        };
-        self.grid.len() + borders
+        self.grid.len() + self.out.border_items()
     }
 
     /// Does one item.

@@ -140,12 +140,7 @@ impl MaxPoolLayer {
 
     /// Items of work: each output row, then each image's border.
     pub fn items(&self) -> usize {
-        let borders = if self.out.border > 0 {
-            self.out.batch
-        } else {
-            0
-        };
-        self.out.batch * self.out.height + borders
+        self.out.batch * self.out.height + self.out.border_items()
     }
 
     /// Does one item.

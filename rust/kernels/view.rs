@@ -140,6 +140,11 @@ impl View {
         })
     }
 
+    /// Items of work for the borders, one an image: none where there is no border.
+    pub fn border_items(&self) -> usize {
+        if self.border > 0 { self.batch } else { 0 }
+    }
+
     /// Writes zeros into the border of image `n`.
     ///
     /// # Safety

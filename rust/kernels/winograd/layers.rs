@@ -159,8 +159,8 @@ pub struct TransformOutput {
 impl TransformOutput {
     /// Items of work.
     pub fn items(&self) -> usize {
-        let borders = if self.is_last && self.out.border > 0 {
-            self.out.batch
+        let borders = if self.is_last {
+            self.out.border_items()
         } else {
             0
         };
