@@ -1,7 +1,10 @@
 //! Weights into panels, once, at load.
 
-/// Rows of a panel that are filled at a time: 64 · 32 channels · 4 bytes are 8 KiB.
-const K_BLOCK: usize = 64;
+use super::simd::Simd;
+use super::view::LINE;
+
+/// Rows of a panel that are filled at a time: a cache line of each channel.
+const K_BLOCK: usize = LINE;
 
 /// The number of elements that [`pack`] writes: `panels · NR · (1 + k)`.
 pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
@@ -16,16 +19,24 @@ pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
 /// - `packed`: `packed_len(out_channels, Σ k_i, nr)` elements, all written; channels that the
 ///   last panel has too many are zero.
 ///
-/// # Panics
-/// Where a length does not fit the others.
-pub fn pack(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]) {
+/// Panics where a length does not fit the others.
+pub type Pack = fn(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]);
+
+/// The packing, compiled for tier `S`, which must be there.
+pub(super) fn pack<S: Simd>(
+    weights: &[(&[f32], usize)],
+    bias: &[f32],
+    nr: usize,
+    packed: &mut [f32],
+) {
     let out_channels = bias.len();
     let k_total: usize = weights.iter().map(|(_, k)| k).sum();
     assert_eq!(packed.len(), packed_len(out_channels, k_total, nr));
     for (matrix, k) in weights {
         assert_eq!(matrix.len(), out_channels * k);
     }
-
+    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    let s = unsafe { S::assume() };
     for (p, panel) in packed.chunks_exact_mut(nr * (1 + k_total)).enumerate() {
         let first = p * nr;
         let channels = nr.min(out_channels - first);
@@ -34,28 +45,63 @@ pub fn pack(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [
         biases[channels..].fill(0.0);
         for (matrix, k) in weights {
             let (rows, next) = rest.split_at_mut(nr * k);
-            // A block of k at a time, so that the panel's rows stay in cache while each channel
-            // fills its column.
-            for (block, rows) in rows.chunks_mut(nr * K_BLOCK).enumerate() {
-                let (k0, k_len) = (block * K_BLOCK, rows.len() / nr);
-                for c in 0..nr {
-                    let column = rows[c..].iter_mut().step_by(nr);
-                    if c < channels {
-                        let row = &matrix[(first + c) * k + k0..][..k_len];
-                        column.zip(row).for_each(|(slot, &w)| *slot = w);
-                    } else {
-                        column.for_each(|slot| *slot = 0.0);
-                    }
-                }
-            }
+            let matrix = &matrix[first * k..(first + channels) * k];
+            s.vectorize(
+                #[inline(always)]
+                || transpose(matrix, *k, nr, rows),
+            );
             rest = next;
         }
     }
 }
 
+/// `rows[k, c] = matrix[c, k]`, and zero for channels that `matrix` has not.
+#[inline(always)]
+fn transpose(matrix: &[f32], k: usize, nr: usize, rows: &mut [f32]) {
+    let channels = matrix.len() / k;
+    // A block of k at a time, so that each channel's cache line is used whole while it is there.
+    for (block, rows) in rows.chunks_mut(nr * K_BLOCK).enumerate() {
+        for (i, row) in rows.chunks_exact_mut(nr).enumerate() {
+            let column = &matrix[block * K_BLOCK + i..];
+            let (inside, beyond) = row.split_at_mut(channels);
+            for (c, slot) in inside.iter_mut().enumerate() {
+                *slot = column[c * k];
+            }
+            beyond.fill(0.0);
+        }
+    }
+}
+
+/// Multiplies each row of `weights` (`[channels, k]`) with its channel's scale, in f64, rounded
+/// once. What would be denormal becomes zero: it is no weight, and only slows the arithmetic down.
+pub type ScaleRows = fn(weights: &mut [f32], scale: &[f64]);
+
+/// The scaling, compiled for tier `S`, which must be there.
+pub(super) fn scale_rows<S: Simd>(weights: &mut [f32], scale: &[f64]) {
+    // SAFETY: as in `pack`.
+    let s = unsafe { S::assume() };
+    let k = weights.len() / scale.len();
+    s.vectorize(
+        #[inline(always)]
+        || {
+            for (row, scale) in weights.chunks_exact_mut(k).zip(scale) {
+                for w in row {
+                    let scaled = (f64::from(*w) * scale) as f32;
+                    *w = if scaled.abs() < f32::MIN_POSITIVE {
+                        0.0
+                    } else {
+                        scaled
+                    };
+                }
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::KernelTable;
 
     #[test]
     fn panels_hold_bias_then_k_rows_of_channels() {
@@ -64,14 +110,26 @@ mod tests {
         let b = [7.0, 8.0, 9.0];
         let bias = [0.1, 0.2, 0.3];
         let mut packed = vec![f32::NAN; packed_len(3, 3, 2)];
-        pack(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
-        assert_eq!(
-            packed,
-            [
-                [0.1, 0.2, 1.0, 3.0, 2.0, 4.0, 7.0, 8.0],
-                [0.3, 0.0, 5.0, 0.0, 6.0, 0.0, 9.0, 0.0]
-            ]
-            .concat()
-        );
+        for table in KernelTable::available() {
+            packed.fill(f32::NAN);
+            (table.pack)(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
+            assert_eq!(
+                packed,
+                [
+                    [0.1, 0.2, 1.0, 3.0, 2.0, 4.0, 7.0, 8.0],
+                    [0.3, 0.0, 5.0, 0.0, 6.0, 0.0, 9.0, 0.0]
+                ]
+                .concat()
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_scaled_and_denormals_become_zero() {
+        for table in KernelTable::available() {
+            let mut weights = [1.5, -2.0, 1e-20, 1.0];
+            (table.scale_rows)(&mut weights, &[0.5, 1e-20]);
+            assert_eq!(weights, [0.75, -1.0, 0.0, 1e-20]);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::conv_tile::{ConvTile, conv_tile};
 use super::isa::Isa;
+use super::pack::{Pack, ScaleRows, pack, scale_rows};
 use super::peak::{Burn, burn};
 use super::pool::{AvgPool, MaxPool, avg_pool, max_pool};
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +26,10 @@ pub struct KernelTable {
     pub max_pool: MaxPool,
     /// The channel means of one image.
     pub avg_pool: AvgPool,
+    /// Weights into panels.
+    pub pack: Pack,
+    /// Batch norm's factors into weights.
+    pub scale_rows: ScaleRows,
     /// The loop whose speed is the tier's peak.
     pub burn: Burn,
     winograd_2: WinogradTransforms,
@@ -52,6 +57,8 @@ macro_rules! table {
             conv_tiles: TILES,
             max_pool: max_pool::<$tier>,
             avg_pool: avg_pool::<$tier>,
+            pack: pack::<$tier>,
+            scale_rows: scale_rows::<$tier>,
             burn: burn::<$tier>,
             winograd_2: WinogradTransforms {
                 weights: transform_weights::<$tier, F2, 2, 4>,

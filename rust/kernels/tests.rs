@@ -2,7 +2,7 @@
 
 use super::KernelTable;
 use super::conv::{Conv, Grid, Source};
-use super::pack::{pack, packed_len};
+use super::pack::packed_len;
 use super::pool::{AvgPoolLayer, MaxPoolLayer};
 use super::reference::{self, Tensor, Window};
 use super::view::View;
@@ -179,7 +179,7 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
 
     let k = matrices.iter().map(|(_, k)| k).sum();
     let mut packed = vec![CANARY; packed_len(oc, k, table.nr)];
-    pack(&matrices, &f32s(&bias.data), table.nr, &mut packed);
+    (table.pack)(&matrices, &f32s(&bias.data), table.nr, &mut packed);
     let panels = oc.div_ceil(table.nr);
     let conv = Conv {
         sources,
@@ -276,7 +276,7 @@ fn conv_with_identity_weights_is_exact() {
             .step_by(channels + 1)
             .for_each(|w| *w = 1.0);
         let mut packed = vec![CANARY; packed_len(channels, channels, table.nr)];
-        pack(
+        (table.pack)(
             &[(&identity, channels)],
             &vec![0.0; channels],
             table.nr,
@@ -378,7 +378,7 @@ fn nan_comes_through_max_pool_and_relu() {
             &mut arena,
         );
         let mut packed = vec![0.0; packed_len(20, 20, table.nr)];
-        pack(&[(&[1.0; 400], 20)], &[0.0; 20], table.nr, &mut packed);
+        (table.pack)(&[(&[1.0; 400], 20)], &[0.0; 20], table.nr, &mut packed);
         let conv = Conv {
             sources: vec![Source::new(views[0], 1, 2, 0)],
             weights: 0,

@@ -7,18 +7,18 @@
 /// pixel's channels first, so those come last. Swapping the wrong axes here is the classic
 /// mistake: it goes unseen wherever two of the sizes are equal.
 ///
-/// `ohwi` is overwritten; its memory is used again.
+/// `ohwi` is overwritten, and its memory is used again; `oihw` is left with anything.
 ///
 /// # Panics
 /// Where `oihw` does not hold out · in · height · width elements.
-pub fn oihw_to_ohwi(oihw: &[f32], [o, i, h, w]: [usize; 4], ohwi: &mut Vec<f32>) {
+pub fn oihw_to_ohwi(oihw: &mut Vec<f32>, [o, i, h, w]: [usize; 4], ohwi: &mut Vec<f32>) {
     let plane = h * w;
     assert_eq!(oihw.len(), o * i * plane);
-    ohwi.clear();
     if plane == 1 {
-        ohwi.extend_from_slice(oihw);
+        std::mem::swap(oihw, ohwi);
         return;
     }
+    ohwi.clear();
     ohwi.resize(oihw.len(), 0.0);
     let window = (i * plane).max(1);
     for (from, to) in oihw.chunks_exact(window).zip(ohwi.chunks_exact_mut(window)) {
@@ -51,7 +51,7 @@ mod tests {
             }
         }
         let mut ohwi = vec![f32::NAN; 7];
-        oihw_to_ohwi(&oihw, [o, i, h, w], &mut ohwi);
+        oihw_to_ohwi(&mut oihw, [o, i, h, w], &mut ohwi);
         let mut ohwi = ohwi.into_iter();
         for o in 0..o {
             for y in 0..h {
@@ -69,7 +69,7 @@ mod tests {
     fn one_by_one_windows_stay_as_they_are() {
         let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let mut ohwi = Vec::new();
-        oihw_to_ohwi(&weights, [2, 3, 1, 1], &mut ohwi);
+        oihw_to_ohwi(&mut weights.to_vec(), [2, 3, 1, 1], &mut ohwi);
         assert_eq!(ohwi, weights);
     }
 }

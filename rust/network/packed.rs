@@ -5,17 +5,17 @@
 //! thread in memory beside the file's pages and the result, and threads share the work evenly.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::architecture::{ConvSpec, Layer};
-use super::fold::{BatchNorm, Folded, scale_rows};
+use super::fold::{BatchNorm, Folded};
 use super::layout::oihw_to_ohwi;
 use super::weights::{Tensor, Tensors};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
-use crate::kernels::pack::pack;
 use crate::plan::{Algorithm, LayerWeights};
 use crate::threads::Team;
 
@@ -85,6 +85,8 @@ struct LayerSource<'a> {
     convs: Vec<ConvSource<'a>>,
     /// The sum of all convolutions' biases.
     bias: Vec<f32>,
+    /// Jobs that are not done yet.
+    left: AtomicUsize,
 }
 
 struct ConvSource<'a> {
@@ -122,6 +124,7 @@ impl<'a> LayerSource<'a> {
             algorithm,
             convs,
             bias: bias.iter().map(|&b| b as f32).collect(),
+            left: AtomicUsize::new(0),
         })
     }
 
@@ -152,6 +155,7 @@ impl<'a> LayerSource<'a> {
                 panels: Vec::with_capacity(self.products()),
             })
             .collect();
+        self.left.store(jobs.len(), Ordering::Relaxed);
         let panel_len = nr * (1 + self.k());
         let (panels, biases) = packed.split_at_mut(self.products() * jobs.len() * panel_len);
         for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
@@ -187,7 +191,7 @@ impl Job<'_> {
         let (layer, nr) = (self.layer, table.nr);
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
-            conv.read(self.channels.clone(), &mut scratch.oihw, ohwi)?;
+            conv.read(self.channels.clone(), &mut scratch.oihw, ohwi, table)?;
         }
         let rows = layer.convs.iter().zip(&scratch.ohwi);
         match layer.algorithm {
@@ -197,7 +201,7 @@ impl Job<'_> {
                     .map(|(conv, ohwi)| (&ohwi[..], conv.spec.k()))
                     .collect();
                 for panel in self.panels {
-                    pack(&rows, bias, nr, panel);
+                    (table.pack)(&rows, bias, nr, panel);
                 }
             }
             Algorithm::Winograd(size) => {
@@ -207,10 +211,14 @@ impl Job<'_> {
                     (table.winograd(size).weights)(ohwi, ic, &mut scratch.points);
                     let matrices = scratch.points.chunks_exact(bias.len() * ic);
                     for (matrix, panel) in matrices.zip(&mut self.panels) {
-                        pack(&[(matrix, ic)], &none, nr, panel);
+                        (table.pack)(&[(matrix, ic)], &none, nr, panel);
                     }
                 }
             }
+        }
+        // Layer by layer and not job by job: other threads must hear of it each time.
+        if layer.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            layer.convs.iter().for_each(|conv| conv.weights.release());
         }
         Ok(())
     }
@@ -223,6 +231,7 @@ impl ConvSource<'_> {
         channels: Range<usize>,
         oihw: &mut Vec<f32>,
         ohwi: &mut Vec<f32>,
+        table: &KernelTable,
     ) -> Result<(), Error> {
         let ConvSpec {
             in_channels,
@@ -235,7 +244,7 @@ impl ConvSource<'_> {
         let shape = [channels.len(), in_channels, kernel, kernel];
         oihw_to_ohwi(oihw, shape, ohwi);
         if let Some(scale) = &self.scale {
-            scale_rows(ohwi, &scale[channels]);
+            (table.scale_rows)(ohwi, &scale[channels]);
         }
         Ok(())
     }

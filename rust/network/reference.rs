@@ -62,9 +62,9 @@ fn convolve(conv: &ConvSpec, weights: &Tensors, x: &Tensor) -> Result<Tensor, Er
         Ok(weights.read(&name)?.into_iter().map(f64::from).collect())
     };
     let [o, i, k] = [conv.out_channels, conv.in_channels, conv.kernel];
-    let oihw = weights.read(&format!("{}.weight", conv.conv))?;
+    let mut oihw = weights.read(&format!("{}.weight", conv.conv))?;
     let mut ohwi = Vec::new();
-    layout::oihw_to_ohwi(&oihw, [o, i, k, k], &mut ohwi);
+    layout::oihw_to_ohwi(&mut oihw, [o, i, k, k], &mut ohwi);
     let window = Tensor {
         shape: [o, k, k, i],
         data: ohwi.into_iter().map(f64::from).collect(),

@@ -72,8 +72,7 @@ impl WeightsFile {
         Error::weights(&self.path, message)
     }
 
-    /// Takes `bytes`, a part of the mapping, out of this process's memory: they are in the file
-    /// and its cache still. Without this a network would be in memory twice while it is loaded.
+    /// Takes `bytes`, a part of the mapping, out of this process's memory.
     fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
@@ -239,6 +238,12 @@ impl<'a> Tensors<'a> {
 }
 
 impl Tensor<'_> {
+    /// Takes the tensor's pages out of this process's memory; they are in the file and its cache
+    /// still. Without this a network would be in memory twice while it is loaded.
+    pub fn release(&self) {
+        self.file.release(self.data);
+    }
+
     /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is used
     /// again.
     ///
@@ -262,7 +267,6 @@ impl Tensor<'_> {
                 )));
             }
         }
-        self.file.release(data);
         // An infinity or NaN has all bits of the exponent set: one pass without branches.
         let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
         if values.iter().fold(true, |all, v| all & is_finite(v)) {
