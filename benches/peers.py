@@ -120,7 +120,8 @@ def chosen(arguments: argparse.Namespace) -> list[Runtime]:
     """Make the runtimes that `--only` and `--skip` leave; ours is always one of them."""
     names = arguments.only or [peer.name for peer in PEERS]
     peers = [peer for peer in PEERS if peer.name in names and peer.name not in arguments.skip]
-    return [Ours(arguments.isa), *(peer() for peer in peers)]
+    ours = Ours(arguments.isa, winograd=not arguments.no_winograd)
+    return [ours, *(peer() for peer in peers)]
 
 
 def random_weights(folder: Path) -> Path:
@@ -154,6 +155,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--skip", nargs="+", choices=names, default=[], metavar="PEER", help="leave these out")
     tiers = ("portable", "avx2", "avx512")
     add("--isa", choices=tiers, help="tier of ours (default: the best there is)")
+    add("--no-winograd", action="store_true", help="ours without Winograd's algorithm")
     add("--weights", type=Path, metavar="DIR", help="weights directory (default: random weights)")
     add("--csv", type=Path, default=RESULTS / "peers.csv", metavar="FILE", help="(%(default)s)")
     add("--plot", type=Path, default=RESULTS / "peers.png", metavar="FILE", help="(%(default)s)")

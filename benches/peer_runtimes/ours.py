@@ -12,14 +12,18 @@ class Ours:
 
     name = "resnet_rs"
 
-    def __init__(self, isa: str | None) -> None:
+    def __init__(self, isa: str | None, winograd: bool) -> None:
         self._isa = isa
+        self._winograd = winograd
 
     def load(self, workload: Workload, threads: int) -> None:
         """Load the weights directory itself; NHWC is our layout."""
-        self._model = resnet_rs.ResNet50(workload.weights, isa=self._isa, threads=threads)
+        self._model = resnet_rs.ResNet50(
+            workload.weights, isa=self._isa, threads=threads, winograd=self._winograd
+        )
         self._x = workload.nhwc
-        self.version = f"{resnet_rs.__version__} {self._model.isa}"
+        direct = "" if self._model.winograd else " direct"
+        self.version = f"{resnet_rs.__version__} {self._model.isa}{direct}"
 
     def __call__(self) -> NDArray[np.float32]:
         """Run the input once."""
