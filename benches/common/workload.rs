@@ -5,7 +5,7 @@ use resnet_rs::buffer::Buffer;
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
 use resnet_rs::network::architecture::{Layer, RESNET50};
-use resnet_rs::plan::{Algorithm, LayerWeights, Plan, PlannedStep, StepContext};
+use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep, StepContext};
 
 use super::random::random;
 
@@ -26,7 +26,15 @@ impl Workload {
         table: &KernelTable,
     ) -> Self {
         let places = LayerWeights::lay_out(layers, algorithms, table.nr);
-        let plan = Plan::new(layers, &places, shape, RESNET50.in_channels, table, 1);
+        let plan = Plan::new(
+            layers,
+            &places,
+            shape,
+            RESNET50.in_channels,
+            table,
+            1,
+            Grouping::Whole,
+        );
         Self {
             arena: random_buffer(plan.arena_len, 1),
             weights: random_buffer(LayerWeights::total(&places), 2),

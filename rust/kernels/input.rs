@@ -84,6 +84,8 @@ impl Normalization {
 pub struct InputLayer {
     /// Where the copy lies.
     pub out: View,
+    /// Its first image, of those that the caller has.
+    pub first_image: usize,
 }
 
 impl InputLayer {
@@ -120,7 +122,7 @@ impl InputLayer {
         let (n, block) = (item / blocks, item % blocks);
         let row_len = width * channels;
         for y in block * Self::ROWS..((block + 1) * Self::ROWS).min(height) {
-            let start = (n * height + y) * row_len;
+            let start = ((self.first_image + n) * height + y) * row_len;
             // SAFETY: one row of the tensor, inside the arena, which no other item touches.
             let out = unsafe {
                 std::slice::from_raw_parts_mut(arena.add(self.out.pixel(n, y, 0)), row_len)

@@ -100,6 +100,15 @@ impl View {
         }
     }
 
+    /// Some of its images, as a tensor of their own.
+    pub fn images(self, first: usize, count: usize) -> Self {
+        Self {
+            offset: self.offset + first * self.image_stride,
+            batch: count,
+            ..self
+        }
+    }
+
     /// Elements that the tensor takes up, border included.
     pub fn len(&self) -> usize {
         self.batch * self.image_stride

@@ -8,13 +8,12 @@ use super::session::Workspace;
 use crate::error::Error;
 use crate::kernels::FlushDenormals;
 use crate::kernels::input::Pixels;
-use crate::plan::{Plan, PlannedStep, Shape, StepContext};
+use crate::plan::{Grouping, Plan, PlannedStep, Shape, StepContext};
 use crate::threads::Team;
 
-/// Pixels of the images that run as one batch: four of 224 x 224. More would not be faster, for
-/// then the activations of the first layers leave the caches; and so a forward's memory stays the
-/// same however many images it is given.
-const BATCH_PIXELS: usize = 4 * 224 * 224;
+/// Pixels of the images that run as one batch: eight of 224 x 224. More would not be faster, and so
+/// a forward's memory stays the same however many images it is given.
+const BATCH_PIXELS: usize = 8 * 224 * 224;
 
 /// The largest image, in pixels: beyond it, sizes in the arena could overflow.
 const MAX_PIXELS: usize = 1 << 28;
@@ -104,7 +103,7 @@ impl Network {
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let plan = self.plan_checked(shape);
+        let plan = self.forward_plan(shape);
         let steps = match head {
             Head::Logits => &plan.steps[..],
             Head::Embedding => plan.embedding_steps(),
@@ -239,11 +238,12 @@ impl Network {
         Ok(pixels)
     }
 
-    /// The plan of a forward at `shape`.
+    /// The plan for looking at a batch of this shape: every layer for all images at once. For one
+    /// image it is the plan of a forward; a forward of several takes the first layers group by group.
     ///
     /// # Errors
     /// The batch or a side is zero or too large.
-    pub fn plan(&self, shape: Shape) -> Result<Arc<Plan>, Error> {
+    pub fn plan(&self, shape: Shape) -> Result<Plan, Error> {
         check_sides(shape)?;
         if !(1..=MAX_BATCH).contains(&shape.batch) {
             return Err(Error::Argument(format!(
@@ -251,20 +251,25 @@ impl Network {
                 shape.batch
             )));
         }
-        Ok(self.plan_checked(shape))
+        Ok(self.make_plan(shape, Grouping::Whole))
     }
 
-    fn plan_checked(&self, shape: Shape) -> Arc<Plan> {
-        self.session.get().plan(shape, || {
-            Plan::new(
-                &self.layers,
-                &self.weights.layers,
-                shape,
-                self.architecture.in_channels,
-                &self.table,
-                self.threads,
-            )
-        })
+    /// The plan of a forward at `shape`.
+    fn forward_plan(&self, shape: Shape) -> Arc<Plan> {
+        let make = || self.make_plan(shape, Grouping::Caches);
+        self.session.get().plan(shape, make)
+    }
+
+    fn make_plan(&self, shape: Shape, grouping: Grouping) -> Plan {
+        Plan::new(
+            &self.layers,
+            &self.weights.layers,
+            shape,
+            self.architecture.in_channels,
+            &self.table,
+            self.threads,
+            grouping,
+        )
     }
 }
 

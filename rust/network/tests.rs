@@ -159,20 +159,21 @@ fn every_layer_matches_reference_on_every_tier() {
 #[test]
 fn threads_and_batches_change_no_bit() {
     let weights = random_weights();
-    let whole = shape(5, 40, 50);
-    let x = image(whole, 5);
-    for isa in Isa::available() {
-        let expected = logits(&network(&weights, isa, 1), &x, whole);
-        for threads in [2, 3, 8] {
-            let network = network(&weights, isa, threads);
-            assert_eq!(
-                logits(&network, &x, whole),
-                expected,
-                "{isa}, {threads} threads"
-            );
-            for (n, image) in x.chunks_exact(40 * 50 * 3).enumerate() {
-                let one = logits(&network, image, shape(1, 40, 50));
-                assert_eq!(one, expected[n * CLASSES..][..CLASSES], "{isa}, image {n}");
+    // Small images run all at once; large ones go through the first layers in groups: one by one
+    // on one thread and two, two by two on three, and on eight all at once.
+    for (batch, height, width) in [(5, 40, 50), (4, 230, 250)] {
+        let whole = shape(batch, height, width);
+        let x = image(whole, 5);
+        for isa in Isa::available() {
+            let expected = logits(&network(&weights, isa, 1), &x, whole);
+            for threads in [2, 3, 8] {
+                let network = network(&weights, isa, threads);
+                let what = format!("{isa}, {threads} threads, {whole:?}");
+                assert_eq!(logits(&network, &x, whole), expected, "{what}");
+                for (n, image) in x.chunks_exact(height * width * 3).enumerate() {
+                    let one = logits(&network, image, shape(1, height, width));
+                    assert_eq!(one, expected[n * CLASSES..][..CLASSES], "{what}, image {n}");
+                }
             }
         }
     }

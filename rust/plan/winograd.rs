@@ -21,8 +21,6 @@ const CHANNELS_PER_ITEM: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradLayer {
     size: TileSize,
-    /// Tiles of all images.
-    tiles: usize,
     /// Tiles of a block.
     block: usize,
     /// Transformed inputs of a block: `[points, 1, block, in_channels]`.
@@ -32,16 +30,15 @@ pub struct WinogradLayer {
 }
 
 impl WinogradLayer {
-    /// For a layer from `input` to `out`.
-    pub fn new(size: TileSize, input: &View, out: &View, threads: usize) -> Self {
-        let tiles = out.batch * size.tiles(out.height, out.width);
+    /// For a layer from `input` to `out`, at most `images` images at a time.
+    pub fn new(size: TileSize, images: usize, input: &View, out: &View, threads: usize) -> Self {
+        let tiles = images * size.tiles(out.height, out.width);
         let per_tile = size.points() * (input.channels + out.channels);
         let largest = (threads * SCRATCH_PER_THREAD / per_tile).clamp(1, tiles);
         // As even as can be, so that no block is left with a tile or two.
         let block = tiles.div_ceil(tiles.div_ceil(largest));
         Self {
             size,
-            tiles,
             block,
             v: View::matrices(size.points(), block, input.channels),
             p: View::matrices(size.points(), block, out.channels),
@@ -61,11 +58,12 @@ impl WinogradLayer {
         let (points, channels) = (self.size.points(), input.channels);
         let matrix_len = packed_len(out.channels, channels, table.nr);
         let panels = out.channels.div_ceil(table.nr);
+        let all_tiles = out.batch * self.size.tiles(out.height, out.width);
         let mut steps = Vec::new();
-        for start in (0..self.tiles).step_by(self.block) {
-            let tiles = start..(start + self.block).min(self.tiles);
+        for start in (0..all_tiles).step_by(self.block) {
+            let tiles = start..(start + self.block).min(all_tiles);
             let rows = tiles.len();
-            let is_last = tiles.end == self.tiles;
+            let is_last = tiles.end == all_tiles;
             let block = |channels: usize| TileBlock {
                 size: self.size,
                 tiles: tiles.clone(),

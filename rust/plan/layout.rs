@@ -1,0 +1,246 @@
+//! Where every tensor of a batch lies in the arena.
+
+use std::ops::Range;
+
+use super::arena::{Lifetime, place};
+use super::choose::Algorithm;
+use super::weights::LayerWeights;
+use super::winograd::WinogradLayer;
+use super::{Grouping, Shape};
+use crate::kernels::pool::MaxPoolLayer;
+use crate::kernels::view::View;
+use crate::network::architecture::{Layer, Op, TensorId};
+
+/// Pixels of the images that go through the first layers together, for each thread: one image of
+/// 224 x 224, whose activations stay near the core from a layer to the next.
+const GROUP_PIXELS: usize = 224 * 224;
+
+/// From this many output pixels of an image down, a layer's weights are most of its traffic, and it
+/// is better run for the whole batch at once.
+const FEW_PIXELS: usize = 64;
+
+/// Where everything lies in the arena.
+pub struct Layout {
+    /// The tensors between layers, by id: for the whole batch, or for one group of images.
+    tensors: Vec<View>,
+    /// Whether a tensor is for one group, and its place used again by the next.
+    is_grouped: Vec<bool>,
+    /// For each layer what it needs besides, where it is a Winograd layer.
+    pub scratch: Vec<Option<WinogradLayer>>,
+    /// Images of a group.
+    pub group: usize,
+    /// The layers before this one run group by group, the others for the whole batch.
+    pub split: usize,
+    /// Elements of the arena.
+    pub arena_len: usize,
+}
+
+impl Layout {
+    /// Lays out the tensors of `layers` for a batch.
+    pub fn new(
+        layers: &[Layer],
+        weights: &[LayerWeights],
+        shape: Shape,
+        channels: usize,
+        threads: usize,
+        grouping: Grouping,
+    ) -> Self {
+        let mut tensors = shapes(layers, shape, channels);
+        let (group, split) = match grouping {
+            Grouping::Whole => (shape.batch, 0),
+            Grouping::Caches => choose_group(layers, &tensors, shape, threads),
+        };
+        let touched = touched(layers, tensors.len());
+        let mut border = vec![0; tensors.len()];
+        for (id, padding) in layers.iter().flat_map(Layer::inputs) {
+            border[id] = border[id].max(padding);
+        }
+        // The image's own step comes before layer 0, and is part of a group's turn.
+        let is_grouped: Vec<bool> = touched
+            .iter()
+            .map(|touched| touched.is_some_and(|(_, last)| last <= split))
+            .collect();
+        for ((view, border), grouped) in tensors.iter_mut().zip(border).zip(&is_grouped) {
+            let batch = if *grouped { group } else { shape.batch };
+            *view = View { batch, ..*view }.with_border(border);
+        }
+        let mut scratch: Vec<Option<WinogradLayer>> = layers
+            .iter()
+            .zip(weights)
+            .enumerate()
+            .map(|(i, (layer, weights))| {
+                let Algorithm::Winograd(size) = weights.algorithm else {
+                    return None;
+                };
+                let (input, _) = layer.inputs()[0];
+                let images = if i < split { group } else { shape.batch };
+                let (input, out) = (&tensors[input], &tensors[layer.output]);
+                Some(WinogradLayer::new(size, images, input, out, threads))
+            })
+            .collect();
+
+        let lifetime = |len: usize, first: usize, last: usize| Lifetime { len, first, last };
+        let mut lifetimes: Vec<Lifetime> = touched
+            .iter()
+            .zip(tensors.iter().zip(&is_grouped))
+            .map(|(touched, (view, grouped))| match *touched {
+                None => lifetime(0, 0, 0),
+                // It holds the groups that are through while the next one starts at the image.
+                Some((first, last)) if !grouped && first <= split => lifetime(view.len(), 0, last),
+                Some((first, last)) => lifetime(view.len(), first, last),
+            })
+            .collect();
+        for (i, scratch) in scratch.iter().enumerate() {
+            let views = scratch.iter().flat_map(|s| [s.v, s.p]);
+            lifetimes.extend(views.map(|view| lifetime(view.len(), i + 1, i + 1)));
+        }
+        let (offsets, arena_len) = place(&lifetimes);
+        let scratch_views = scratch
+            .iter_mut()
+            .flatten()
+            .flat_map(|s| [&mut s.v, &mut s.p]);
+        for (view, offset) in tensors.iter_mut().chain(scratch_views).zip(offsets) {
+            view.offset = offset;
+        }
+        Self {
+            tensors,
+            is_grouped,
+            scratch,
+            group,
+            split,
+            arena_len,
+        }
+    }
+
+    /// A tensor as it is for some images of the batch.
+    pub fn view(&self, id: TensorId, images: Range<usize>) -> View {
+        let first = if self.is_grouped[id] { 0 } else { images.start };
+        self.tensors[id].images(first, images.len())
+    }
+}
+
+/// The images of a group, and the first layer that runs for the whole batch.
+fn choose_group(
+    layers: &[Layer],
+    tensors: &[View],
+    shape: Shape,
+    threads: usize,
+) -> (usize, usize) {
+    let pixels = GROUP_PIXELS * threads;
+    let group = (pixels / (shape.height * shape.width)).clamp(1, shape.batch.max(1));
+    let few = |layer: &Layer| {
+        let out = &tensors[layer.output];
+        out.height * out.width <= FEW_PIXELS
+    };
+    let split = layers.iter().position(few).unwrap_or(layers.len());
+    if group >= shape.batch || split == 0 {
+        (shape.batch.max(1), 0)
+    } else {
+        (group, split)
+    }
+}
+
+/// The shape of each layer's output, tensor 0 (the image) first, not laid out yet.
+///
+/// A tensor that is added to in place has an entry for each layer that does so, so that ids are
+/// indices; only the first is used.
+pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<View> {
+    let Shape {
+        batch,
+        height,
+        width,
+    } = shape;
+    let mut views = vec![View::pixels(batch, height, width, channels, 0)];
+    for layer in layers {
+        let out = match &layer.op {
+            Op::Conv { sources, .. } => {
+                let (id, conv) = &sources[0];
+                let size = |n: usize| (n + 2 * conv.padding - conv.kernel) / conv.stride + 1;
+                let (height, width) = (size(views[*id].height), size(views[*id].width));
+                View::activations(batch, height, width, conv.out_channels)
+            }
+            Op::MaxPool(id) => View::activations(
+                batch,
+                MaxPoolLayer::output(views[*id].height),
+                MaxPoolLayer::output(views[*id].width),
+                views[*id].channels,
+            ),
+            Op::GlobalAvgPool(id) => View::activations(batch, 1, 1, views[*id].channels),
+        };
+        views.push(out);
+    }
+    views
+}
+
+/// The first and the last step that touches each tensor; step 0 is the input's, step i + 1 layer
+/// i's.
+fn touched(layers: &[Layer], tensors: usize) -> Vec<Option<(usize, usize)>> {
+    let mut touched = vec![None; tensors];
+    let mut touch = |id: TensorId, step: usize| {
+        let (_, last) = touched[id].get_or_insert((step, step));
+        *last = step;
+    };
+    touch(0, 0);
+    for (i, layer) in layers.iter().enumerate() {
+        for (id, _) in layer.inputs() {
+            touch(id, i + 1);
+        }
+        touch(layer.output, i + 1);
+    }
+    // The last two, embedding and logits, are read after the end.
+    touch(layers[layers.len() - 2].output, layers.len() + 1);
+    touch(layers[layers.len() - 1].output, layers.len() + 1);
+    touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::architecture::RESNET50;
+
+    fn layout(batch: usize, side: usize, threads: usize) -> Layout {
+        let layers = RESNET50.layers(10);
+        let shape = Shape {
+            batch,
+            height: side,
+            width: side,
+        };
+        let algorithms = vec![Algorithm::Direct; layers.len()];
+        let weights = LayerWeights::lay_out(&layers, &algorithms, 32);
+        Layout::new(&layers, &weights, shape, 3, threads, Grouping::Caches)
+    }
+
+    #[test]
+    fn images_go_through_the_first_layers_in_groups_that_suit_the_caches() {
+        let names: Vec<String> = RESNET50.layers(10).into_iter().map(|l| l.name).collect();
+        for (batch, side, threads, group, split) in [
+            (8, 224, 2, 2, "layer4.0.relu2"),
+            (20, 224, 8, 8, "layer4.0.relu2"),
+            (50, 112, 1, 4, "layer3.0.relu2"),
+        ] {
+            let layout = layout(batch, side, threads);
+            assert_eq!((layout.group, names[layout.split].as_str()), (group, split));
+        }
+    }
+
+    #[test]
+    fn what_suits_the_caches_anyway_runs_whole() {
+        for (batch, side) in [(1, 224), (1, 1000), (4, 64), (12, 64)] {
+            let layout = layout(batch, side, 2);
+            assert_eq!((layout.group, layout.split), (batch, 0), "{batch} x {side}");
+        }
+    }
+
+    #[test]
+    fn groups_share_their_places_and_hand_on_by_image() {
+        let layout = layout(8, 224, 1);
+        let ids = 0..layout.tensors.len();
+        let handed_on: Vec<_> = ids.filter(|&id| !layout.is_grouped[id]).collect();
+        assert!(!handed_on.is_empty());
+        for id in 0..layout.tensors.len() {
+            let (first, second) = (layout.view(id, 0..1), layout.view(id, 1..2));
+            assert_eq!(first.offset == second.offset, layout.is_grouped[id]);
+            assert_eq!((first.batch, second.batch), (1, 1));
+        }
+    }
+}
