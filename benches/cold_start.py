@@ -26,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cold_start_runtimes.child import MISSING, RUNTIMES
+from peer_runtimes.arguments import positive
 from peer_runtimes.report import machine_line
 
 HERE = Path(__file__).resolve().parent
@@ -198,17 +199,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=positive, default=10, metavar="N", help="(default: %(default)s)")
     add("--weights", type=Path, metavar="DIR", help="weights directory (default: random weights)")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """Parse an integer of at least 1.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 if __name__ == "__main__":

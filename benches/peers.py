@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import export
+from peer_runtimes.arguments import positive
 from peer_runtimes.ncnn_runtime import Ncnn
 from peer_runtimes.onnx_runtimes import OnnxRuntime, OpenVino
 from peer_runtimes.ours import Ours
@@ -160,17 +161,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--csv", type=Path, default=RESULTS / "peers.csv", metavar="FILE", help="(%(default)s)")
     add("--plot", type=Path, default=RESULTS / "peers.png", metavar="FILE", help="(%(default)s)")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    """Parse an integer of at least 1.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def size(text: str) -> tuple[int, int]:

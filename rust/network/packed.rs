@@ -28,8 +28,7 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs the weights of `layers` for these algorithms and for panels of `nr` channels, panels
-    /// in parallel.
+    /// Packs the weights of `layers` for these algorithms and the tier's panels, in parallel.
     ///
     /// # Errors
     /// A tensor is not as it should be, or memory is short.

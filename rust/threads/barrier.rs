@@ -4,7 +4,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// How often to look before the core is offered to others: some ten microseconds, about what the
+/// How often to look before the core is offered to others: some tens of microseconds, about what the
 /// shares of a layer differ by.
 const SPINS: usize = 1_000;
 

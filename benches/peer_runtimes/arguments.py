@@ -1,0 +1,12 @@
+"""What the command lines of the benchmarks share."""
+
+
+def positive(text: str) -> int:
+    """Parse an integer of at least 1.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
