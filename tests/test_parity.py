@@ -27,7 +27,8 @@ STEP_TOLERANCE = 1e-5
 """Largest relative L2 error of any step's output.
 
 A f32 convolution adds 3e-7 to 8e-7, with Winograd's algorithm about as much, and steps deep in the
-network inherit some of what came before: 1.7e-6 at most. A wrong tap, stride or statistic gives more than 1e-2.
+network inherit some of what came before: 1.7e-6 at most. A wrong tap, stride or statistic gives
+more than 1e-2.
 """
 
 LOGITS_TOLERANCE = 2e-6
