@@ -21,12 +21,13 @@ use std::time::{Duration, SystemTime};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 use resnet_rs::kernels::{FlushDenormals, KernelTable, peak};
-use resnet_rs::network::architecture::{Layer, RESNET50};
+use resnet_rs::network::layer::Layer;
 use resnet_rs::plan::Algorithm;
 use resnet_rs::{Isa, Shape};
 
 use common::cases::{ALGORITHMS, Case, cases};
 use common::report::{Table, median};
+use common::resnet50;
 use common::workload::Workload;
 
 /// What this benchmark consists of; some of it serves others too.
@@ -34,6 +35,7 @@ mod common {
     pub mod cases;
     pub mod random;
     pub mod report;
+    pub mod resnet50;
     pub mod size;
     pub mod workload;
 }
@@ -58,7 +60,7 @@ fn main() {
         .without_plots()
         .configure_from_args();
 
-    let layers = RESNET50.layers(CLASSES);
+    let layers = resnet50::layers(CLASSES);
     let cases = cases(&layers, SHAPE);
     let mut group = criterion.benchmark_group(GROUP);
     // As many calls in each sample: samples that grow would take seconds for the slowest.

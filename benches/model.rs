@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
-use resnet_rs::network::architecture::RESNET50;
 use resnet_rs::plan::shapes;
 use resnet_rs::threads::default_threads;
 use resnet_rs::{Head, Images, Isa, Network, Options, Shape};
@@ -22,6 +21,7 @@ use resnet_rs::{Head, Images, Isa, Network, Options, Shape};
 use common::random::random;
 use common::random_weights;
 use common::report::{Table, median};
+use common::resnet50;
 use common::size::Size;
 
 /// What this benchmark consists of; some of it serves others too.
@@ -29,6 +29,7 @@ mod common {
     pub mod random;
     pub mod random_weights;
     pub mod report;
+    pub mod resnet50;
     pub mod size;
 }
 
@@ -141,8 +142,8 @@ fn bench_forward(group: &mut BenchmarkGroup<WallTime>, case: &Case, weights: &Pa
 
 /// A table of the forwards and one of the loads that were measured since `start`.
 fn report(cases: &[Case], start: SystemTime) {
-    let layers = RESNET50.layers(CLASSES);
-    let tensors = shapes(&layers, shape(1), RESNET50.in_channels);
+    let layers = resnet50::layers(CLASSES);
+    let tensors = shapes(&layers, shape(1), resnet50::IN_CHANNELS);
     let outputs = &tensors[1..];
     let sizes = layers
         .iter()

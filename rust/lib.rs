@@ -1,4 +1,4 @@
-//! ResNet-50 on a CPU, written from scratch.
+//! ResNet on a CPU, written from scratch.
 //!
 //! The way of the data, and where each part lives:
 //!
@@ -20,6 +20,7 @@ pub mod network;
 pub mod plan;
 #[cfg(feature = "python")]
 mod python;
+pub mod text;
 pub mod threads;
 
 pub use error::Error;

@@ -2,25 +2,33 @@
 //!
 //! Its contract is python/resnet_rs/_core.pyi.
 
+use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use half::f16;
 use numpy::{
-    Element, PyArray, PyArray2, PyArray4, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods,
-    PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
+    Element, PyArray, PyArray1, PyArray2, PyArray4, PyArrayDescrMethods, PyArrayDyn,
+    PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    dtype,
 };
 use pyo3::create_exception;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::classify;
 use crate::error::Error;
 use crate::kernels::isa::cpu_features as features;
 use crate::kernels::{KernelTable, peak};
-use crate::network::{Activation, Head, Images, Network as Core, Options};
+use crate::network::config::Config;
+use crate::network::fuse::{fuse, fused_into};
+use crate::network::layer::Layer;
+use crate::network::operations::{Kind, Operation, output_shapes};
+use crate::network::weights::{self, Dtype, Entry, Tensors, WeightsFile};
+use crate::network::{Activation, Head, Images, Network as Core, Options, family, head_side};
 use crate::plan::Shape;
-use crate::{Isa, threads};
+use crate::{Isa, text, threads};
 
 create_exception!(
     resnet_rs._core,
@@ -79,25 +87,25 @@ enum Batch<'py> {
 }
 
 impl<'py> Batch<'py> {
-    fn new(x: &Bound<'py, PyAny>) -> PyResult<(Self, Shape)> {
+    fn new(x: &Bound<'py, PyAny>, channels: usize) -> PyResult<(Self, Shape)> {
         let array = x.cast::<PyUntypedArray>().map_err(|_| {
             let found = x.get_type();
             PyTypeError::new_err(format!("x: expected a numpy array, found {found}"))
         })?;
         let shape = match *array.shape() {
-            [batch, height, width, 3] => Shape {
+            [batch, height, width, last] if last == channels => Shape {
                 batch,
                 height,
                 width,
             },
             ref other => {
-                let hint = if matches!(other, [_, 3, _, _]) {
+                let hint = if matches!(other, [_, second, _, _] if *second == channels) {
                     ": NCHW? use x.transpose(0, 2, 3, 1)"
                 } else {
                     ""
                 };
                 return Err(PyValueError::new_err(format!(
-                    "x: expected shape [batch, height, width, 3], found {other:?}{hint}"
+                    "x: expected shape [batch, height, width, {channels}], found {other:?}{hint}"
                 )));
             }
         };
@@ -128,16 +136,43 @@ impl<'py> Batch<'py> {
     }
 }
 
+/// A whole number from 1 up, for an argument that is called `threads`.
+fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
+    let positive = |n: isize| match usize::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(PyValueError::new_err(format!(
+            "threads: expected at least 1, found {n}"
+        ))),
+    };
+    threads.map(positive).transpose()
+}
+
+fn options(
+    isa: Option<&str>,
+    threads: Option<isize>,
+    winograd: bool,
+    fused: bool,
+) -> PyResult<Options> {
+    Ok(Options {
+        isa: isa.map(str::parse::<Isa>).transpose()?,
+        threads: positive(threads)?,
+        winograd,
+        fused,
+    })
+}
+
 impl Network {
     fn forward<'py>(
         &self,
         py: Python<'py>,
         x: &Bound<'py, PyAny>,
         head: Head,
+        threads: Option<isize>,
     ) -> PyResult<Matrix<'py, f32>> {
-        let (batch, shape) = Batch::new(x)?;
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let threads = positive(threads)?.unwrap_or(self.core.threads());
         let images = batch.images()?;
-        let out = py.detach(|| self.core.forward(images, shape, head))?;
+        let out = py.detach(|| self.core.forward_on(threads, images, shape, head))?;
         matrix(py, out, [shape.batch, self.core.width(head)])
     }
 }
@@ -145,28 +180,48 @@ impl Network {
 #[pymethods]
 impl Network {
     #[new]
-    #[pyo3(signature = (weights, *, isa=None, threads=None, winograd=true))]
+    #[pyo3(signature = (weights, *, config=None, isa=None, threads=None, winograd=true, fused=true))]
     fn new(
         py: Python<'_>,
         weights: PathBuf,
+        config: Option<&str>,
         isa: Option<&str>,
         threads: Option<isize>,
         winograd: bool,
+        fused: bool,
     ) -> PyResult<Self> {
-        let isa = isa.map(str::parse::<Isa>).transpose()?;
-        let threads = threads
-            .map(|n| {
-                usize::try_from(n).map_err(|_| {
-                    PyValueError::new_err(format!("threads: expected at least 1, found {n}"))
-                })
-            })
+        let options = options(isa, threads, winograd, fused)?;
+        let config = config
+            .map(|text| Config::parse(text.as_bytes(), &weights))
             .transpose()?;
-        let options = Options {
-            isa,
-            threads,
-            winograd,
-        };
-        let core = py.detach(|| Core::load(&weights, &options))?;
+        let core = py.detach(|| match config {
+            Some(config) => Core::load_with(&weights, config, &options),
+            None => Core::load(&weights, &options),
+        })?;
+        Ok(Self { core })
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true
+    ))]
+    #[allow(clippy::too_many_arguments)] // They are keywords in Python.
+    fn from_tensors(
+        py: Python<'_>,
+        tensors: &Bound<'_, PyAny>,
+        config: &str,
+        origin: &str,
+        isa: Option<&str>,
+        threads: Option<isize>,
+        winograd: bool,
+        fused: bool,
+    ) -> PyResult<Self> {
+        let options = options(isa, threads, winograd, fused)?;
+        let path = Path::new(origin);
+        let config = Config::parse(config.as_bytes(), path)?;
+        let arrays = Arrays::new(tensors)?;
+        let tensors = Tensors::new(path, arrays.entries()?);
+        let core = py.detach(|| Core::new(config, &tensors, &options))?;
         Ok(Self { core })
     }
 
@@ -203,6 +258,11 @@ impl Network {
     }
 
     #[getter]
+    fn in_channels(&self) -> usize {
+        self.core.in_channels()
+    }
+
+    #[getter]
     fn num_classes(&self) -> usize {
         self.core.num_classes()
     }
@@ -217,12 +277,59 @@ impl Network {
         self.core.num_parameters()
     }
 
-    fn logits<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Matrix<'py, f32>> {
-        self.forward(py, x, Head::Logits)
+    #[getter]
+    fn layer_names(&self) -> Vec<String> {
+        let name = |layer: &Layer| layer.name.clone();
+        self.core.layers().iter().map(name).collect()
     }
 
-    fn embed<'py>(&self, py: Python<'py>, x: &Bound<'py, PyAny>) -> PyResult<Matrix<'py, f32>> {
-        self.forward(py, x, Head::Embedding)
+    #[pyo3(signature = (x, *, threads=None))]
+    fn logits<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        threads: Option<isize>,
+    ) -> PyResult<Matrix<'py, f32>> {
+        self.forward(py, x, Head::Logits, threads)
+    }
+
+    #[pyo3(signature = (x, *, threads=None))]
+    fn embed<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        threads: Option<isize>,
+    ) -> PyResult<Matrix<'py, f32>> {
+        self.forward(py, x, Head::Embedding, threads)
+    }
+
+    fn features<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        names: Vec<String>,
+    ) -> PyResult<Vec<Bound<'py, PyArray4<f32>>>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let images = batch.images()?;
+        let places = names
+            .iter()
+            .map(|name| self.layer(name))
+            .collect::<PyResult<Vec<_>>>()?;
+        let mut ordered = places.clone();
+        ordered.sort_unstable();
+        ordered.dedup();
+        let maps = py.detach(|| self.core.features(images, shape, &ordered))?;
+        let maps = maps
+            .into_iter()
+            .map(|(_, shape, data)| PyArray::from_vec(py, data).reshape(shape))
+            .collect::<PyResult<Vec<_>>>()?;
+        if maps.is_empty() {
+            // An empty batch, or no names.
+            let empty = |_| PyArray::from_vec(py, Vec::new()).reshape([0, 0, 0, 0]);
+            return places.iter().map(empty).collect();
+        }
+        let map = |place| maps[ordered.partition_point(|other| other < place)].clone();
+        Ok(places.iter().map(map).collect())
     }
 
     fn activations<'py>(
@@ -230,7 +337,7 @@ impl Network {
         py: Python<'py>,
         x: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<(String, Bound<'py, PyArray4<f32>>)>> {
-        let (batch, shape) = Batch::new(x)?;
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         let images = batch.images()?;
         let activations = py.detach(|| self.core.activations(images, shape))?;
         activations
@@ -239,6 +346,16 @@ impl Network {
                 Ok((name, PyArray::from_vec(py, data).reshape(shape)?))
             })
             .collect()
+    }
+
+    fn operations<'py>(
+        &self,
+        py: Python<'py>,
+        height: usize,
+        width: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let image = [height, width, self.core.in_channels()];
+        operation_list(py, self.core.operations(), image)
     }
 
     fn plan<'py>(
@@ -270,13 +387,13 @@ impl Network {
     }
 
     fn profile(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
-        let (batch, shape) = Batch::new(x)?;
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         let images = batch.images()?;
         Ok(py.detach(|| self.core.profile(images, shape))?)
     }
 
     fn reference_logits(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
-        let (batch, shape) = Batch::new(x)?;
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         match (batch.images()?, shape.batch) {
             (Images::F32(image), 1) => {
                 let sides = [shape.height, shape.width];
@@ -291,7 +408,8 @@ impl Network {
         py: Python<'py>,
         pixels: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray4<f32>>> {
-        let (batch, shape) = Batch::new(pixels)?;
+        let channels = self.core.in_channels();
+        let (batch, shape) = Batch::new(pixels, channels)?;
         let Images::U8(pixels) = batch.images()? else {
             return Err(PyTypeError::new_err(
                 "pixels: expected uint8, found float32",
@@ -299,12 +417,241 @@ impl Network {
         };
         let mut out = vec![0.0; pixels.len()];
         py.detach(|| self.core.normalize(pixels, &mut out))?;
-        PyArray::from_vec(py, out).reshape([shape.batch, shape.height, shape.width, 3])
+        PyArray::from_vec(py, out).reshape([shape.batch, shape.height, shape.width, channels])
     }
 
     fn release(&self, py: Python<'_>) {
         py.detach(|| self.core.release());
     }
+}
+
+impl Network {
+    /// The place of layer `name`; a stage's name stands for its last block.
+    fn layer(&self, name: &str) -> PyResult<usize> {
+        let layers = self.core.layers();
+        let is_it = |layer: &Layer| layer.name == name;
+        let of_stage = |layer: &Layer| {
+            let block = layer
+                .name
+                .strip_prefix(name)
+                .and_then(|b| b.strip_prefix('.'));
+            block
+                .is_some_and(|block| !block.is_empty() && block.bytes().all(|b| b.is_ascii_digit()))
+        };
+        layers
+            .iter()
+            .position(is_it)
+            .or_else(|| layers.iter().rposition(of_stage))
+            .ok_or_else(|| {
+                let known: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+                PyValueError::new_err(format!(
+                    "names: expected layers of this network ({}), found {name:?}",
+                    known.join(", ")
+                ))
+            })
+    }
+}
+
+/// Tensors of the caller's, borrowed from numpy.
+struct Arrays<'py>(Vec<(String, Array<'py>)>);
+
+enum Array<'py> {
+    F32(PyReadonlyArrayDyn<'py, f32>),
+    F16(PyReadonlyArrayDyn<'py, f16>),
+}
+
+impl<'py> Arrays<'py> {
+    /// Of a mapping from names to float32 and float16 arrays.
+    fn new(tensors: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mut arrays = Vec::new();
+        for item in tensors.call_method0("items")?.try_iter()? {
+            let (name, value): (String, Bound<'py, PyAny>) = item?.extract()?;
+            let wrong = |found: String| {
+                PyTypeError::new_err(format!(
+                    "tensor {name}: expected a C-contiguous float32 or float16 array, found {found}"
+                ))
+            };
+            let array = if let Ok(array) = value.cast::<PyArrayDyn<f32>>() {
+                Array::F32(array.try_readonly()?)
+            } else if let Ok(array) = value.cast::<PyArrayDyn<f16>>() {
+                Array::F16(array.try_readonly()?)
+            } else if let Ok(array) = value.cast::<PyUntypedArray>() {
+                return Err(wrong(format!("type {}", array.dtype())));
+            } else {
+                return Err(wrong(value.get_type().to_string()));
+            };
+            let contiguous = match &array {
+                Array::F32(array) => array.is_c_contiguous(),
+                Array::F16(array) => array.is_c_contiguous(),
+            };
+            if !contiguous {
+                return Err(wrong("one with other strides".into()));
+            }
+            arrays.push((name, array));
+        }
+        Ok(Self(arrays))
+    }
+
+    fn entries(&self) -> PyResult<HashMap<String, Entry<'_>>> {
+        let mut entries = HashMap::new();
+        for (name, array) in &self.0 {
+            let (dtype, shape, data) = match array {
+                Array::F32(array) => (
+                    Dtype::F32,
+                    array.shape(),
+                    bytemuck::cast_slice(array.as_slice()?),
+                ),
+                Array::F16(array) => (
+                    Dtype::F16,
+                    array.shape(),
+                    bytemuck::cast_slice(array.as_slice()?),
+                ),
+            };
+            let shape = shape.to_vec();
+            entries.insert(name.clone(), Entry { dtype, shape, data });
+        }
+        Ok(entries)
+    }
+}
+
+fn operation_list<'py>(
+    py: Python<'py>,
+    operations: &[Operation],
+    image: [usize; 3],
+) -> PyResult<Bound<'py, PyList>> {
+    if image.contains(&0) {
+        return Err(PyValueError::new_err(
+            "height and width: expected at least 1, found 0",
+        ));
+    }
+    let shapes = output_shapes(operations, image);
+    let fused_into = fused_into(operations, &fuse(operations, true));
+    let list = PyList::empty(py);
+    for (i, operation) in operations.iter().enumerate() {
+        let entry = PyDict::new(py);
+        entry.set_item("name", &operation.name)?;
+        let inputs = operation.inputs.iter().map(|&id| match id {
+            0 => "image",
+            id => operations[id - 1].name.as_str(),
+        });
+        entry.set_item("inputs", inputs.collect::<Vec<_>>())?;
+        let [height, width, channels] = shapes[i + 1];
+        entry.set_item("output_shape", (height, width, channels))?;
+        entry.set_item("fused_into", &fused_into[i])?;
+        let parameters = PyDict::new(py);
+        for (part, shape) in operation.parameters() {
+            let name = format!("{}.{part}", operation.name);
+            parameters.set_item(part, (name, PyTuple::new(py, shape)?))?;
+        }
+        entry.set_item("parameters", parameters)?;
+        let number = |key: &str, value: usize| entry.set_item(key, value);
+        let kind = match operation.kind {
+            Kind::Conv(ref conv) => {
+                number("in_channels", conv.in_channels)?;
+                number("out_channels", conv.out_channels)?;
+                number("kernel", conv.kernel)?;
+                number("stride", conv.stride)?;
+                number("padding", conv.padding)?;
+                number("groups", conv.groups)?;
+                entry.set_item("bias", conv.bias)?;
+                "conv"
+            }
+            Kind::BatchNorm { channels, epsilon } => {
+                number("channels", channels)?;
+                entry.set_item("epsilon", epsilon)?;
+                "batch_norm"
+            }
+            Kind::Relu => "relu",
+            Kind::Add => "add",
+            Kind::MaxPool => {
+                number("kernel", 3)?;
+                number("stride", 2)?;
+                number("padding", 1)?;
+                "max_pool"
+            }
+            Kind::AvgPool(window) => {
+                number("kernel", window.kernel)?;
+                number("stride", window.stride)?;
+                number("padding", window.padding)?;
+                entry.set_item("ceil_mode", window.ceil_mode)?;
+                entry.set_item("count_include_pad", window.count_include_pad)?;
+                "avg_pool"
+            }
+            Kind::GlobalAvgPool => "global_avg_pool",
+            Kind::Linear {
+                channels,
+                side,
+                classes,
+            } => {
+                number("in_features", channels * side * side)?;
+                number("out_features", classes)?;
+                "linear"
+            }
+        };
+        entry.set_item("kind", kind)?;
+        list.append(entry)?;
+    }
+    Ok(list)
+}
+
+/// The operations of the network that a config describes.
+#[pyfunction]
+fn operations<'py>(
+    py: Python<'py>,
+    config: &str,
+    height: usize,
+    width: usize,
+) -> PyResult<Bound<'py, PyList>> {
+    const IMAGENET: usize = 1000;
+    let config = Config::parse(config.as_bytes(), Path::new("config"))?;
+    let architecture = config.architecture().map_err(PyValueError::new_err)?;
+    let (side, _) =
+        head_side(&architecture, &config.preprocessing).map_err(PyValueError::new_err)?;
+    let labels = config.labels.as_ref().map(Vec::len);
+    let classes = config.num_classes.or(labels).unwrap_or(IMAGENET);
+    let operations = architecture.operations(classes, side);
+    operation_list(py, &operations, [height, width, architecture.in_channels])
+}
+
+/// The names that a config's `architecture` may have.
+#[pyfunction]
+fn architectures() -> Vec<&'static str> {
+    family::names().collect()
+}
+
+/// A safetensors file's tensors: name to type, shape, first byte and end.
+#[pyfunction]
+fn safetensors_index<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
+    let file = WeightsFile::open(&path)?;
+    let tensors = file.tensors()?;
+    let index = PyDict::new(py);
+    for (name, entry) in tensors.entries() {
+        let place = file.range(entry.data);
+        let shape = PyTuple::new(py, &entry.shape)?;
+        let dtype = format!("{:?}", entry.dtype);
+        index.set_item(name, (dtype, shape, place.start, place.end))?;
+    }
+    Ok(index)
+}
+
+/// Writes a safetensors file.
+#[pyfunction]
+fn write_safetensors(
+    py: Python<'_>,
+    path: PathBuf,
+    tensors: &Bound<'_, PyAny>,
+    metadata: HashMap<String, String>,
+) -> PyResult<()> {
+    let arrays = Arrays::new(tensors)?;
+    let entries = arrays.entries()?;
+    Ok(py.detach(|| weights::write(&path, &entries, metadata))?)
+}
+
+/// The numbers of a text file, as float32.
+#[pyfunction]
+fn read_numbers(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray1<f32>>> {
+    let numbers = py.detach(|| text::read_numbers(&path))?;
+    Ok(PyArray::from_vec(py, numbers))
 }
 
 /// Softmax scores of the k best classes, best first, and their indices.
@@ -372,6 +719,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WeightsError", py.get_type::<WeightsError>())?;
     module.add("UnsupportedIsaError", py.get_type::<UnsupportedIsaError>())?;
     module.add_class::<Network>()?;
+    module.add_function(wrap_pyfunction!(architectures, module)?)?;
+    module.add_function(wrap_pyfunction!(operations, module)?)?;
+    module.add_function(wrap_pyfunction!(safetensors_index, module)?)?;
+    module.add_function(wrap_pyfunction!(write_safetensors, module)?)?;
+    module.add_function(wrap_pyfunction!(read_numbers, module)?)?;
     module.add_function(wrap_pyfunction!(softmax_top_k, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_features, module)?)?;
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;

@@ -2,9 +2,10 @@
 
 use resnet_rs::Shape;
 use resnet_rs::kernels::winograd::TileSize;
-use resnet_rs::network::architecture::{Layer, Op, RESNET50};
+use resnet_rs::network::layer::{Layer, Op};
 use resnet_rs::plan::{Algorithm, choose, shapes};
 
+use super::resnet50::IN_CHANNELS;
 use super::size::Size;
 
 /// Every algorithm, the one that can do all convolutions first.
@@ -45,7 +46,7 @@ impl Case {
 /// each with every algorithm that can do it.
 pub fn cases(layers: &[Layer], shape: Shape) -> Vec<Case> {
     // Tensor 0 is the image.
-    let outputs = &shapes(layers, shape, RESNET50.in_channels)[1..];
+    let outputs = &shapes(layers, shape, IN_CHANNELS)[1..];
     let mut cases: Vec<Case> = Vec::new();
     for (i, (layer, out)) in layers.iter().zip(outputs).enumerate() {
         let (Some(size), Some(conv)) = (Size::of(layer, out), layer.convs().next()) else {

@@ -1,7 +1,7 @@
 //! A layer's convolutions as one matrix product.
 
 use resnet_rs::kernels::view::View;
-use resnet_rs::network::architecture::{ConvSpec, Layer};
+use resnet_rs::network::layer::{ConvSpec, Layer};
 
 /// M, K and N of the product; a shortcut's K is added.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,7 +20,7 @@ impl Size {
         layer.convs().next()?;
         Some(Self {
             m: out.batch * out.height * out.width,
-            k: layer.convs().map(ConvSpec::k).sum(),
+            k: layer.convs().map(ConvSpec::window_len).sum(),
             n: out.channels,
         })
     }

@@ -4,10 +4,11 @@ use resnet_rs::Shape;
 use resnet_rs::buffer::Buffer;
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
-use resnet_rs::network::architecture::{Layer, RESNET50};
+use resnet_rs::network::layer::Layer;
 use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep, StepContext};
 
 use super::random::random;
+use super::resnet50::IN_CHANNELS;
 
 /// What a forward on one thread works with.
 pub struct Workload {
@@ -30,7 +31,7 @@ impl Workload {
             layers,
             &places,
             shape,
-            RESNET50.in_channels,
+            IN_CHANNELS,
             table,
             1,
             Grouping::Whole,

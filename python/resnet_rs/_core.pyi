@@ -1,5 +1,6 @@
 """The compiled core of resnet_rs (private: use the classes of `resnet_rs`)."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -10,11 +11,16 @@ __all__ = [
     "UnsupportedIsaError",
     "WeightsError",
     "__version__",
+    "architectures",
     "available_isas",
     "cpu_features",
     "default_threads",
+    "operations",
     "peak_macs_per_second",
+    "read_numbers",
+    "safetensors_index",
     "softmax_top_k",
+    "write_safetensors",
 ]
 
 __version__: str
@@ -32,10 +38,13 @@ class Network:
     Args:
         weights: a directory with `model.safetensors` and `config.json`, or a `.safetensors` file
             (a `config.json` beside it is read where there is one).
+        config: the text of a config, in place of `config.json`.
         isa: `portable`, `avx2` or `avx512`; None takes `RESNET_RS_ISA`, else the best there is.
         threads: at least 1; None takes the environment's wish, else the cores that are ours.
         winograd: whether 3x3 convolutions may run with Winograd's algorithm: faster; results
             differ from the direct ones by rounding.
+        fused: whether batch norm, addition and ReLU are computed with the convolutions before
+            them. Without that each operation is a layer of its own, to be looked at.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -48,10 +57,35 @@ class Network:
         cls,
         weights: str,
         *,
+        config: str | None = None,
         isa: str | None = None,
         threads: int | None = None,
         winograd: bool = True,
+        fused: bool = True,
     ) -> Network: ...
+    @staticmethod
+    def from_tensors(
+        tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
+        config: str,
+        *,
+        origin: str,
+        isa: str | None = None,
+        threads: int | None = None,
+        winograd: bool = True,
+        fused: bool = True,
+    ) -> Network:
+        """A network of tensors in memory, which are not kept.
+
+        Args:
+            tensors: torchvision's names to C-contiguous arrays, convolutions OIHW; those whose
+                names end in `.num_batches_tracked` are ignored. Read-only ones are welcome.
+            config: the text of a config.
+            origin: what messages call the weights, usually a path.
+
+        Raises:
+            WeightsError, UnsupportedIsaError, ValueError: as the class does.
+            TypeError: something that is no such array.
+        """
     @property
     def config_json(self) -> str:
         """The validated config, defaults filled in, as JSON."""
@@ -71,34 +105,66 @@ class Network:
     def winograd(self) -> bool:
         """Whether any layer runs with Winograd's algorithm."""
     @property
+    def in_channels(self) -> int:
+        """The channels of an image."""
+    @property
     def num_classes(self) -> int:
-        """The number of logits."""
+        """The number of logits; 0 for a network without fc, whose logits are its embedding."""
     @property
     def embedding_size(self) -> int:
-        """The number of features before fc (2048)."""
+        """The number of features before fc (2048 for resnet50)."""
     @property
     def num_parameters(self) -> int:
         """The number of trained values, batch norm's scale and shift among them."""
-    def logits(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the network: `[batch, height, width, 3]` in, `[batch, num_classes]` out.
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order; each has the name of the last operation fused into it."""
+    def logits(
+        self, x: NDArray[np.float32] | NDArray[np.uint8], *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Run the network: `[batch, height, width, channels]` in, `[batch, num_classes]` out.
 
         float32 input is taken as normalised already; uint8 input is RGB pixels, normalised here.
+
+        Args:
+            x: the images.
+            threads: how many threads this call uses, where not the network's own number. Results
+                are the same, bit for bit.
 
         Raises:
             TypeError: another dtype.
             ValueError: another shape, or an array that is not C-contiguous.
             MemoryError: the activations do not fit in memory.
         """
-    def embed(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(
+        self, x: NDArray[np.float32] | NDArray[np.uint8], *, threads: int | None = None
+    ) -> NDArray[np.float32]:
         """Like `logits`, without fc: `[batch, embedding_size]` out."""
+    def features(
+        self, x: NDArray[np.float32] | NDArray[np.uint8], names: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The outputs of some layers, NHWC, in the order of `names`.
+
+        What comes after the last of them does not run.
+
+        Args:
+            x: as for `logits`.
+            names: some of `layer_names`; a stage's name (`layer1`) stands for its last block.
+
+        Raises:
+            ValueError: there is no such layer; or as `logits` does.
+            TypeError, MemoryError: as `logits` does.
+        """
     def activations(
         self, x: NDArray[np.float32] | NDArray[np.uint8]
     ) -> list[tuple[str, NDArray[np.float32]]]:
-        """Every fused layer's output in network order, as `(name, NHWC array)`.
+        """Every layer's output in network order, as `(name, NHWC array)`.
 
         Names are torchvision's of the last operation fused into the layer: `relu` (the stem),
         `maxpool`, `layer1.0.relu1`, `layer1.0.relu2`, `layer1.0`, ..., `avgpool`, `fc`.
         """
+    def operations(self, height: int, width: int) -> list[dict[str, Any]]:
+        """The operations that the network is made of, as the function `operations` gives them."""
     def plan(self, batch: int, height: int, width: int) -> list[dict[str, Any]]:
         """The steps that a forward at this shape walks, in order.
 
@@ -113,10 +179,10 @@ class Network:
         """The logits of one image by naive loops in f64: takes seconds.
 
         Args:
-            x: `[1, height, width, 3]`, normalised.
+            x: `[1, height, width, channels]`, normalised.
         """
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """`(pixels / 255 - mean) / std` in f32: `[batch, height, width, 3]` in and out."""
+        """`(pixels / 255 - mean) / std` in f32: `[batch, height, width, channels]` in and out."""
     def release(self) -> None:
         """Give back the workspace and plans of past forwards; the next forward makes new ones."""
 
@@ -131,6 +197,63 @@ def softmax_top_k(
 
     Returns:
         Two `[batch, k]` arrays; equal scores are ordered by index.
+    """
+
+def architectures() -> list[str]:
+    """The names that a config's `architecture` may have."""
+
+def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
+    """The operations of the network that a config describes, in order, each by itself.
+
+    Args:
+        config: the text of a config; without `num_classes` and `labels` there are 1000 classes.
+        height: rows of an image, at least 1.
+        width: pixels of a row.
+
+    Returns:
+        For each operation `name`; `kind`; `inputs`, the names of what it reads (`image` is the
+        input); `output_shape` `(height, width, channels)`; `fused_into`, the layer of a forward
+        that computes it; `parameters`, from the part (`weight`) to the tensor's name and shape;
+        and by kind:
+
+        - `conv`: `in_channels`, `out_channels`, `kernel`, `stride`, `padding`, `groups`, `bias`
+        - `batch_norm`: `channels`, `epsilon`
+        - `relu`, `add`, `global_avg_pool`: nothing more
+        - `max_pool`: `kernel`, `stride`, `padding`
+        - `avg_pool`: these, `ceil_mode` and `count_include_pad`, with torch's meaning
+        - `linear`: `in_features` (of a map flattened in NCHW order), `out_features`
+
+    Raises:
+        WeightsError: the config is malformed.
+        ValueError: a side is 0.
+    """
+
+def safetensors_index(path: str) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+    """A safetensors file's tensors: name to type (`F32`), shape, first byte and end in the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        WeightsError: it is no safetensors file, or its header does not fit its size.
+    """
+
+def write_safetensors(
+    path: str,
+    tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file, through one beside it that is renamed when it is complete.
+
+    Raises:
+        OSError: it cannot be written.
+        TypeError: something that is no C-contiguous float32 or float16 array.
+    """
+
+def read_numbers(path: str) -> NDArray[np.float32]:
+    """The numbers of a text file, separated by white space, each rounded to f32 once.
+
+    Raises:
+        OSError: the file cannot be read.
+        WeightsError: something in it is no finite number; the message names the line.
     """
 
 def cpu_features() -> list[str]:

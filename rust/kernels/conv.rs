@@ -22,6 +22,58 @@ const MAX_ROWS: usize = 256;
 /// The most inputs that are summed into one output.
 pub const MAX_SOURCES: usize = 2;
 
+/// The input channels that each panel of output channels reads: all of them, but for a grouped
+/// convolution those of the groups that the panel's channels belong to.
+///
+/// All panels read as many, so that they are packed alike: weights between channels of different
+/// groups are zeros. Where groups are narrower than a panel, most of its weights are; the products
+/// with them cost less than leaving the panel's shape would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelWindow {
+    /// Channels that a panel reads.
+    pub len: usize,
+    in_channels: usize,
+    group_in: usize,
+    group_out: usize,
+    nr: usize,
+}
+
+impl ChannelWindow {
+    /// For panels of `nr` output channels. `groups` divides both numbers of channels.
+    pub fn new(in_channels: usize, out_channels: usize, groups: usize, nr: usize) -> Self {
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let groups_of = |first: usize| {
+            let last = (first + nr).min(out_channels) - 1;
+            last / group_out - first / group_out + 1
+        };
+        let most = (0..out_channels).step_by(nr).map(groups_of).max();
+        Self {
+            len: most.unwrap_or(1) * group_in,
+            in_channels,
+            group_in,
+            group_out,
+            nr,
+        }
+    }
+
+    /// The first channel that panel `panel` reads.
+    pub fn start(&self, panel: usize) -> usize {
+        let first = panel * self.nr / self.group_out * self.group_in;
+        first.min(self.in_channels - self.len)
+    }
+
+    /// The first channel of output channel `o`'s group, and how many it has.
+    pub fn group(&self, o: usize) -> Range<usize> {
+        let first = o / self.group_out * self.group_in;
+        first..first + self.group_in
+    }
+
+    /// Whether every panel reads every channel.
+    pub fn is_whole(&self) -> bool {
+        self.len == self.in_channels
+    }
+}
+
 /// One input of a convolution, with the window that is read from it.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -31,27 +83,51 @@ pub struct Source {
     pub stride: usize,
     /// The padding of the window, at most the view's border.
     pub padding: usize,
-    /// Offsets of the window's taps from its top left corner.
-    pub taps: Vec<usize>,
+    /// Offsets of the window's taps from its top left corner: for each panel, or once where all
+    /// panels read the same.
+    taps: Vec<Vec<usize>>,
     /// Contiguous elements of a tap.
-    pub tap_len: usize,
+    tap_len: usize,
 }
 
 impl Source {
-    /// The taps of a `kernel` x `kernel` window over `view`.
+    /// The taps of a `kernel` x `kernel` window over all channels of `view`.
     ///
     /// # Panics
     /// Where the view's border is narrower than `padding`.
     pub fn new(view: View, kernel: usize, stride: usize, padding: usize) -> Self {
-        assert!(padding <= view.border);
+        let all = ChannelWindow::new(view.channels, 1, 1, 1);
+        Self::grouped(view, kernel, stride, padding, all, 1)
+    }
+
+    /// The taps of a `kernel` x `kernel` window over `view`, of which each of `panels` panels reads
+    /// the channels that `channels` says.
+    ///
+    /// # Panics
+    /// Where the view's border is narrower than `padding`, or `channels` is another view's.
+    pub fn grouped(
+        view: View,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        channels: ChannelWindow,
+        panels: usize,
+    ) -> Self {
+        assert!(padding <= view.border && channels.in_channels == view.channels);
         // Where pixels lie side by side, a row of the window is one run.
-        let (columns, tap_len) = if view.pixel_stride == view.channels {
-            (1, kernel * view.channels)
+        let (columns, tap_len) = if view.pixel_stride == channels.len {
+            (1, kernel * channels.len)
         } else {
-            (kernel, view.channels)
+            (kernel, channels.len)
         };
-        let taps = (0..kernel)
-            .flat_map(|ky| (0..columns).map(move |kx| ky * view.row_pitch + kx * view.pixel_stride))
+        let panels = if channels.is_whole() { 1 } else { panels };
+        let tap = |ky: usize, kx: usize| ky * view.row_pitch + kx * view.pixel_stride;
+        let taps = (0..panels)
+            .map(|panel| {
+                let start = channels.start(panel);
+                let of_row = |ky| (0..columns).map(move |kx| start + tap(ky, kx));
+                (0..kernel).flat_map(of_row).collect()
+            })
             .collect();
         Self {
             view,
@@ -62,9 +138,14 @@ impl Source {
         }
     }
 
-    /// K of the matrix product: the elements of the window.
+    /// K of a panel's matrix product: the elements of the window that it reads.
     pub fn k(&self) -> usize {
-        self.taps.len() * self.tap_len
+        self.taps[0].len() * self.tap_len
+    }
+
+    /// Whether the window is one pixel.
+    pub fn is_pixel(&self) -> bool {
+        self.taps[0].len() == 1
     }
 
     /// Where the window of output pixel (n, 0, 0) starts, and the steps from there.
@@ -290,11 +371,11 @@ impl Conv {
             Walk::over(view).fill(&self.out, first_row, arena, &mut residual[..rows]);
         }
 
-        let segment = |i: usize, tile: &Range<usize>| {
+        let segment = |i: usize, tile: &Range<usize>, panel: usize| {
             let source = &self.sources[i.min(self.sources.len() - 1)];
             Segment {
                 rows: &inputs[i][tile.clone()],
-                taps: &source.taps,
+                taps: &source.taps[panel.min(source.taps.len() - 1)],
                 len: source.tap_len,
             }
         };
@@ -303,7 +384,7 @@ impl Conv {
             for (i, tile) in tiles(rows, table.mr()).enumerate() {
                 let (ahead, ahead_lines) = ahead(i, rows.div_ceil(table.mr()), panel_len, nr);
                 let segments: [Segment; MAX_SOURCES] =
-                    std::array::from_fn(|source| segment(source, &tile));
+                    std::array::from_fn(|source| segment(source, &tile, panel));
                 let args = TileArgs {
                     segments: &segments[..self.sources.len()],
                     panel: packed,

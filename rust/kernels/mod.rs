@@ -16,6 +16,7 @@
 pub mod conv;
 pub mod conv_tile;
 mod denormals;
+pub mod elementwise;
 pub mod input;
 pub mod isa;
 pub mod pack;

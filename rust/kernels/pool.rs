@@ -1,4 +1,4 @@
-//! Max pooling and global average pooling, one pixel or one image at a time, NHWC.
+//! Max pooling and average pooling, one output pixel at a time, NHWC.
 
 use std::ops::Range;
 
@@ -54,11 +54,11 @@ pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs) {
     }
 }
 
-/// What an average pool computes: `out[c] = 1 / (height · width) · Σ_y Σ_x pixel(y, x)[c]`.
+/// What an average pool computes: `out[c] = 1 / divisor · Σ_y Σ_x pixel(y, x)[c]`.
 pub struct AvgPoolArgs {
-    /// The image's first pixel.
+    /// The first of the window's pixels that lie inside the image.
     pub input: *const f32,
-    /// The image's size in pixels.
+    /// Rows and columns of those pixels.
     pub height: usize,
     /// See `height`.
     pub width: usize,
@@ -66,6 +66,8 @@ pub struct AvgPoolArgs {
     pub row_pitch: usize,
     /// Elements from a pixel to the next.
     pub pixel_stride: usize,
+    /// The pixels that the mean is taken over, padding among them where it counts.
+    pub divisor: usize,
     /// Where the result goes.
     pub out: *mut f32,
     /// Channels of a pixel.
@@ -87,7 +89,7 @@ pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                let scale = s.splat(1.0 / (args.height * args.width) as f32);
+                let scale = s.splat(1.0 / args.divisor as f32);
                 for c in (0..args.channels).step_by(S::LANES) {
                     let n = S::LANES.min(args.channels - c);
                     // Row sums first, then their sum: rounding errors grow with the sides of the
@@ -185,37 +187,94 @@ impl MaxPoolLayer {
     }
 }
 
-/// A global average pool, as the plan has laid it out.
+/// The window of an average pool, with torch's meaning of its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvgWindow {
+    /// Height and width.
+    pub kernel: usize,
+    /// From an output pixel to the next, in input pixels.
+    pub stride: usize,
+    /// Rows and columns of zeros around the image; at most half the kernel.
+    pub padding: usize,
+    /// Whether a window that only begins inside the image counts. Without padding only.
+    pub ceil_mode: bool,
+    /// Whether padding counts as pixels.
+    pub count_include_pad: bool,
+}
+
+impl AvgWindow {
+    /// The output's size where the input has `size` pixels; 0 where no window fits in.
+    pub fn output(&self, size: usize) -> usize {
+        let span = (size + 2 * self.padding).saturating_sub(self.kernel);
+        let beyond = size + 2 * self.padding < self.kernel;
+        match (beyond, self.ceil_mode) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, false) => span / self.stride + 1,
+            (false, true) => span.div_ceil(self.stride) + 1,
+        }
+    }
+
+    /// The input rows (or columns) under output row (or column) `o` that lie inside the image.
+    fn inside(&self, o: usize, size: usize) -> Range<usize> {
+        let start = o * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(size)
+    }
+}
+
+/// An average pool, as the plan has laid it out.
 #[derive(Clone, Debug)]
 pub struct AvgPoolLayer {
     /// Where the input lies.
     pub input: View,
-    /// Where the output lies: one pixel an image.
+    /// Where the output lies; the border is zeroed too.
     pub out: View,
+    /// The window; without one it is the whole image.
+    pub window: Option<AvgWindow>,
 }
 
 impl AvgPoolLayer {
-    /// Items of work: the images.
+    /// Items of work: each output row, then each image's border.
     pub fn items(&self) -> usize {
-        self.out.batch
+        self.out.batch * self.out.height + self.out.border_items()
     }
 
     /// Does one item.
     ///
     /// # Safety
     /// As for [`MaxPoolLayer::run_item`].
-    pub unsafe fn run_item(&self, n: usize, arena: *mut f32, table: &KernelTable) {
-        // SAFETY: the views lie inside the arena; the table proves the tier.
-        unsafe {
-            (table.avg_pool)(&AvgPoolArgs {
-                input: arena.add(self.input.pixel(n, 0, 0)),
-                height: self.input.height,
-                width: self.input.width,
-                row_pitch: self.input.row_pitch,
-                pixel_stride: self.input.pixel_stride,
-                out: arena.add(self.out.pixel(n, 0, 0)),
-                channels: self.out.channels,
-            });
+    pub unsafe fn run_item(&self, item: usize, arena: *mut f32, table: &KernelTable) {
+        let rows = self.out.batch * self.out.height;
+        if item >= rows {
+            // SAFETY: the border of one image of `out`, which no other item touches.
+            unsafe { self.out.zero_border(item - rows, arena) };
+            return;
+        }
+        let (n, oy) = (item / self.out.height, item % self.out.height);
+        let inside = |o: usize, size: usize| match self.window {
+            Some(window) => window.inside(o, size),
+            None => 0..size,
+        };
+        let ys = inside(oy, self.input.height);
+        for ox in 0..self.out.width {
+            let xs = inside(ox, self.input.width);
+            let divisor = match self.window {
+                Some(window) if window.count_include_pad => window.kernel * window.kernel,
+                _ => ys.len() * xs.len(),
+            };
+            // SAFETY: the views lie inside the arena; the table proves the tier.
+            unsafe {
+                (table.avg_pool)(&AvgPoolArgs {
+                    input: arena.add(self.input.pixel(n, ys.start, xs.start)),
+                    height: ys.len(),
+                    width: xs.len(),
+                    row_pitch: self.input.row_pitch,
+                    pixel_stride: self.input.pixel_stride,
+                    divisor,
+                    out: arena.add(self.out.pixel(n, oy, ox)),
+                    channels: self.out.channels,
+                });
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Nothing here is fast, and nothing here is clever. The tests hold the kernels against these
 //! loops, and torch in f64 against the whole network.
 
+use super::pool::AvgWindow;
+
 /// A dense NHWC tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -63,8 +65,12 @@ impl Window {
 
 /// `out(n, y, x, o) = Σ_ky Σ_kx Σ_i weights(o, ky, kx, i) · x(n, y·s + ky - p, x·s + kx - p, i)`,
 /// zeros beyond the image. `weights` is a tensor `[out_channels, kernel, kernel, in_channels]`.
-pub fn conv2d(x: &Tensor, weights: &Tensor, window: Window) -> Tensor {
+///
+/// With several groups `weights` has the input channels of one, and i runs over the channels of
+/// the group that o belongs to.
+pub fn conv2d(x: &Tensor, weights: &Tensor, window: Window, groups: usize) -> Tensor {
     let [batch, height, width, in_channels] = x.shape;
+    let [group_in, group_out] = [in_channels / groups, weights.shape[0] / groups];
     let shape = [
         batch,
         window.output(height),
@@ -78,8 +84,9 @@ pub fn conv2d(x: &Tensor, weights: &Tensor, window: Window) -> Tensor {
                 if let (Some(iy), Some(ix)) =
                     (window.input(oy, ky, height), window.input(ox, kx, width))
                 {
-                    for i in 0..in_channels {
-                        sum += weights.at(o, ky, kx, i) * x.at(n, iy, ix, i);
+                    let first = o / group_out * group_in;
+                    for i in 0..group_in {
+                        sum += weights.at(o, ky, kx, i) * x.at(n, iy, ix, first + i);
                     }
                 }
             }
@@ -151,6 +158,35 @@ pub fn global_avg_pool(x: &Tensor) -> Tensor {
     })
 }
 
+/// The mean under the window; padding beyond the image counts where the window says so, as zeros.
+pub fn avg_pool(x: &Tensor, window: AvgWindow) -> Tensor {
+    let [batch, height, width, channels] = x.shape;
+    let shape = [batch, window.output(height), window.output(width), channels];
+    let moves = Window {
+        kernel: window.kernel,
+        stride: window.stride,
+        padding: window.padding,
+    };
+    Tensor::from_fn(shape, |n, oy, ox, c| {
+        let (mut sum, mut inside) = (0.0, 0);
+        for ky in 0..window.kernel {
+            for kx in 0..window.kernel {
+                if let (Some(iy), Some(ix)) =
+                    (moves.input(oy, ky, height), moves.input(ox, kx, width))
+                {
+                    sum += x.at(n, iy, ix, c);
+                    inside += 1;
+                }
+            }
+        }
+        let count = match window.count_include_pad {
+            true => window.kernel * window.kernel,
+            false => inside,
+        };
+        sum / f64::from(count as u32)
+    })
+}
+
 /// `exp(x_i - max x) / Σ_j exp(x_j - max x)`.
 pub fn softmax(x: &[f64]) -> Vec<f64> {
     let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -179,7 +215,7 @@ mod tests {
             padding: 0,
         };
         // 0 + 1 + 10·3 + 4 and 1 + 2 + 10·4 + 5.
-        assert_eq!(conv2d(&x, &weights, window).data, [35.0, 48.0]);
+        assert_eq!(conv2d(&x, &weights, window, 1).data, [35.0, 48.0]);
     }
 
     #[test]
@@ -191,7 +227,7 @@ mod tests {
             padding: 1,
         };
         let ones = Tensor::from_fn([1, 3, 3, 1], |_, _, _, _| 1.0);
-        assert_eq!(conv2d(&x, &ones, window).data, [-3.0]);
+        assert_eq!(conv2d(&x, &ones, window, 1).data, [-3.0]);
         assert_eq!(max_pool(&x, window).data, [-1.0]);
     }
 

@@ -1,6 +1,7 @@
 //! The one place where a tier becomes a set of routines.
 
 use super::conv_tile::{ConvTile, conv_tile};
+use super::elementwise::{Elementwise, elementwise};
 use super::isa::Isa;
 use super::pack::{Pack, ScaleRows, pack, scale_rows};
 use super::peak::{Burn, burn};
@@ -26,6 +27,8 @@ pub struct KernelTable {
     pub max_pool: MaxPool,
     /// The channel means of one image.
     pub avg_pool: AvgPool,
+    /// Batch norm, addition and ReLU of a row.
+    pub elementwise: Elementwise,
     /// Weights into panels.
     pub pack: Pack,
     /// Batch norm's factors into weights.
@@ -57,6 +60,7 @@ macro_rules! table {
             conv_tiles: TILES,
             max_pool: max_pool::<$tier>,
             avg_pool: avg_pool::<$tier>,
+            elementwise: elementwise::<$tier>,
             pack: pack::<$tier>,
             scale_rows: scale_rows::<$tier>,
             burn: burn::<$tier>,

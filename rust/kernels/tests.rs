@@ -1,9 +1,10 @@
 //! The kernels of every tier against the reference loops.
 
 use super::KernelTable;
-use super::conv::{Conv, Grid, Source};
+use super::conv::{ChannelWindow, Conv, Grid, Source};
+use super::elementwise::ElementwiseLayer;
 use super::pack::packed_len;
-use super::pool::{AvgPoolLayer, MaxPoolLayer};
+use super::pool::{AvgPoolLayer, AvgWindow, MaxPoolLayer};
 use super::reference::{self, Tensor, Window};
 use super::view::View;
 
@@ -132,7 +133,7 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     let x = random([case.batch, case.height, case.width, ic], 1);
     let w = random([oc, kernel, kernel, ic], 2);
     let bias = random([1, 1, 1, oc], 3);
-    let mut expected = reference::conv2d(&x, &w, case.window);
+    let mut expected = reference::conv2d(&x, &w, case.window, 1);
     let [batch, out_h, out_w, _] = expected.shape;
 
     let input = if case.dense {
@@ -163,7 +164,7 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
             stride: sc_stride,
             padding: 0,
         };
-        let shortcut = reference::conv2d(&x2, &random([oc, 1, 1, sc], 5), window);
+        let shortcut = reference::conv2d(&x2, &random([oc, 1, 1, sc], 5), window, 1);
         expected = reference::add(&expected, &shortcut);
         sources.push(Source::new(input2, 1, sc_stride, 0));
         matrices.push((&w2, sc));
@@ -331,6 +332,7 @@ fn pools_match_reference_on_every_tier() {
             let avg_pool = AvgPoolLayer {
                 input: views[0],
                 out: views[2],
+                window: None,
             };
             let p = arena.as_mut_ptr();
             // SAFETY: as above.
@@ -343,6 +345,125 @@ fn pools_match_reference_on_every_tier() {
             assert_canaries(&arena, &views, &what);
         }
     }
+}
+
+#[test]
+fn windowed_average_pools_match_reference_on_every_tier() {
+    let window = |kernel, stride, padding, ceil_mode, count_include_pad| AvgWindow {
+        kernel,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+    };
+    for window in [
+        window(2, 2, 0, true, false),
+        window(2, 1, 0, true, false),
+        window(2, 2, 1, false, true),
+        window(3, 1, 1, false, true),
+        window(7, 7, 0, false, true),
+    ] {
+        for (height, width, channels) in [(7, 7, 3), (8, 11, 16), (9, 12, 70), (1, 2, 5)] {
+            let x = random([2, height, width, channels], 8);
+            let mean = reference::avg_pool(&x, window);
+            if mean.data.is_empty() {
+                continue;
+            }
+            for table in KernelTable::available() {
+                let mut views = [
+                    View::activations(2, height, width, channels),
+                    View::activations(2, mean.shape[1], mean.shape[2], channels).with_border(1),
+                ];
+                let mut arena = lay_out(&mut views);
+                put(&x, &views[0], &mut arena);
+                let pool = AvgPoolLayer {
+                    input: views[0],
+                    out: views[1],
+                    window: Some(window),
+                };
+                let p = arena.as_mut_ptr();
+                // SAFETY: as above.
+                unsafe { (0..pool.items()).for_each(|item| pool.run_item(item, p, &table)) };
+                let what = format!("{} {height} x {width} {window:?}", table.isa);
+                assert_close(&take(&views[1], &arena), &mean, &what);
+                assert_canaries(&arena, &views, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_sum_and_relu_match_reference_on_every_tier() {
+    let (a, b) = (random([2, 3, 5, 37], 1), random([2, 3, 5, 37], 2));
+    let weights: Vec<f32> = (0..74).map(|i| (i as f32 - 30.0) / 20.0).collect();
+    let (scale, shift) = weights.split_at(37);
+    for table in KernelTable::available() {
+        for (with_norm, with_b, with_relu) in [
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+            (true, true, true),
+        ] {
+            let view = View::activations(2, 3, 5, 37);
+            let mut views = [view, view, view.with_border(1)];
+            let mut arena = lay_out(&mut views);
+            put(&a, &views[0], &mut arena);
+            put(&b, &views[1], &mut arena);
+            let layer = ElementwiseLayer {
+                a: views[0],
+                norm: with_norm.then_some(0),
+                b: with_b.then_some(views[1]),
+                relu: with_relu,
+                out: views[2],
+            };
+            for item in 0..layer.items() {
+                // SAFETY: as above.
+                unsafe { layer.run_item(item, arena.as_mut_ptr(), &weights, &table) };
+            }
+            let expected = Tensor::from_fn(a.shape, |n, y, x, c| {
+                let mut value = a.at(n, y, x, c);
+                if with_norm {
+                    value = value * f64::from(scale[c]) + f64::from(shift[c]);
+                }
+                if with_b {
+                    value += b.at(n, y, x, c);
+                }
+                if with_relu { value.max(0.0) } else { value }
+            });
+            let what = format!("{} {with_norm} {with_b} {with_relu}", table.isa);
+            assert_close(&take(&views[2], &arena), &expected, &what);
+            assert_canaries(&arena, &views, &what);
+        }
+    }
+}
+
+#[test]
+fn panels_of_grouped_convolutions_read_the_channels_of_their_groups() {
+    for (in_channels, out_channels, groups) in [
+        (128, 128, 32),
+        (256, 256, 32),
+        (2048, 2048, 32),
+        (12, 12, 3),
+        (60, 30, 10),
+        (9, 9, 9),
+    ] {
+        for nr in [8, 16, 32] {
+            let window = ChannelWindow::new(in_channels, out_channels, groups, nr);
+            for o in 0..out_channels {
+                let start = window.start(o / nr);
+                let group = window.group(o);
+                let what = format!("{in_channels} {out_channels} {groups} {nr} {o}");
+                assert_eq!(group.len(), in_channels / groups, "{what}");
+                assert!(
+                    start <= group.start && group.end <= start + window.len,
+                    "{what}"
+                );
+                assert!(start + window.len <= in_channels, "{what}");
+            }
+        }
+    }
+    // Thirty-two groups of four channels: a panel of thirty-two reads thirty-two.
+    assert_eq!(ChannelWindow::new(128, 128, 32, 32).len, 32);
 }
 
 #[test]

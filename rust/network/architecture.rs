@@ -1,326 +1,327 @@
-//! The networks of the paper, as lists of layers.
-//!
-//! He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015. The stride of a
-//! stage's first block is on its 3x3 convolution ("v1.5"), as torchvision has it; the paper has it
-//! on the first 1x1.
+//! What a network of the family is made of.
 
-/// What distinguishes one network of the family from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+use super::family;
+use crate::kernels::pool::AvgWindow;
+
+/// Everything that distinguishes one network from another, but for its weights and classes.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    /// The name in config.json, torchvision's.
-    pub name: &'static str,
+    /// The kind of residual block.
+    pub block: Block,
+    /// Blocks of each stage. The first block of every stage but the first has stride 2.
+    pub blocks: Vec<usize>,
+    /// Planes of each stage: what its blocks' widths are derived from.
+    pub widths: Vec<usize>,
+    /// Output channels of a block, in terms of its planes.
+    pub expansion: usize,
+    /// Groups of a bottleneck's 3x3 convolution.
+    pub groups: usize,
+    /// Channels of a group where the stage has 64 planes.
+    pub width_per_group: usize,
     /// Channels of an image.
     pub in_channels: usize,
-    /// Output channels of the first convolution.
-    pub stem: usize,
-    /// Channels of the 3x3 convolutions of each stage.
-    pub widths: [usize; 4],
-    /// Bottleneck blocks of each stage.
-    pub blocks: [usize; 4],
-    /// Output channels of a block, in terms of its width.
-    pub expansion: usize,
+    /// The layers before the first stage.
+    pub stem: Stem,
+    /// Output channels of the stem's convolutions.
+    pub stem_widths: Vec<usize>,
+    /// Which convolution of a bottleneck has the block's stride.
+    pub stride_on: StrideOn,
+    /// How the input of a block takes the shape of its output.
+    pub shortcut: Shortcut,
+    /// Whether convolutions may have biases, read where the weights have them.
+    pub conv_bias: bool,
+    /// Whether batch norms follow the convolutions; else they are folded into them, and every
+    /// convolution has a bias.
+    pub batch_norm: bool,
+    /// What batch norm adds to the variance.
+    pub norm_epsilon: f64,
+    /// Whether a ReLU comes after a block's last batch norm, before the addition.
+    pub relu_before_add: bool,
+    /// What is between the last stage and the fully connected layer.
+    pub head: HeadPool,
 }
 
-/// The paper's 50-layer network: 16 blocks of three convolutions, the stem, and fc.
-pub const RESNET50: Architecture = Architecture {
-    name: "resnet50",
-    in_channels: 3,
-    stem: 64,
-    widths: [64, 128, 256, 512],
-    blocks: [3, 4, 6, 3],
-    expansion: 4,
-};
-
-/// Every network that config.json may name.
-pub const ARCHITECTURES: &[Architecture] = &[RESNET50];
-
-/// A tensor between layers: 0 is the image, then one for each layer's output.
-pub type TensorId = usize;
-
-/// One fused layer: what runs as a step.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// torchvision's name of the last operation that is fused into it.
-    pub name: String,
-    /// The output; the residual's tensor where it is added in place.
-    pub output: TensorId,
-    /// What is computed.
-    pub op: Op,
+/// The kinds of residual blocks of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// Two 3x3 convolutions.
+    Basic,
+    /// 1x1, 3x3, 1x1.
+    Bottleneck,
 }
 
-/// An operation.
-#[derive(Clone, Debug)]
-pub enum Op {
-    /// `relu(Σ convolutions + residual)`, batch norm and biases folded in.
-    Conv {
-        /// The inputs and their convolutions: one, or a block's last one and its shortcut.
-        sources: Vec<(TensorId, ConvSpec)>,
-        /// What is added before ReLU.
-        residual: Option<TensorId>,
-        /// Whether negative results become zero.
-        relu: bool,
-    },
-    /// 3x3 with stride 2, padding 1.
-    MaxPool(TensorId),
+/// The layers before the first stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stem {
+    /// The paper's: 7x7 with stride 2, and a 3x3 max pool with stride 2.
+    #[serde(rename = "conv7x7")]
+    Conv7x7,
+    /// The "d" variants': three 3x3, the first with stride 2, and the max pool.
+    #[serde(rename = "deep")]
+    Deep,
+    /// That of networks for small images: 3x3 with stride 1, and no max pool.
+    #[serde(rename = "conv3x3")]
+    Conv3x3,
+}
+
+/// Where a bottleneck's stride is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StrideOn {
+    /// On the first 1x1 ("v1"): the paper, Keras, detectron2.
+    Conv1,
+    /// On the 3x3 ("v1.5"): torchvision and timm.
+    Conv2,
+}
+
+/// How a block's input takes the shape of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortcut {
+    /// A 1x1 convolution with the block's stride (the paper's option B).
+    Conv,
+    /// A 2x2 average pool with the block's stride, and a 1x1 convolution (the "d" variants).
+    AvgPoolConv,
+}
+
+/// What is between the last stage and the fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadPool {
     /// The mean of each channel over all pixels.
-    GlobalAvgPool(TensorId),
+    GlobalAvgPool,
+    /// torch's `AvgPool2d`, flattened in NCHW order; it fixes the size of the images.
+    AvgPool(HeadWindow),
 }
 
-/// A convolution with what follows it in the weights file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConvSpec {
-    /// The weights' name: `<conv>.weight`.
-    pub conv: String,
-    /// The batch norm's name, `<norm>.running_mean` and so on; without one there is a bias.
-    pub norm: Option<String>,
-    /// Channels of the input.
-    pub in_channels: usize,
-    /// Channels of the output.
-    pub out_channels: usize,
-    /// Height and width of the window.
+/// The window of a head's average pool; padding counts as zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadWindow {
+    /// Height and width.
     pub kernel: usize,
-    /// From an output pixel to the next, in input pixels.
-    pub stride: usize,
-    /// Rows and columns of zeros around the input.
+    /// From an output pixel to the next; the kernel's size where it is not stated.
+    #[serde(default)]
+    pub stride: Option<usize>,
+    /// Rows and columns of zeros around the map.
+    #[serde(default)]
     pub padding: usize,
-    /// Whether the weights are a matrix `[out, in]`, as fc's are, and no OIHW tensor.
-    pub is_matrix: bool,
 }
+
+/// What config.json states otherwise than the named architecture.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // Each field is one of `Architecture`.
+pub struct Variant {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub widths: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width_per_group: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_channels: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem_widths: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stride_on: Option<StrideOn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortcut: Option<Shortcut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_epsilon: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relu_before_add: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadPool>,
+}
+
+/// The largest number of channels, blocks of a stage and the like: beyond it, products of sizes
+/// could overflow.
+const MAX_COUNT: usize = 1 << 16;
+
+/// The most stages: an image of 2^16 pixels' side is down to a pixel after these.
+const MAX_STAGES: usize = 16;
 
 impl Architecture {
     /// The network that config.json calls `name`.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        ARCHITECTURES.iter().find(|a| a.name == name)
+    pub fn named(name: &str) -> Option<Self> {
+        family::named(name)
     }
 
-    /// Features before fc.
-    pub fn embedding_size(&self) -> usize {
-        self.widths[3] * self.expansion
+    /// This network with what `variant` states.
+    pub fn with(self, variant: &Variant) -> Self {
+        let v = variant.clone();
+        let block = v.block.unwrap_or(self.block);
+        let expansion = match (v.expansion, v.block) {
+            (Some(expansion), _) => expansion,
+            (None, None) => self.expansion,
+            (None, Some(Block::Basic)) => 1,
+            (None, Some(Block::Bottleneck)) => 4,
+        };
+        let blocks = v.blocks.unwrap_or(self.blocks);
+        // The planes double from stage to stage, however many there are.
+        let widths = v
+            .widths
+            .unwrap_or_else(|| (0..blocks.len().min(MAX_STAGES)).map(|s| 64 << s).collect());
+        let stem = v.stem.unwrap_or(self.stem);
+        let stem_widths = match (v.stem_widths, stem) {
+            (Some(widths), _) => widths,
+            (None, stem) if stem == self.stem => self.stem_widths,
+            (None, Stem::Deep) => vec![32, 32, 64],
+            (None, Stem::Conv7x7 | Stem::Conv3x3) => vec![64],
+        };
+        Self {
+            block,
+            blocks,
+            widths,
+            expansion,
+            groups: v.groups.unwrap_or(self.groups),
+            width_per_group: v.width_per_group.unwrap_or(self.width_per_group),
+            in_channels: v.in_channels.unwrap_or(self.in_channels),
+            stem,
+            stem_widths,
+            stride_on: v.stride_on.unwrap_or(self.stride_on),
+            shortcut: v.shortcut.unwrap_or(self.shortcut),
+            conv_bias: v.conv_bias.unwrap_or(self.conv_bias),
+            batch_norm: v.batch_norm.unwrap_or(self.batch_norm),
+            norm_epsilon: v.norm_epsilon.unwrap_or(self.norm_epsilon),
+            relu_before_add: v.relu_before_add.unwrap_or(self.relu_before_add),
+            head: v.head.unwrap_or(self.head),
+        }
     }
 
-    /// The layers in the order they run, the last one fc with `classes` outputs.
-    pub fn layers(&self, classes: usize) -> Vec<Layer> {
-        let mut net = Builder { layers: Vec::new() };
+    /// Channels inside the blocks of a stage with `planes` planes.
+    pub fn inner_width(&self, planes: usize) -> usize {
+        planes * self.width_per_group / 64 * self.groups
+    }
 
-        let stem = conv("conv1", "bn1", self.in_channels, self.stem, 7, 2);
-        let mut x = net.conv("relu", 0, stem);
-        x = net.push("maxpool", Op::MaxPool(x));
+    /// Channels of the last stage's output.
+    pub fn out_channels(&self) -> usize {
+        self.widths.last().map_or(0, |w| w * self.expansion)
+    }
 
-        let mut in_channels = self.stem;
-        for (stage, (&width, &blocks)) in self.widths.iter().zip(&self.blocks).enumerate() {
-            for block in 0..blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let name = format!("layer{}.{block}", stage + 1);
-                x = self.bottleneck(&mut net, &name, x, in_channels, width, stride);
-                in_channels = width * self.expansion;
+    /// That the numbers make a network.
+    ///
+    /// # Errors
+    /// The field of the variant, what was expected, and what was found.
+    pub fn check(&self) -> Result<(), String> {
+        let stem_convs = if self.stem == Stem::Deep { 3 } else { 1 };
+        for (field, values, expected) in [
+            ("blocks", &self.blocks, None),
+            ("widths", &self.widths, Some(self.blocks.len())),
+            ("stem_widths", &self.stem_widths, Some(stem_convs)),
+        ] {
+            if !(1..=MAX_STAGES).contains(&values.len()) {
+                return Err(format!(
+                    "variant.{field}: expected 1 to {MAX_STAGES} numbers, found {}",
+                    values.len()
+                ));
+            }
+            if let Some(expected) = expected
+                && values.len() != expected
+            {
+                return Err(format!(
+                    "variant.{field}: expected {expected} numbers, found {}",
+                    values.len()
+                ));
+            }
+            if let Some(n) = values.iter().find(|n| !(1..=MAX_COUNT).contains(*n)) {
+                return Err(format!(
+                    "variant.{field}: expected numbers from 1 to {MAX_COUNT}, found {n}"
+                ));
             }
         }
-
-        x = net.push("avgpool", Op::GlobalAvgPool(x));
-        let fc = ConvSpec {
-            conv: "fc".into(),
-            norm: None,
-            in_channels,
-            out_channels: classes,
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-            is_matrix: true,
-        };
-        let fc = Op::Conv {
-            sources: vec![(x, fc)],
-            residual: None,
-            relu: false,
-        };
-        net.push("fc", fc);
-        net.layers
-    }
-
-    /// 1x1 to `width` channels, 3x3, 1x1 to `width · expansion`, plus the input; where the shapes
-    /// differ, plus a 1x1 convolution of the input (the paper's option B).
-    fn bottleneck(
-        &self,
-        net: &mut Builder,
-        name: &str,
-        x: TensorId,
-        in_channels: usize,
-        width: usize,
-        stride: usize,
-    ) -> TensorId {
-        let out_channels = width * self.expansion;
-        let part = |i: usize, ic, oc, kernel, stride| {
-            let (conv_name, bn_name) = (format!("{name}.conv{i}"), format!("{name}.bn{i}"));
-            conv(&conv_name, &bn_name, ic, oc, kernel, stride)
-        };
-        let reduce = part(1, in_channels, width, 1, 1);
-        let spatial = part(2, width, width, 3, stride);
-        let expand = part(3, width, out_channels, 1, 1);
-
-        let y = net.conv(&format!("{name}.relu1"), x, reduce);
-        let y = net.conv(&format!("{name}.relu2"), y, spatial);
-
-        let mut sources = vec![(y, expand)];
-        let same_shape = stride == 1 && in_channels == out_channels;
-        if !same_shape {
-            let (conv_name, bn_name) = (
-                format!("{name}.downsample.0"),
-                format!("{name}.downsample.1"),
-            );
-            let projection = conv(&conv_name, &bn_name, in_channels, out_channels, 1, stride);
-            sources.push((x, projection));
+        if self.blocks.iter().sum::<usize>() > MAX_COUNT {
+            return Err(format!(
+                "variant.blocks: expected at most {MAX_COUNT} in all, found {:?}",
+                self.blocks
+            ));
         }
-        let sum = Op::Conv {
-            sources,
-            residual: same_shape.then_some(x),
-            relu: true,
-        };
-        net.push(name, sum)
-    }
-}
-
-/// A convolution followed by a batch norm, padded so that stride 1 keeps the image's size.
-fn conv(
-    name: &str,
-    norm: &str,
-    in_channels: usize,
-    out_channels: usize,
-    kernel: usize,
-    stride: usize,
-) -> ConvSpec {
-    ConvSpec {
-        conv: name.into(),
-        norm: Some(norm.into()),
-        in_channels,
-        out_channels,
-        kernel,
-        stride,
-        padding: kernel / 2,
-        is_matrix: false,
-    }
-}
-
-struct Builder {
-    layers: Vec<Layer>,
-}
-
-impl Builder {
-    /// Appends a convolution with ReLU and nothing besides.
-    fn conv(&mut self, name: &str, input: TensorId, spec: ConvSpec) -> TensorId {
-        let op = Op::Conv {
-            sources: vec![(input, spec)],
-            residual: None,
-            relu: true,
-        };
-        self.push(name, op)
-    }
-
-    /// Appends a layer. A residual is added in place: nothing reads the block's input any more.
-    fn push(&mut self, name: &str, op: Op) -> TensorId {
-        let output = match op {
-            Op::Conv {
-                residual: Some(residual),
-                ..
-            } => residual,
-            _ => self.layers.len() + 1,
-        };
-        self.layers.push(Layer {
-            name: name.into(),
-            output,
-            op,
-        });
-        output
-    }
-}
-
-impl Layer {
-    /// The convolutions, in the order in which they are summed.
-    pub fn convs(&self) -> impl Iterator<Item = &ConvSpec> {
-        let sources = match &self.op {
-            Op::Conv { sources, .. } => &sources[..],
-            _ => &[],
-        };
-        sources.iter().map(|(_, conv)| conv)
-    }
-
-    /// The tensors that are read under a window, and the padding that each wants.
-    pub fn inputs(&self) -> Vec<(TensorId, usize)> {
-        match &self.op {
-            Op::Conv { sources, .. } => {
-                let padding = |(id, conv): &(TensorId, ConvSpec)| (*id, conv.padding);
-                sources.iter().map(padding).collect()
-            }
-            Op::MaxPool(input) | Op::GlobalAvgPool(input) => vec![(*input, 0)],
-        }
-    }
-}
-
-impl ConvSpec {
-    /// K of the matrix product: the elements of a window.
-    pub fn k(&self) -> usize {
-        self.kernel * self.kernel * self.in_channels
-    }
-
-    /// The weights' shape in the file: OIHW, or `[out, in]` for fc.
-    pub fn weight_shape(&self) -> Vec<usize> {
-        let (o, i, k) = (self.out_channels, self.in_channels, self.kernel);
-        if self.is_matrix {
-            vec![o, i]
-        } else {
-            vec![o, i, k, k]
-        }
-    }
-
-    /// The tensors of the file that belong to it, with their shapes.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let vector = vec![self.out_channels];
-        let mut tensors = vec![(format!("{}.weight", self.conv), self.weight_shape())];
-        match &self.norm {
-            Some(norm) => tensors.extend(
-                ["weight", "bias", "running_mean", "running_var"]
-                    .map(|part| (format!("{norm}.{part}"), vector.clone())),
-            ),
-            None => tensors.push((format!("{}.bias", self.conv), vector)),
-        }
-        tensors
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resnet50_has_the_published_number_of_parameters() {
-        let trained = |name: &str| !name.contains("running_");
-        let parameters: usize = RESNET50
-            .layers(1000)
-            .iter()
-            .flat_map(Layer::convs)
-            .flat_map(ConvSpec::tensors)
-            .filter(|(name, _)| trained(name))
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
-        assert_eq!(parameters, 25_557_032);
-    }
-
-    #[test]
-    fn resnet50_has_fifty_layers_and_four_shortcut_convolutions() {
-        let layers = RESNET50.layers(1000);
-        let convs: usize = layers.iter().map(|l| l.convs().count()).sum();
-        assert_eq!(convs, 50 + 4);
-    }
-
-    #[test]
-    fn only_the_first_block_of_a_later_stage_strides_and_on_its_3x3() {
-        for layer in RESNET50.layers(10) {
-            for conv in layer.convs() {
-                let first = ["layer2.0", "layer3.0", "layer4.0"]
-                    .iter()
-                    .any(|name| conv.conv.starts_with(name));
-                let strided = conv.conv.ends_with("conv2") || conv.conv.ends_with("downsample.0");
-                let expected = conv.conv == "conv1" || (first && strided);
-                assert_eq!(conv.stride == 2, expected, "{}", conv.conv);
+        for (field, n) in [
+            ("expansion", self.expansion),
+            ("groups", self.groups),
+            ("width_per_group", self.width_per_group),
+            ("in_channels", self.in_channels),
+        ] {
+            if !(1..=MAX_COUNT).contains(&n) {
+                return Err(format!(
+                    "variant.{field}: expected a number from 1 to {MAX_COUNT}, found {n}"
+                ));
             }
         }
+        if self.block == Block::Basic && (self.groups, self.width_per_group) != (1, 64) {
+            return Err(format!(
+                "variant.groups: a basic block has no groups (and width_per_group 64), found {} \
+                 and {}",
+                self.groups, self.width_per_group
+            ));
+        }
+        for &planes in &self.widths {
+            let width = self.inner_width(planes);
+            if !(1..=MAX_COUNT).contains(&width) || planes * self.expansion > MAX_COUNT {
+                return Err(format!(
+                    "variant.widths: {planes} planes make blocks of {width} inner and {} output \
+                     channels; expected 1 to {MAX_COUNT}",
+                    planes * self.expansion
+                ));
+            }
+        }
+        if !(self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0) {
+            return Err(format!(
+                "variant.norm_epsilon: expected a number above 0, found {}",
+                self.norm_epsilon
+            ));
+        }
+        match self.head {
+            HeadPool::AvgPool(window) => window.check(),
+            HeadPool::GlobalAvgPool => Ok(()),
+        }
+    }
+}
+
+impl HeadWindow {
+    /// The window as the kernels take it.
+    pub fn window(&self) -> AvgWindow {
+        AvgWindow {
+            kernel: self.kernel,
+            stride: self.stride.unwrap_or(self.kernel),
+            padding: self.padding,
+            ceil_mode: false,
+            count_include_pad: true,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let AvgWindow {
+            kernel,
+            stride,
+            padding,
+            ..
+        } = self.window();
+        let possible = (1..=MAX_COUNT).contains(&kernel)
+            && (1..=MAX_COUNT).contains(&stride)
+            && 2 * padding <= kernel;
+        if possible {
+            return Ok(());
+        }
+        Err(format!(
+            "variant.head: expected a kernel and a stride from 1 to {MAX_COUNT} and a padding of \
+             at most half the kernel, found {kernel}, {stride} and {padding}"
+        ))
     }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::architecture::{ARCHITECTURES, Architecture, RESNET50};
+use super::architecture::{Architecture, Variant};
+use super::family;
 use crate::error::Error;
 
 /// The format that this version writes and reads.
@@ -18,9 +19,12 @@ const FORMAT_VERSION: u32 = 1;
 pub struct Config {
     /// The version of this format: 1.
     pub format_version: u32,
-    /// torchvision's name of the network.
+    /// torchvision's or timm's name of the network.
     pub architecture: String,
-    /// The number of classes; that of fc's outputs where it is not stated.
+    /// What is otherwise than in the network of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// The number of classes; that of fc's outputs where it is not stated. With 0 there is no fc.
     #[serde(default)]
     pub num_classes: Option<usize>,
     /// The classes' names in the order of fc's outputs.
@@ -45,9 +49,9 @@ pub struct Preprocessing {
     /// The filter of the resizing, in Pillow's names.
     pub interpolation: Interpolation,
     /// The mean of each channel, as a share of the full range.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// The standard deviation of each channel, likewise.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
 }
 
 /// One number or two.
@@ -80,8 +84,8 @@ impl Default for Preprocessing {
             resize: Some(Size::Side(232)),
             crop: Some(Size::Side(224)),
             interpolation: Interpolation::Bilinear,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
         }
     }
 }
@@ -91,7 +95,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             format_version: FORMAT_VERSION,
-            architecture: RESNET50.name.into(),
+            architecture: "resnet50".into(),
+            variant: None,
             num_classes: None,
             labels: None,
             preprocessing: Preprocessing::default(),
@@ -108,6 +113,14 @@ impl Config {
     /// field's name, what was expected, and what was found.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and checks `text`; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As for [`Config::read`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
         let malformed = |field: &str, message: String| {
             let field = if matches!(field, "" | ".") {
                 String::new()
@@ -116,12 +129,12 @@ impl Config {
             };
             Error::weights(path, format!("{field}{message} (see docs/weights.md)"))
         };
-        let json: Value =
-            serde_json::from_slice(&text).map_err(|e| malformed("", e.to_string()))?;
+        let json: Value = serde_json::from_slice(text).map_err(|e| malformed("", e.to_string()))?;
         // serde would take a list for an object, field by field in the order of the struct.
         for (field, value) in [
             ("", Some(&json)),
             ("preprocessing", json.get("preprocessing")),
+            ("variant", json.get("variant").filter(|v| !v.is_null())),
         ] {
             if value.is_some_and(|v| !v.is_object()) {
                 return Err(malformed(field, "expected an object in braces".into()));
@@ -136,14 +149,29 @@ impl Config {
     }
 
     /// The network that is meant.
-    pub fn architecture(&self) -> Option<&'static Architecture> {
-        Architecture::named(&self.architecture)
+    ///
+    /// # Errors
+    /// There is none of that name, or the variant makes none.
+    pub fn architecture(&self) -> Result<Architecture, String> {
+        let Some(named) = Architecture::named(&self.architecture) else {
+            let known: Vec<_> = family::names().collect();
+            return Err(format!(
+                "architecture: expected one of {}, found {:?}",
+                known.join(", "),
+                self.architecture
+            ));
+        };
+        let architecture = match &self.variant {
+            Some(variant) => named.with(variant),
+            None => named,
+        };
+        architecture.check()?;
+        Ok(architecture)
     }
 
     fn check(&self) -> Result<(), String> {
         let Self {
             format_version,
-            architecture,
             num_classes,
             labels,
             preprocessing: p,
@@ -155,16 +183,7 @@ impl Config {
                  written by a newer version?"
             ));
         }
-        if self.architecture().is_none() {
-            let known: Vec<_> = ARCHITECTURES.iter().map(|a| a.name).collect();
-            return Err(format!(
-                "architecture: expected one of {}, found {architecture:?}",
-                known.join(", ")
-            ));
-        }
-        if *num_classes == Some(0) {
-            return Err("num_classes: expected at least 1, found 0".into());
-        }
+        let channels = self.architecture()?.in_channels;
         if let (Some(labels), Some(classes)) = (labels, num_classes)
             && labels.len() != *classes
         {
@@ -180,6 +199,15 @@ impl Config {
                 return Err(format!(
                     "preprocessing.{field}: expected 1 to 65536 pixels, found {:?}",
                     size.sides()
+                ));
+            }
+        }
+        for (field, values) in [("mean", &p.mean), ("std", &p.std)] {
+            if values.len() != channels {
+                return Err(format!(
+                    "preprocessing.{field}: expected a number for each of the {channels} channels, \
+                     found {}",
+                    values.len()
                 ));
             }
         }
@@ -270,12 +298,29 @@ mod tests {
             ),
             (
                 r#"{"format_version": 1, "architecture": "vgg16"}"#.to_owned(),
-                vec!["expected one of resnet50", "vgg16"],
+                vec!["expected one of resnet18", "vgg16"],
             ),
             (with(r#""lables": []"#), vec!["lables"]),
             (
-                with(r#""num_classes": 0"#),
-                vec!["num_classes", "at least 1"],
+                with(r#""num_classes": 0, "labels": ["a"]"#),
+                vec!["labels", "expected 0", "found 1"],
+            ),
+            (with(r#""variant": []"#), vec!["variant", "object"]),
+            (
+                with(r#""variant": {"stride": 1}"#),
+                vec!["variant", "stride_on"],
+            ),
+            (
+                with(r#""variant": {"blocks": [1, 0]}"#),
+                vec!["variant.blocks", "found 0"],
+            ),
+            (
+                with(r#""variant": {"widths": [8]}"#),
+                vec!["variant.widths", "expected 4", "found 1"],
+            ),
+            (
+                with(r#""variant": {"in_channels": 1}"#),
+                vec!["mean", "each of the 1 channels", "found 3"],
             ),
             (
                 with(r#""num_classes": 3, "labels": ["a"]"#),

@@ -10,9 +10,6 @@
 //!
 //! All of it in f64, rounded to f32 once at the end. (torch.nn.utils.fusion does the same in f32.)
 
-/// torch's default: what is added to the variance.
-pub const EPSILON: f64 = 1e-5;
-
 /// A batch norm's vectors, each `[channels]`.
 pub struct BatchNorm {
     /// γ, `weight` in the file.
@@ -23,6 +20,8 @@ pub struct BatchNorm {
     pub mean: Vec<f32>,
     /// `running_var` in the file.
     pub variance: Vec<f32>,
+    /// ε: what is added to the variance.
+    pub epsilon: f64,
 }
 
 /// What a batch norm does to the convolution before it, in f64: biases of convolutions that are
@@ -41,7 +40,9 @@ impl BatchNorm {
             .scale
             .iter()
             .zip(&self.variance)
-            .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + EPSILON).sqrt())
+            .map(|(&scale, &variance)| {
+                f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt()
+            })
             .collect();
         let bias = scale
             .iter()
@@ -64,6 +65,7 @@ mod tests {
             shift: vec![0.1, 0.2],
             mean: vec![1.0, -2.0],
             variance: vec![4.0, 0.25],
+            epsilon: 1e-3,
         };
         let x = [0.75, -1.25];
         let mut folded = weights;
@@ -77,7 +79,7 @@ mod tests {
         for o in 0..2 {
             let dot = |w: &[f32]| f64::from(w[2 * o]) * x[0] + f64::from(w[2 * o + 1]) * x[1];
             let direct = (dot(&weights) - f64::from(norm.mean[o]))
-                / (f64::from(norm.variance[o]) + EPSILON).sqrt()
+                / (f64::from(norm.variance[o]) + norm.epsilon).sqrt()
                 * f64::from(norm.scale[o])
                 + f64::from(norm.shift[o]);
             assert!((dot(&folded) + bias[o] - direct).abs() < 1e-6 * direct.abs());

@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::Network;
+use super::operations::output_shapes;
 use super::session::Workspace;
 use crate::error::Error;
-use crate::kernels::FlushDenormals;
 use crate::kernels::input::Pixels;
 use crate::plan::{Grouping, Plan, PlannedStep, Shape, StepContext};
 use crate::threads::Team;
@@ -51,13 +51,28 @@ impl Network {
     /// # Errors
     /// The number of elements does not fit `shape`, a side is zero, or memory is short.
     pub fn forward(&self, images: Images, shape: Shape, head: Head) -> Result<Vec<f32>, Error> {
+        self.forward_on(self.threads, images, shape, head)
+    }
+
+    /// [`Network::forward`] with other `threads` than the network's own: a program that runs
+    /// several forwards at once may want each on one.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`].
+    pub fn forward_on(
+        &self,
+        threads: usize,
+        images: Images,
+        shape: Shape,
+        head: Head,
+    ) -> Result<Vec<f32>, Error> {
         let mut out = Vec::new();
         let len = shape.batch.saturating_mul(self.width(head));
         self.pixels(images, shape)?;
         out.try_reserve_exact(len)
             .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
         out.resize(len, 0.0);
-        self.forward_into(images, shape, head, &mut out)?;
+        self.forward_into_on(threads, images, shape, head, &mut out)?;
         Ok(out)
     }
 
@@ -73,6 +88,17 @@ impl Network {
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
+        self.forward_into_on(self.threads, images, shape, head, out)
+    }
+
+    fn forward_into_on(
+        &self,
+        threads: usize,
+        images: Images,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
         let pixels = self.pixels(images, shape)?;
         let width = self.width(head);
         if Some(out.len()) != shape.batch.checked_mul(width) {
@@ -82,12 +108,10 @@ impl Network {
                 out.len()
             )));
         }
-        let image_len = pixels.len() / shape.batch.max(1);
-        let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
-        for first in (0..shape.batch).step_by(at_once) {
-            let batch = at_once.min(shape.batch - first);
+        for (first, batch, pixels) in batches(pixels, shape) {
             self.forward_batch(
-                pixels.slice(first * image_len..(first + batch) * image_len),
+                threads,
+                pixels,
                 Shape { batch, ..shape },
                 head,
                 &mut out[first * width..(first + batch) * width],
@@ -98,17 +122,18 @@ impl Network {
 
     fn forward_batch(
         &self,
+        threads: usize,
         pixels: Pixels,
         shape: Shape,
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let plan = self.forward_plan(shape);
+        let plan = self.forward_plan(shape, threads);
         let steps = match head {
             Head::Logits => &plan.steps[..],
             Head::Embedding => plan.embedding_steps(),
         };
-        let team = Team::get(self.threads);
+        let team = Team::get(threads);
         self.session.get().with_workspace(|workspace| {
             self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
             let arena = workspace.arena(plan.arena_len)?;
@@ -174,32 +199,78 @@ impl Network {
             .collect())
     }
 
-    /// Every step's output, in order: for looking at, and for comparing with another
-    /// implementation layer by layer. Runs on the calling thread.
+    /// Every layer's output, in order: for looking at, and for comparing with another
+    /// implementation layer by layer.
     ///
     /// # Errors
     /// As for [`Network::forward`].
     pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
+        let all: Vec<usize> = (0..self.layers.len()).collect();
+        self.features(images, shape, &all)
+    }
+
+    /// The outputs of some layers, by their places among the layers, in network order. What comes
+    /// after the last of them does not run.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`].
+    pub fn features(
+        &self,
+        images: Images,
+        shape: Shape,
+        layers: &[usize],
+    ) -> Result<Vec<Activation>, Error> {
         let pixels = self.pixels(images, shape)?;
-        let plan = self.plan(shape)?;
-        let mut activations = Vec::new();
-        self.session.get().with_workspace(|workspace| {
-            let _flush = FlushDenormals::new();
-            for step in &plan.steps {
-                let context = self.context(&plan, pixels, workspace)?;
-                for item in 0..step.step.items() {
-                    // SAFETY: as in `walk`, by one thread alone.
-                    unsafe { step.step.run_item(item, &context) };
-                }
-                if step.completes_layer {
-                    let view = step.step.out();
-                    let shape = [view.batch, view.height, view.width, view.channels];
-                    let mut out = vec![0.0; shape.iter().product()];
-                    copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
-                    activations.push((step.name.clone(), shape, out));
-                }
+        let mut outputs: Vec<Activation> = Vec::new();
+        for (_, batch, pixels) in batches(pixels, shape) {
+            let shape = Shape { batch, ..shape };
+            let parts = self.features_of_batch(pixels, shape, layers)?;
+            if outputs.is_empty() {
+                outputs = parts;
+                continue;
             }
-            Ok(activations)
+            for ((_, shape, all), (_, part_shape, part)) in outputs.iter_mut().zip(parts) {
+                shape[0] += part_shape[0];
+                all.try_reserve(part.len())
+                    .map_err(|e| Error::OutOfMemory(format!("features: {e}")))?;
+                all.extend(part);
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn features_of_batch(
+        &self,
+        pixels: Pixels,
+        shape: Shape,
+        layers: &[usize],
+    ) -> Result<Vec<Activation>, Error> {
+        let plan = self.plan(shape)?;
+        let team = Team::get(self.threads);
+        let mut outputs = Vec::new();
+        self.session.get().with_workspace(|workspace| {
+            let mut done = 0;
+            let completed = |step: &(usize, &PlannedStep)| step.1.completes_layer;
+            for (layer, (end, step)) in plan.steps.iter().enumerate().filter(completed).enumerate()
+            {
+                if !layers.contains(&layer) {
+                    continue;
+                }
+                // A later step may write where this one did, so the steps run up to here first.
+                let steps = &plan.steps[done..=end];
+                self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+                done = end + 1;
+                let view = step.step.out();
+                let shape = [view.batch, view.height, view.width, view.channels];
+                let mut out = Vec::new();
+                let len = shape.iter().product();
+                out.try_reserve_exact(len)
+                    .map_err(|e| Error::OutOfMemory(format!("features: {e}")))?;
+                out.resize(len, 0.0);
+                copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
+                outputs.push((step.name.clone(), shape, out));
+            }
+            Ok(outputs)
         })
     }
 
@@ -225,6 +296,7 @@ impl Network {
         } = shape;
         let channels = self.architecture.in_channels;
         check_sides(shape)?;
+        self.check_head(shape)?;
         let pixels = match images {
             Images::F32(x) => Pixels::F32(x),
             Images::U8(x) => Pixels::U8(x, &self.normalization),
@@ -245,32 +317,66 @@ impl Network {
     /// The batch or a side is zero or too large.
     pub fn plan(&self, shape: Shape) -> Result<Plan, Error> {
         check_sides(shape)?;
+        self.check_head(shape)?;
         if !(1..=MAX_BATCH).contains(&shape.batch) {
             return Err(Error::Argument(format!(
                 "batch: expected 1 to {MAX_BATCH}, found {}",
                 shape.batch
             )));
         }
-        Ok(self.make_plan(shape, Grouping::Whole))
+        Ok(self.make_plan(shape, self.threads, Grouping::Whole))
     }
 
     /// The plan of a forward at `shape`.
-    fn forward_plan(&self, shape: Shape) -> Arc<Plan> {
-        let make = || self.make_plan(shape, Grouping::Caches);
-        self.session.get().plan(shape, make)
+    fn forward_plan(&self, shape: Shape, threads: usize) -> Arc<Plan> {
+        let make = || self.make_plan(shape, threads, Grouping::Caches);
+        self.session.get().plan(shape, threads, make)
     }
 
-    fn make_plan(&self, shape: Shape, grouping: Grouping) -> Plan {
+    fn make_plan(&self, shape: Shape, threads: usize, grouping: Grouping) -> Plan {
         Plan::new(
             &self.layers,
             &self.weights.layers,
             shape,
             self.architecture.in_channels,
             &self.table,
-            self.threads,
+            threads,
             grouping,
         )
     }
+
+    /// That a head which is not a global pool gets the map that fc's weights are for.
+    fn check_head(&self, shape: Shape) -> Result<(), Error> {
+        let Some([side, expected]) = self.fixed_head else {
+            return Ok(());
+        };
+        let Shape { height, width, .. } = shape;
+        let channels = self.architecture.in_channels;
+        let shapes = output_shapes(&self.operations, [height, width, channels]);
+        let pooled = self.operations.iter().zip(&shapes[1..]);
+        let found = pooled
+            .filter(|(operation, _)| operation.name == "avgpool")
+            .map(|(_, &[height, width, _])| [height, width])
+            .next();
+        if found == Some([side, side]) {
+            return Ok(());
+        }
+        Err(Error::Argument(format!(
+            "images: expected {expected} x {expected} pixels, for which the network's head is \
+             made, found {height} x {width}"
+        )))
+    }
+}
+
+/// The images in batches of bounded size: for each its first image, its size and its pixels.
+fn batches(pixels: Pixels<'_>, shape: Shape) -> impl Iterator<Item = (usize, usize, Pixels<'_>)> {
+    let image_len = pixels.len() / shape.batch.max(1);
+    let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
+    (0..shape.batch).step_by(at_once).map(move |first| {
+        let batch = at_once.min(shape.batch - first);
+        let range = first * image_len..(first + batch) * image_len;
+        (first, batch, pixels.slice(range))
+    })
 }
 
 /// That an image has pixels, and not so many that sizes overflow.

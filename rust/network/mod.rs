@@ -2,9 +2,13 @@
 
 pub mod architecture;
 pub mod config;
+pub mod family;
 mod fold;
 mod forward;
+pub mod fuse;
+pub mod layer;
 mod layout;
+pub mod operations;
 mod packed;
 pub mod reference;
 mod session;
@@ -21,8 +25,11 @@ use crate::kernels::input::Normalization;
 use crate::kernels::{Isa, KernelTable};
 use crate::plan::{Algorithm, LayerWeights, Shape, choose, shapes};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
-use architecture::{Architecture, ConvSpec, Layer};
+use architecture::{Architecture, HeadPool};
 use config::{Config, Preprocessing};
+use fuse::fuse;
+use layer::Layer;
+use operations::{Kind, Operation, output_shapes};
 use packed::PackedWeights;
 use session::Session;
 use weights::{Tensors, WeightsFile};
@@ -39,6 +46,9 @@ pub struct Options {
     /// Whether 3x3 convolutions with stride 1 may run with Winograd's algorithm, which is
     /// faster; results differ from the direct ones by rounding.
     pub winograd: bool,
+    /// Whether batch norm, addition and ReLU are computed with the convolutions before them. Without
+    /// that every operation is a layer of its own, to be looked at.
+    pub fused: bool,
 }
 
 impl Default for Options {
@@ -47,6 +57,7 @@ impl Default for Options {
             isa: None,
             threads: None,
             winograd: true,
+            fused: true,
         }
     }
 }
@@ -57,8 +68,11 @@ pub struct Network {
     has_config: bool,
     path: PathBuf,
     architecture: Architecture,
+    operations: Vec<Operation>,
     layers: Vec<Layer>,
     num_classes: usize,
+    /// Where the head is no global pool: the side of the map that it makes, and of the images.
+    fixed_head: Option<[usize; 2]>,
     weights: PackedWeights,
     normalization: Normalization,
     table: KernelTable,
@@ -74,12 +88,10 @@ impl Network {
     /// A file is missing or malformed, or an option cannot be had.
     pub fn load(path: &Path, options: &Options) -> Result<Self, Error> {
         let is_dir = path.metadata().map_err(|e| Error::io(path, e))?.is_dir();
-        let file = if is_dir {
-            path.join("model.safetensors")
-        } else {
-            path.to_owned()
+        let config_path = match is_dir {
+            true => path.join("config.json"),
+            false => path.with_file_name("config.json"),
         };
-        let config_path = file.with_file_name("config.json");
         let has_config = config_path.exists();
         if is_dir && !has_config {
             let text = "no such file: a weights directory holds model.safetensors and config.json \
@@ -89,34 +101,43 @@ impl Network {
                 io::Error::new(io::ErrorKind::NotFound, text),
             ));
         }
-        let config = if has_config {
-            Config::read(&config_path)?
-        } else {
-            Config::default()
+        let config = match has_config {
+            true => Config::read(&config_path)?,
+            false => Config::default(),
         };
-        let architecture = config.architecture().ok_or_else(|| {
-            Error::Argument(format!("unknown architecture {:?}", config.architecture))
-        })?;
-        let weights = WeightsFile::open(&file)?;
-        let mut network = Self::new(architecture, config.clone(), &weights.tensors()?, options)?;
-        if let Some(classes) = config.num_classes.or(config.labels.map(|l| l.len()))
-            && classes != network.num_classes
-        {
-            return Err(Error::weights(
-                &config_path,
-                format!(
-                    "num_classes and labels: expected {}, as fc.weight has, found {classes}",
-                    network.num_classes
-                ),
-            ));
-        }
+        let mut network = Self::load_with(path, config, options)?;
         network.has_config = has_config;
+        Ok(network)
+    }
+
+    /// Loads the tensors of `path`, as [`Network::load`] does, with `config` in place of what lies
+    /// beside them.
+    ///
+    /// # Errors
+    /// As for [`Network::load`].
+    pub fn load_with(path: &Path, config: Config, options: &Options) -> Result<Self, Error> {
+        let is_dir = path.metadata().map_err(|e| Error::io(path, e))?.is_dir();
+        let file = match is_dir {
+            true => path.join("model.safetensors"),
+            false => path.to_owned(),
+        };
+        let weights = WeightsFile::open(&file)?;
+        let mut network = Self::new(config, &weights.tensors()?, options)?;
         network.path = file;
         Ok(network)
     }
 
-    fn new(
-        architecture: &Architecture,
+    /// A network of tensors that are in memory already. They are not needed any more afterwards.
+    ///
+    /// # Errors
+    /// As for [`Network::load`].
+    pub fn new(config: Config, tensors: &Tensors, options: &Options) -> Result<Self, Error> {
+        let architecture = config.architecture().map_err(Error::Argument)?;
+        Self::of(architecture, config, tensors, options)
+    }
+
+    fn of(
+        architecture: Architecture,
         config: Config,
         tensors: &Tensors,
         options: &Options,
@@ -126,25 +147,24 @@ impl Network {
         let table = KernelTable::new(isa)
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
 
-        let fc_shape = tensors.shape("fc.weight")?;
-        let &[num_classes, _] = fc_shape.as_slice() else {
-            return Err(tensors.error(format!(
-                "tensor fc.weight: expected shape [num_classes, {}], found {fc_shape:?}",
-                architecture.embedding_size()
-            )));
-        };
-        if num_classes == 0 {
-            return Err(tensors.error("tensor fc.weight: expected at least 1 class, found 0"));
-        }
-        let layers = architecture.layers(num_classes);
-        let expected: Vec<_> = layers
-            .iter()
-            .flat_map(Layer::convs)
-            .flat_map(ConvSpec::tensors)
-            .collect();
-        tensors.check(&expected)?;
+        let num_classes = num_classes(&config, tensors)?;
         let preprocessing = &config.preprocessing;
-        let algorithms = algorithms(&layers, architecture, preprocessing, options.winograd);
+        let (side, fixed_head) =
+            head_side(&architecture, preprocessing).map_err(Error::Argument)?;
+        let mut operations = architecture.operations(num_classes, side);
+        for operation in &mut operations {
+            // Biases beside batch norms are there or not, convolution by convolution.
+            if let Kind::Conv(conv) = &mut operation.kind
+                && architecture.batch_norm
+            {
+                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
+            }
+        }
+        let expected: Vec<_> = operations.iter().flat_map(named_parameters).collect();
+        tensors.check(&expected, (num_classes == 0).then_some("fc."))?;
+
+        let layers = fuse(&operations, options.fused);
+        let algorithms = algorithms(&layers, &architecture, preprocessing, options.winograd);
         let team = Team::get(threads);
         let weights = PackedWeights::new(&layers, &algorithms, tensors, &table, &team)?;
         Ok(Self {
@@ -152,9 +172,11 @@ impl Network {
             config,
             has_config: false,
             path: PathBuf::new(),
-            architecture: architecture.clone(),
+            architecture,
+            operations,
             layers,
             num_classes,
+            fixed_head,
             weights,
             table,
             threads,
@@ -183,23 +205,41 @@ impl Network {
         self.session.get().release();
     }
 
-    /// The elements that a head gives for each image.
+    /// The elements that a head gives for each image. A network without fc gives its embedding as
+    /// its logits.
     pub fn width(&self, head: Head) -> usize {
         match head {
-            Head::Logits => self.num_classes,
-            Head::Embedding => self.architecture.embedding_size(),
+            Head::Logits if self.num_classes > 0 => self.num_classes,
+            Head::Logits | Head::Embedding => {
+                let side = self.fixed_head.map_or(1, |[side, _]| side);
+                side * side * self.architecture.out_channels()
+            }
         }
     }
 
     /// Trained values: weights and biases, batch norm's scales and shifts.
     pub fn num_parameters(&self) -> usize {
-        self.layers
+        self.operations
             .iter()
-            .flat_map(Layer::convs)
-            .flat_map(ConvSpec::tensors)
+            .flat_map(named_parameters)
             .filter(|(name, _)| !name.contains(".running_"))
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum()
+    }
+
+    /// The operations that the network is made of, in order.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// The layers that a forward runs, in order.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Channels of an image.
+    pub fn in_channels(&self) -> usize {
+        self.architecture.in_channels
     }
 
     /// What belongs to the network besides its tensors.
@@ -237,6 +277,68 @@ impl Network {
     pub fn threads(&self) -> usize {
         self.threads
     }
+}
+
+/// The number of classes: what the config says, which fc must have.
+fn num_classes(config: &Config, tensors: &Tensors) -> Result<usize, Error> {
+    if config.num_classes == Some(0) {
+        return Ok(0);
+    }
+    if !tensors.contains("fc.weight") && tensors.contains("conv1.weight") {
+        return Err(tensors.error(
+            "tensor fc.weight: expected in the file, not found (for a network without classes \
+             state num_classes 0)",
+        ));
+    }
+    let shape = tensors.shape("fc.weight")?;
+    let &[rows, _] = shape else {
+        return Err(tensors.error(format!(
+            "tensor fc.weight: expected shape [num_classes, features], found {shape:?}"
+        )));
+    };
+    if rows == 0 {
+        return Err(tensors.error("tensor fc.weight: expected at least 1 class, found 0"));
+    }
+    let stated = config.num_classes.or(config.labels.as_ref().map(Vec::len));
+    match stated {
+        Some(classes) if classes != rows => Err(tensors.error(format!(
+            "config.json, num_classes and labels: expected {rows}, as fc.weight has, found {classes}"
+        ))),
+        _ => Ok(rows),
+    }
+}
+
+/// The side of the map that fc reads, and where it is not always one pixel, that side and the
+/// images' own.
+///
+/// # Errors
+/// The head's window does not fit images of the config's size.
+pub fn head_side(
+    architecture: &Architecture,
+    preprocessing: &Preprocessing,
+) -> Result<(usize, Option<[usize; 2]>), String> {
+    let HeadPool::AvgPool(_) = architecture.head else {
+        return Ok((1, None));
+    };
+    let [height, width] = preprocessing.input_size();
+    let image = [height, width, architecture.in_channels];
+    let shapes = output_shapes(&architecture.operations(0, 1), image);
+    match *shapes.last().unwrap_or(&image) {
+        [side, other, _] if side == other && side > 0 && height == width => {
+            Ok((side, Some([side, height])))
+        }
+        [pooled_height, pooled_width, _] => Err(format!(
+            "variant.head: expected a window that makes a square map of square images; of \
+             {height} x {width} pixels (preprocessing.crop) it makes {pooled_height} x \
+             {pooled_width}"
+        )),
+    }
+}
+
+/// The tensors of an operation, by their names in the weights.
+pub fn named_parameters(operation: &Operation) -> Vec<(String, Vec<usize>)> {
+    let name = |(part, shape)| (format!("{}.{part}", operation.name), shape);
+    operation.parameters().into_iter().map(name).collect()
 }
 
 /// The algorithm of each layer, for the size of image that the preprocessing makes.

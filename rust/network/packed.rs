@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::architecture::{ConvSpec, Layer};
 use super::fold::{BatchNorm, Folded};
+use super::layer::{ConvSpec, Layer, Norm, Op};
 use super::layout::oihw_to_ohwi;
 use super::weights::{Tensor, Tensors};
 use crate::buffer::Buffer;
@@ -43,7 +43,7 @@ impl PackedWeights {
         let sources = layers
             .iter()
             .zip(algorithms)
-            .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors))
+            .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors, nr))
             .collect::<Result<Vec<_>, _>>()?;
         let places = LayerWeights::lay_out(layers, algorithms, nr);
         let mut data = Buffer::new(LayerWeights::total(&places), "weights")?;
@@ -52,7 +52,10 @@ impl PackedWeights {
         let mut rest = &mut data[..];
         for (source, place) in sources.iter().zip(&places) {
             let (mine, others) = rest.split_at_mut(place.len);
-            jobs.extend(source.jobs(nr, mine));
+            match &source.norm {
+                Some(folded) => folded.write(mine),
+                None => jobs.extend(source.jobs(nr, mine)),
+            }
             rest = others;
         }
         let jobs = Mutex::new(jobs);
@@ -84,6 +87,10 @@ struct LayerSource<'a> {
     convs: Vec<ConvSource<'a>>,
     /// The sum of all convolutions' biases.
     bias: Vec<f32>,
+    /// A batch norm that is no convolution's.
+    norm: Option<Folded>,
+    /// Channels of a panel.
+    nr: usize,
     /// Jobs that are not done yet.
     left: AtomicUsize,
 }
@@ -96,21 +103,39 @@ struct ConvSource<'a> {
 }
 
 impl<'a> LayerSource<'a> {
-    fn new(layer: &'a Layer, algorithm: Algorithm, tensors: &'a Tensors) -> Result<Self, Error> {
+    fn new(
+        layer: &'a Layer,
+        algorithm: Algorithm,
+        tensors: &'a Tensors,
+        nr: usize,
+    ) -> Result<Self, Error> {
+        let norm = match &layer.op {
+            Op::Elementwise {
+                norm: Some((norm, _)),
+                ..
+            } => Some(read_norm(norm, tensors)?.fold()),
+            _ => None,
+        };
         let mut convs = Vec::new();
         let mut bias: Vec<f64> = Vec::new();
         for spec in layer.convs() {
             let weights = tensors.tensor(&format!("{}.weight", spec.conv))?;
-            let (scale, its_bias) = match &spec.norm {
-                Some(norm) => {
-                    let Folded { scale, bias } = read_norm(norm, tensors)?.fold();
-                    (Some(scale), bias)
+            let mut its_bias = vec![0.0; spec.out_channels];
+            if spec.bias {
+                let bias = tensors.read(&format!("{}.bias", spec.conv))?;
+                its_bias = bias.into_iter().map(f64::from).collect();
+            }
+            let mut scale = None;
+            if let Some(norm) = &spec.norm {
+                let folded = read_norm(norm, tensors)?.fold();
+                for (b, (scale, shift)) in its_bias
+                    .iter_mut()
+                    .zip(folded.scale.iter().zip(&folded.bias))
+                {
+                    *b = *b * scale + shift;
                 }
-                None => {
-                    let bias = tensors.read(&format!("{}.bias", spec.conv))?;
-                    (None, bias.into_iter().map(f64::from).collect())
-                }
-            };
+                scale = Some(folded.scale);
+            }
             convs.push(ConvSource {
                 spec,
                 weights,
@@ -123,6 +148,8 @@ impl<'a> LayerSource<'a> {
             algorithm,
             convs,
             bias: bias.iter().map(|&b| b as f32).collect(),
+            norm,
+            nr,
             left: AtomicUsize::new(0),
         })
     }
@@ -130,7 +157,7 @@ impl<'a> LayerSource<'a> {
     /// K of the products whose panels are packed.
     fn k(&self) -> usize {
         match self.algorithm {
-            Algorithm::Direct => self.convs.iter().map(|conv| conv.spec.k()).sum(),
+            Algorithm::Direct => self.convs.iter().map(|conv| conv.spec.k(self.nr)).sum(),
             Algorithm::Winograd(_) => self.convs.iter().map(|conv| conv.spec.in_channels).sum(),
         }
     }
@@ -197,7 +224,7 @@ impl Job<'_> {
             // A shortcut's rows follow on the main convolution's.
             Algorithm::Direct => {
                 let rows: Vec<_> = rows
-                    .map(|(conv, ohwi)| (&ohwi[..], conv.spec.k()))
+                    .map(|(conv, ohwi)| (&ohwi[..], conv.spec.k(nr)))
                     .collect();
                 for panel in self.panels {
                     (table.pack)(&rows, bias, nr, panel);
@@ -224,7 +251,8 @@ impl Job<'_> {
 }
 
 impl ConvSource<'_> {
-    /// The weights of some output channels: `[channels, kernel, kernel, in_channels]`, scaled.
+    /// The weights of a panel's output channels, scaled: `[channels, kernel, kernel, in_channels]`,
+    /// the input channels being those that the panel reads.
     fn read(
         &self,
         channels: Range<usize>,
@@ -235,31 +263,73 @@ impl ConvSource<'_> {
         let ConvSpec {
             in_channels,
             kernel,
+            groups,
             ..
         } = *self.spec;
-        let k = self.spec.k();
+        let window = self.spec.window_len();
         self.weights
-            .read(channels.start * k..channels.end * k, oihw)?;
-        let shape = [channels.len(), in_channels, kernel, kernel];
+            .read(channels.start * window..channels.end * window, oihw)?;
+        let shape = [channels.len(), in_channels / groups, kernel, kernel];
         oihw_to_ohwi(oihw, shape, ohwi);
         if let Some(scale) = &self.scale {
-            (table.scale_rows)(ohwi, &scale[channels]);
+            (table.scale_rows)(ohwi, &scale[channels.clone()]);
+        }
+        if groups > 1 {
+            self.spread_groups(channels, oihw, ohwi, table.nr);
         }
         Ok(())
     }
+
+    /// From a group's input channels to those that the panel reads, with zeros between them.
+    fn spread_groups(
+        &self,
+        channels: Range<usize>,
+        scratch: &mut Vec<f32>,
+        ohwi: &mut Vec<f32>,
+        nr: usize,
+    ) {
+        let read = self.spec.channels(nr);
+        let start = read.start(channels.start / nr);
+        let taps = self.spec.kernel * self.spec.kernel;
+        scratch.clear();
+        scratch.resize(channels.len() * taps * read.len, 0.0);
+        let group_len = self.spec.in_channels / self.spec.groups;
+        let windows = ohwi.chunks_exact(taps * group_len);
+        let spread = scratch.chunks_exact_mut(taps * read.len);
+        for (o, (window, wide)) in channels.zip(windows.zip(spread)) {
+            let group = read.group(o);
+            let place = group.start - start..group.end - start;
+            let pixels = window.chunks_exact(group_len);
+            for (pixel, wide) in pixels.zip(wide.chunks_exact_mut(read.len)) {
+                wide[place.clone()].copy_from_slice(pixel);
+            }
+        }
+        std::mem::swap(scratch, ohwi);
+    }
 }
 
-fn read_norm(norm: &str, tensors: &Tensors) -> Result<BatchNorm, Error> {
-    let read = |part: &str| tensors.read(&format!("{norm}.{part}"));
+impl Folded {
+    /// Writes the scales, and behind them the shifts.
+    fn write(&self, out: &mut [f32]) {
+        for (out, &value) in out.iter_mut().zip(self.scale.iter().chain(&self.bias)) {
+            *out = value as f32;
+        }
+    }
+}
+
+fn read_norm(norm: &Norm, tensors: &Tensors) -> Result<BatchNorm, Error> {
+    let Norm { name, epsilon } = norm;
+    let read = |part: &str| tensors.read(&format!("{name}.{part}"));
     let norm_vectors = BatchNorm {
         scale: read("weight")?,
         shift: read("bias")?,
         mean: read("running_mean")?,
         variance: read("running_var")?,
+        epsilon: *epsilon,
     };
     if let Some(c) = norm_vectors.variance.iter().position(|&v| v < 0.0) {
         return Err(tensors.error(format!(
-            "tensor {norm}.running_var: expected variances from 0 up, found {} at element {c}",
+            "tensor {name}.running_var: expected variances from 0 up, found {} at element {c}",
             norm_vectors.variance[c]
         )));
     }

@@ -1,92 +1,106 @@
-//! The network in the reference loops: every operation by itself, batch norm too, summed in f64.
+//! The network in the reference loops: every operation by itself, summed in f64.
 //!
 //! It takes a few nanoseconds for each multiplication, and so seconds for an image. It is what the
 //! tests hold the fused and planned network against, and the first rung of the ladder that
 //! `resnet-rs bench --ladder` climbs.
 
-use super::architecture::{ConvSpec, Layer, Op, TensorId};
-use super::fold::EPSILON;
+use super::operations::{Convolution, Kind, Operation};
 use super::weights::{Tensors, WeightsFile};
 use super::{Network, layout};
 use crate::error::Error;
 use crate::kernels::reference::{
-    Tensor, Window, add, add_bias, batch_norm, conv2d, global_avg_pool, max_pool, relu,
+    Tensor, Window, add, add_bias, avg_pool, batch_norm, conv2d, global_avg_pool, max_pool, relu,
 };
 
-/// Every layer's output in order, as `(name, tensor)`.
+/// Every operation's output in order, as `(name, tensor)`.
 ///
 /// # Errors
 /// A tensor of the weights is missing or not finite.
 pub fn activations(
-    layers: &[Layer],
+    operations: &[Operation],
     weights: &Tensors,
     image: Tensor,
 ) -> Result<Vec<(String, Tensor)>, Error> {
-    // By id; a residual's sum takes its input's place, as in the plan.
-    let mut tensors: Vec<Tensor> = vec![image; layers.len() + 1];
-    let mut outputs = Vec::new();
-    for layer in layers {
-        let out = match &layer.op {
-            Op::Conv {
-                sources,
-                residual,
-                relu: with_relu,
-            } => {
-                let mut sum = residual.map(|id: TensorId| tensors[id].clone());
-                for (id, conv) in sources {
-                    let y = convolve(conv, weights, &tensors[*id])?;
-                    sum = Some(sum.map_or_else(|| y.clone(), |sum| add(&sum, &y)));
+    let mut tensors: Vec<Tensor> = vec![image];
+    for operation in operations {
+        let name = &operation.name;
+        let x = &tensors[operation.inputs[0]];
+        let vector = |part: &str| -> Result<Vec<f64>, Error> {
+            let values = weights.read(&format!("{name}.{part}"))?;
+            Ok(values.into_iter().map(f64::from).collect())
+        };
+        let out = match operation.kind {
+            Kind::Conv(ref conv) => {
+                let y = convolve(name, conv, weights, x)?;
+                match conv.bias {
+                    true => add_bias(&y, &vector("bias")?),
+                    false => y,
                 }
-                let sum = sum.unwrap_or_else(|| tensors[0].clone());
-                if *with_relu { relu(&sum) } else { sum }
             }
-            Op::MaxPool(id) => {
+            Kind::Linear {
+                channels,
+                side,
+                classes,
+            } => {
+                // A convolution whose window is the whole map.
+                let conv = Convolution {
+                    in_channels: channels,
+                    out_channels: classes,
+                    kernel: side,
+                    stride: 1,
+                    padding: 0,
+                    groups: 1,
+                    bias: true,
+                };
+                add_bias(&convolve(name, &conv, weights, x)?, &vector("bias")?)
+            }
+            Kind::BatchNorm { epsilon, .. } => {
+                let (mean, variance) = (vector("running_mean")?, vector("running_var")?);
+                let (scale, shift) = (vector("weight")?, vector("bias")?);
+                batch_norm(x, &mean, &variance, &scale, &shift, epsilon)
+            }
+            Kind::Relu => relu(x),
+            Kind::Add => add(x, &tensors[operation.inputs[1]]),
+            Kind::MaxPool => {
                 let window = Window {
                     kernel: 3,
                     stride: 2,
                     padding: 1,
                 };
-                max_pool(&tensors[*id], window)
+                max_pool(x, window)
             }
-            Op::GlobalAvgPool(id) => global_avg_pool(&tensors[*id]),
+            Kind::AvgPool(window) => avg_pool(x, window),
+            Kind::GlobalAvgPool => global_avg_pool(x),
         };
-        outputs.push((layer.name.clone(), out.clone()));
-        tensors[layer.output] = out;
+        tensors.push(out);
     }
-    Ok(outputs)
+    let names = operations.iter().map(|operation| operation.name.clone());
+    Ok(names.zip(tensors.into_iter().skip(1)).collect())
 }
 
-/// A convolution and its batch norm, or its bias.
-fn convolve(conv: &ConvSpec, weights: &Tensors, x: &Tensor) -> Result<Tensor, Error> {
-    let vector = |name: String| -> Result<Vec<f64>, Error> {
-        Ok(weights.read(&name)?.into_iter().map(f64::from).collect())
-    };
+/// A convolution, group by group, without its bias.
+fn convolve(
+    name: &str,
+    conv: &Convolution,
+    weights: &Tensors,
+    x: &Tensor,
+) -> Result<Tensor, Error> {
     let [o, i, k] = [conv.out_channels, conv.in_channels, conv.kernel];
-    let mut oihw = weights.read(&format!("{}.weight", conv.conv))?;
+    let i = i / conv.groups;
+    let mut oihw = weights.read(&format!("{name}.weight"))?;
     let mut ohwi = Vec::new();
     layout::oihw_to_ohwi(&mut oihw, [o, i, k, k], &mut ohwi);
     let window = Tensor {
         shape: [o, k, k, i],
         data: ohwi.into_iter().map(f64::from).collect(),
     };
-    let y = conv2d(
-        x,
-        &window,
-        Window {
-            kernel: k,
-            stride: conv.stride,
-            padding: conv.padding,
-        },
-    );
-    match &conv.norm {
-        Some(norm) => {
-            let part = |part: &str| vector(format!("{norm}.{part}"));
-            let (mean, variance) = (part("running_mean")?, part("running_var")?);
-            let (scale, shift) = (part("weight")?, part("bias")?);
-            Ok(batch_norm(&y, &mean, &variance, &scale, &shift, EPSILON))
-        }
-        None => Ok(add_bias(&y, &vector(format!("{}.bias", conv.conv))?)),
-    }
+    let (kernel, stride, padding) = (k, conv.stride, conv.padding);
+    let moves = Window {
+        kernel,
+        stride,
+        padding,
+    };
+    Ok(conv2d(x, &window, moves, conv.groups))
 }
 
 impl Network {
@@ -113,7 +127,7 @@ impl Network {
             shape: [1, height, width, channels],
             data: image.iter().map(|&v| f64::from(v)).collect(),
         };
-        let mut outputs = activations(&self.layers, &file.tensors()?, image)?;
+        let mut outputs = activations(&self.operations, &file.tensors()?, image)?;
         Ok(outputs
             .pop()
             .map_or_else(Vec::new, |(_, logits)| logits.data))

@@ -45,10 +45,11 @@ impl Workspace {
 }
 
 impl Session {
-    /// The plan for `shape`, made by `make` where it is not remembered.
-    pub fn plan(&self, shape: Shape, make: impl FnOnce() -> Plan) -> Arc<Plan> {
+    /// The plan for `shape` and so many threads, made by `make` where it is not remembered.
+    pub fn plan(&self, shape: Shape, threads: usize, make: impl FnOnce() -> Plan) -> Arc<Plan> {
         let mut plans = lock(&self.plans);
-        let plan = match plans.iter().position(|plan| plan.shape == shape) {
+        let is_it = |plan: &Arc<Plan>| plan.shape == shape && plan.threads == threads;
+        let plan = match plans.iter().position(is_it) {
             Some(at) => plans.remove(at),
             None => Arc::new(make()),
         };

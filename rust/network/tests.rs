@@ -7,23 +7,94 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::architecture::{Architecture, Layer};
-use super::config::Config;
+use super::architecture::{Architecture, Block, HeadPool, HeadWindow, Shortcut, Stem, StrideOn};
+use super::config::{Config, Size};
+use super::operations::{Kind, Operation};
 use super::weights::WeightsFile;
-use super::{Head, Images, Network, Options, reference};
+use super::{Head, Images, Network, Options, head_side, named_parameters, reference};
 use crate::Isa;
 use crate::kernels::reference::Tensor;
 use crate::plan::Shape;
 
-/// Widths that fill no panel, with every kind of block.
-const TINY: Architecture = Architecture {
-    name: "tiny",
-    in_channels: 3,
-    stem: 10,
-    widths: [5, 9, 17, 33],
-    blocks: [2, 2, 1, 2],
-    expansion: 3,
-};
+/// Widths that fill no panel, with every kind of bottleneck.
+fn tiny() -> Architecture {
+    Architecture {
+        blocks: vec![2, 2, 1, 2],
+        widths: vec![5, 9, 17, 33],
+        expansion: 3,
+        stem_widths: vec![10],
+        ..Architecture::named("resnet50").unwrap()
+    }
+}
+
+/// What the family does otherwise, each alone.
+fn variants() -> Vec<(&'static str, Architecture)> {
+    let tiny = tiny;
+    vec![
+        ("bottleneck", tiny()),
+        (
+            "basic",
+            Architecture {
+                block: Block::Basic,
+                expansion: 1,
+                widths: vec![10, 9, 17, 33],
+                ..tiny()
+            },
+        ),
+        (
+            "v1",
+            Architecture {
+                stride_on: StrideOn::Conv1,
+                norm_epsilon: 1e-2,
+                conv_bias: true,
+                ..tiny()
+            },
+        ),
+        (
+            "grouped",
+            Architecture {
+                widths: vec![16, 32, 48, 64],
+                groups: 3,
+                width_per_group: 20,
+                ..tiny()
+            },
+        ),
+        (
+            "d",
+            Architecture {
+                stem: Stem::Deep,
+                stem_widths: vec![7, 6, 10],
+                shortcut: Shortcut::AvgPoolConv,
+                ..tiny()
+            },
+        ),
+        (
+            "relu before add",
+            Architecture {
+                relu_before_add: true,
+                in_channels: 1,
+                ..tiny()
+            },
+        ),
+        (
+            "folded",
+            Architecture {
+                batch_norm: false,
+                in_channels: 4,
+                ..tiny()
+            },
+        ),
+        (
+            "small images",
+            Architecture {
+                stem: Stem::Conv3x3,
+                blocks: vec![1, 2],
+                widths: vec![5, 9],
+                ..tiny()
+            },
+        ),
+    ]
+}
 
 const CLASSES: usize = 7;
 
@@ -45,10 +116,17 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn random_weights() -> Weights {
-    let layers = TINY.layers(CLASSES);
-    let tensors = layers.iter().flat_map(Layer::convs).flat_map(|conv| {
-        let gain = (3.0 / conv.k() as f32).sqrt();
-        conv.tensors().into_iter().map(move |t| (t, gain))
+    random_weights_of(&tiny().operations(CLASSES, 1))
+}
+
+fn random_weights_of(operations: &[Operation]) -> Weights {
+    let tensors = operations.iter().flat_map(|operation| {
+        named_parameters(operation)
+            .into_iter()
+            .map(|(name, shape)| {
+                let window: usize = shape.iter().skip(1).product();
+                ((name, shape), (3.0 / window.max(1) as f32).sqrt())
+            })
     });
     tensors
         .enumerate()
@@ -94,9 +172,11 @@ fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> 
         isa: Some(isa),
         threads: Some(threads),
         winograd,
+        ..Options::default()
     };
     let file = WeightsFile::open(&path).unwrap();
-    Network::new(&TINY, Config::default(), &file.tensors().unwrap(), &options).unwrap()
+    let tensors = file.tensors().unwrap();
+    Network::of(tiny(), Config::default(), &tensors, &options).unwrap()
 }
 
 fn image(shape: Shape, seed: u64) -> Vec<f32> {
@@ -117,43 +197,164 @@ fn shape(batch: usize, height: usize, width: usize) -> Shape {
     }
 }
 
+/// That every layer of a network gives what the reference's operation of that name does.
+fn assert_matches_reference(architecture: &Architecture, config: &Config, shape: Shape) {
+    let (side, _) = head_side(architecture, &config.preprocessing).unwrap();
+    let operations = architecture.operations(CLASSES, side);
+    let weights = random_weights_of(&operations);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(&weights, &path);
+    let file = WeightsFile::open(&path).unwrap();
+    let tensors = file.tensors().unwrap();
+
+    let channels = architecture.in_channels;
+    let x = random(99, shape.batch * shape.height * shape.width * channels);
+    let tensor = Tensor {
+        shape: [shape.batch, shape.height, shape.width, channels],
+        data: x.iter().map(|&v| f64::from(v)).collect(),
+    };
+    let expected = reference::activations(&operations, &tensors, tensor).unwrap();
+    let expected: HashMap<_, _> = expected.into_iter().collect();
+    for isa in Isa::available() {
+        for [winograd, fused] in [[false, true], [true, true], [true, false]] {
+            let options = Options {
+                isa: Some(isa),
+                threads: Some(2),
+                winograd,
+                fused,
+            };
+            let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
+            let network = network.unwrap();
+            let found = network.activations(Images::F32(&x), shape).unwrap();
+            if !fused {
+                assert_eq!(found.len(), operations.len());
+            }
+            for (name, dims, data) in &found {
+                let want = &expected[name];
+                assert_eq!(*dims, want.shape, "{name}");
+                let pairs = || data.iter().zip(&want.data);
+                let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
+                let norm: f64 = want.data.iter().map(|w| w * w).sum();
+                let relative = (error / norm).sqrt();
+                assert!(
+                    relative <= TOLERANCE,
+                    "{isa} {shape:?} {name}: {relative:e}"
+                );
+            }
+            // The parallel walk gives what the walk for looking gave, to the bit.
+            assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
+        }
+    }
+}
+
 #[test]
 fn every_layer_matches_reference_on_every_tier() {
-    let weights = random_weights();
     for shape in [shape(1, 1, 1), shape(2, 33, 47), shape(3, 64, 40)] {
-        let x = image(shape, 99);
-        let tensor = Tensor {
-            shape: [shape.batch, shape.height, shape.width, 3],
-            data: x.iter().map(|&v| f64::from(v)).collect(),
+        assert_matches_reference(&tiny(), &Config::default(), shape);
+    }
+}
+
+#[test]
+fn every_variant_matches_reference_on_every_tier() {
+    for (name, architecture) in variants() {
+        eprintln!("{name}");
+        assert_eq!(architecture.check(), Ok(()));
+        let mut config = Config::default();
+        let channels = architecture.in_channels;
+        config.preprocessing.mean = vec![0.5; channels];
+        config.preprocessing.std = vec![0.25; channels];
+        assert_matches_reference(&architecture, &config, shape(2, 45, 29));
+    }
+}
+
+#[test]
+fn a_head_of_windows_is_flattened_as_torch_does_and_fixes_the_size() {
+    for (kernel, stride, padding, crop, side) in [(2, 2, 1, 64, 2), (7, 7, 0, 224, 1)] {
+        let window = HeadWindow {
+            kernel,
+            stride: Some(stride),
+            padding,
         };
+        let architecture = Architecture {
+            head: HeadPool::AvgPool(window),
+            ..tiny()
+        };
+        let mut config = Config::default();
+        config.preprocessing.crop = Some(Size::Side(crop));
+        assert_eq!(
+            head_side(&architecture, &config.preprocessing),
+            Ok((side, Some([side, crop as usize])))
+        );
+        let size = shape(2, crop as usize, crop as usize);
+        assert_matches_reference(&architecture, &config, size);
+
+        let operations = architecture.operations(CLASSES, side);
+        let file = random_weights_of(&operations);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        write(&file, &path);
+        let file = WeightsFile::open(&path).unwrap();
+        let tensors = file.tensors().unwrap();
+        let network = Network::of(architecture, config, &tensors, &Options::default()).unwrap();
+        let other = shape(1, 2 * crop as usize, crop as usize);
+        let x = image(other, 1);
+        let error = network.forward(Images::F32(&x), other, Head::Logits);
+        let message = error.unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("expected {crop} x {crop}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn without_classes_the_logits_are_the_embedding() {
+    let mut weights = random_weights();
+    for with_fc in [true, false] {
+        if !with_fc {
+            weights.retain(|name, _| !name.starts_with("fc."));
+        }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
         write(&weights, &path);
         let file = WeightsFile::open(&path).unwrap();
         let tensors = file.tensors().unwrap();
-        let expected = reference::activations(&TINY.layers(CLASSES), &tensors, tensor).unwrap();
-        for isa in Isa::available() {
-            for winograd in [false, true] {
-                let network = network_with(&weights, isa, 2, winograd);
-                assert_eq!(network.winograd(), winograd);
-                let found = network.activations(Images::F32(&x), shape).unwrap();
-                assert_eq!(found.len(), expected.len());
-                for ((name, dims, data), (want_name, want)) in found.iter().zip(&expected) {
-                    assert_eq!((name, dims), (want_name, &want.shape));
-                    let pairs = || data.iter().zip(&want.data);
-                    let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
-                    let norm: f64 = want.data.iter().map(|w| w * w).sum();
-                    let relative = (error / norm).sqrt();
-                    assert!(
-                        relative <= TOLERANCE,
-                        "{isa} {shape:?} {name}: {relative:e}"
-                    );
-                }
-                // The parallel walk gives what the walk for looking gave, to the bit.
-                assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
-            }
-        }
+        let config = Config {
+            num_classes: Some(0),
+            ..Config::default()
+        };
+        let network = Network::of(tiny(), config, &tensors, &Options::default()).unwrap();
+        let shape = shape(2, 30, 20);
+        let x = image(shape, 4);
+        let embedding = network.forward(Images::F32(&x), shape, Head::Embedding);
+        let embedding = embedding.unwrap();
+        assert_eq!(embedding.len(), 2 * 99);
+        assert_eq!(embedding, logits(&network, &x, shape));
     }
+}
+
+#[test]
+fn a_bias_beside_a_batch_norm_is_read_where_it_is() {
+    let architecture = Architecture {
+        conv_bias: true,
+        ..tiny()
+    };
+    let operations = architecture.operations(CLASSES, 1);
+    let mut weights = random_weights_of(&operations);
+    weights.remove("layer1.0.conv2.bias").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(&weights, &path);
+    let file = WeightsFile::open(&path).unwrap();
+    let tensors = file.tensors().unwrap();
+    let options = Options::default();
+    let network = Network::of(architecture, Config::default(), &tensors, &options).unwrap();
+    let with_bias =
+        |operation: &&Operation| matches!(&operation.kind, Kind::Conv(conv) if conv.bias);
+    let found = network.operations().iter().filter(with_bias).count();
+    let convs = operations.iter().filter(with_bias).count();
+    assert_eq!(found, convs - 1);
 }
 
 #[test]
@@ -233,8 +434,8 @@ fn a_variance_below_zero_is_named() {
     let path = dir.path().join("model.safetensors");
     write(&weights, &path);
     let file = WeightsFile::open(&path).unwrap();
-    let result = Network::new(
-        &TINY,
+    let result = Network::of(
+        tiny(),
         Config::default(),
         &file.tensors().unwrap(),
         &Options::default(),

@@ -1,12 +1,14 @@
-//! The weights file: safetensors, memory-mapped, every name, shape and value checked.
+//! Weights: a safetensors file, memory-mapped, or the caller's arrays; every name, shape and value
+//! is checked.
 
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::Dtype;
+pub use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
 
 use crate::error::Error;
@@ -20,15 +22,35 @@ pub struct WeightsFile {
     map: Mmap,
 }
 
-/// The tensors of a weights file.
+/// Tensors by name, wherever they lie.
 pub struct Tensors<'a> {
-    file: &'a WeightsFile,
-    tensors: SafeTensors<'a>,
+    origin: Origin<'a>,
+    entries: HashMap<String, Entry<'a>>,
 }
 
-/// A tensor of a weights file, its elements not read yet.
+/// What tensors came from.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    /// For messages.
+    path: &'a Path,
+    /// The file, where its pages can be given back.
+    file: Option<&'a WeightsFile>,
+}
+
+/// A tensor as it lies in memory: little-endian elements, the last axis fastest.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// The type of the elements.
+    pub dtype: Dtype,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The elements' bytes.
+    pub data: &'a [u8],
+}
+
+/// A tensor whose elements are not read yet.
 pub struct Tensor<'a> {
-    file: &'a WeightsFile,
+    origin: Origin<'a>,
     name: String,
     dtype: Dtype,
     data: &'a [u8],
@@ -63,27 +85,43 @@ impl WeightsFile {
         let tensors = SafeTensors::deserialize(&self.map)
             .map_err(|e| Error::weights(&self.path, self.describe(&e)))?;
         Ok(Tensors {
-            file: self,
-            tensors,
+            origin: Origin {
+                path: &self.path,
+                file: Some(self),
+            },
+            entries: tensors
+                .tensors()
+                .into_iter()
+                .map(|(name, view)| {
+                    let entry = Entry {
+                        dtype: view.dtype(),
+                        shape: view.shape().to_vec(),
+                        data: view.data(),
+                    };
+                    (name, entry)
+                })
+                .collect(),
         })
     }
 
-    fn error(&self, message: impl Into<String>) -> Error {
-        Error::weights(&self.path, message)
+    /// Where `bytes`, a part of the mapping, lies in the file.
+    pub fn range(&self, bytes: &[u8]) -> Range<usize> {
+        let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+        start..start + bytes.len()
     }
 
     /// Takes `bytes`, a part of the mapping, out of this process's memory.
     fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
-            let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+            let range = self.range(bytes);
             // SAFETY: pages of a read-only mapping of a file that are touched again are read
             // from the file again. It is advice: where it fails, the pages stay.
             let _ = unsafe {
                 self.map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
-                    start,
-                    bytes.len(),
+                    range.start,
+                    range.len(),
                 )
             };
         }
@@ -122,60 +160,91 @@ impl WeightsFile {
     }
 }
 
+impl Origin<'_> {
+    fn error(&self, message: impl Into<String>) -> Error {
+        Error::weights(self.path, message)
+    }
+}
+
 impl<'a> Tensors<'a> {
-    /// An error of this file.
-    pub fn error(&self, message: impl Into<String>) -> Error {
-        self.file.error(message)
+    /// Tensors that the caller holds in memory; `path` is what messages call them.
+    pub fn new(path: &'a Path, entries: HashMap<String, Entry<'a>>) -> Self {
+        Self {
+            origin: Origin { path, file: None },
+            entries,
+        }
     }
 
-    fn view(&self, name: &str) -> Result<TensorView<'a>, Error> {
-        self.tensors
-            .tensor(name)
-            .map_err(|_| self.error(self.missing(name, 1)))
+    /// An error of this file.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        self.origin.error(message)
+    }
+
+    /// All names with their tensors.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry<'a>)> {
+        self.entries
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry<'a>, Error> {
+        let missing = || self.error(self.missing(name, 1));
+        self.entries.get(name).ok_or_else(missing)
     }
 
     /// The shape of tensor `name`.
     ///
     /// # Errors
     /// There is no such tensor.
-    pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
-        Ok(self.view(name)?.shape().to_vec())
+    pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
+        Ok(&self.entry(name)?.shape)
     }
 
-    /// Checks that the file has the `expected` tensors (name and shape) and no others.
+    /// Checks that the file has the `expected` tensors (name and shape) and no others, but for
+    /// those whose names start with `ignored`.
     ///
     /// # Errors
     /// The first tensor that is missing, surplus, of another shape, or of a type other than f32,
     /// f16 and bf16.
-    pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<(), Error> {
+    pub fn check(
+        &self,
+        expected: &[(String, Vec<usize>)],
+        ignored: Option<&str>,
+    ) -> Result<(), Error> {
         let absent: Vec<_> = expected
             .iter()
-            .filter(|(name, _)| self.tensors.tensor(name).is_err())
+            .filter(|(name, _)| !self.contains(name))
             .collect();
         if let Some((name, _)) = absent.first() {
             return Err(self.error(self.missing(name, absent.len())));
         }
         for (name, shape) in expected {
-            let view = self.view(name)?;
-            if view.shape() != shape {
+            let entry = self.entry(name)?;
+            if entry.shape != *shape {
                 return Err(self.error(format!(
                     "tensor {name}: expected shape {shape:?}, found {:?}",
-                    view.shape()
+                    entry.shape
                 )));
             }
-            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                 return Err(self.error(format!(
                     "tensor {name}: expected type F32, F16 or BF16, found {:?}",
-                    view.dtype()
+                    entry.dtype
                 )));
             }
         }
+        let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         let mut surplus: Vec<_> = self
-            .tensors
-            .names()
-            .into_iter()
-            .filter(|name| !name.ends_with(IGNORED_SUFFIX))
-            .filter(|name| !expected.iter().any(|(known, _)| known == name))
+            .entries
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !name.ends_with(IGNORED_SUFFIX) && !known.contains(name))
+            .filter(|name| !ignored.is_some_and(|prefix| name.starts_with(prefix)))
             .collect();
         surplus.sort_unstable();
         match surplus.as_slice() {
@@ -194,16 +263,13 @@ impl<'a> Tensors<'a> {
             _ => format!(" (and {} more)", count - 1),
         };
         // A wrapper's prefix, such as "module.", is the usual reason where nothing fits.
-        let names = self.tensors.names();
         let suffix = ".layer1.0.conv1.weight";
-        let hint = names
-            .iter()
+        let hint = self
+            .entries
+            .keys()
             .find_map(|found| found.strip_suffix(suffix))
             .map_or(String::new(), |prefix| {
-                format!(
-                    ": the file's names start with {prefix:?}, which tools/export.py \
-                     --state-dict strips"
-                )
+                format!(": the file's names start with {prefix:?}, which resnet-rs convert strips")
             });
         format!("tensor {name}{more}: expected in the file, not found{hint}")
     }
@@ -213,12 +279,12 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// There is no such tensor.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'a>, Error> {
-        let view = self.view(name)?;
+        let entry = self.entry(name)?;
         Ok(Tensor {
-            file: self.file,
+            origin: self.origin,
             name: name.to_owned(),
-            dtype: view.dtype(),
-            data: view.data(),
+            dtype: entry.dtype,
+            data: entry.data,
         })
     }
 
@@ -230,7 +296,7 @@ impl<'a> Tensors<'a> {
         let tensor = self.tensor(name)?;
         let mut values = Vec::new();
         tensor.read(
-            0..tensor.data.len() / (tensor.dtype.bitsize() / 8),
+            0..tensor.data.len() / (tensor.dtype.bitsize() / 8).max(1),
             &mut values,
         )?;
         Ok(values)
@@ -241,7 +307,9 @@ impl Tensor<'_> {
     /// Takes the tensor's pages out of this process's memory; they are in the file and its cache
     /// still. Without this a network would be in memory twice while it is loaded.
     pub fn release(&self) {
-        self.file.release(self.data);
+        if let Some(file) = self.origin.file {
+            file.release(self.data);
+        }
     }
 
     /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is used
@@ -262,7 +330,7 @@ impl Tensor<'_> {
             Dtype::F16 => extend(values, data, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => extend(values, data, |b| bf16::from_le_bytes(b).to_f32()),
             other => {
-                return Err(self.file.error(format!(
+                return Err(self.origin.error(format!(
                     "tensor {name}: expected type F32, F16 or BF16, found {other:?}"
                 )));
             }
@@ -273,7 +341,7 @@ impl Tensor<'_> {
             return Ok(());
         }
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        Err(self.file.error(format!(
+        Err(self.origin.error(format!(
             "tensor {name}: expected finite values, found {} at element {}",
             values[at],
             range.start + at
@@ -285,11 +353,45 @@ fn extend<const N: usize>(values: &mut Vec<f32>, data: &[u8], convert: impl Fn([
     values.extend(data.as_chunks::<N>().0.iter().map(|&b| convert(b)));
 }
 
+/// Writes tensors as a safetensors file: to a file beside `path` first, which is then renamed.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(
+    path: &Path,
+    tensors: &HashMap<String, Entry>,
+    metadata: HashMap<String, String>,
+) -> Result<(), Error> {
+    let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let view = |name: &str| {
+        let entry = &tensors[name];
+        TensorView::new(entry.dtype, entry.shape.clone(), entry.data)
+            .map(|view| (name.to_owned(), view))
+    };
+    let invalid = |e: SafeTensorError| Error::weights(path, format!("cannot be written: {e}"));
+    let views: Vec<_> = names
+        .into_iter()
+        .map(view)
+        .collect::<Result<_, _>>()
+        .map_err(invalid)?;
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
+    let written = safetensors::serialize_to_file(views, Some(metadata), &part)
+        .map_err(|e| match e {
+            SafeTensorError::IoError(e) => Error::io(path, e),
+            other => invalid(other),
+        })
+        .and_then(|()| fs::rename(&part, path).map_err(|e| Error::io(path, e)));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::fs;
-
     use super::*;
 
     fn expected() -> Vec<(String, Vec<usize>)> {
@@ -327,7 +429,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let file = WeightsFile::open(&path)?;
         let tensors = file.tensors()?;
-        tensors.check(&expected())?;
+        tensors.check(&expected(), None)?;
         let mut all = tensors.read("a.weight")?;
         all.extend(tensors.read("b")?);
         Ok(all)

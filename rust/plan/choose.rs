@@ -1,7 +1,7 @@
 //! Which algorithm a convolution runs with.
 
 use crate::kernels::winograd::TileSize;
-use crate::network::architecture::Op;
+use crate::network::layer::Op;
 
 /// How a layer is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +23,13 @@ const FEWEST_TILES: [(TileSize, usize); 2] = [(TileSize::Four, 32), (TileSize::T
 /// It is chosen once, at load, for the size of image that the config names: whatever batch, image
 /// size and number of threads a forward then has, an image's result is the same to the bit.
 pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
-    let Op::Conv {
-        sources, residual, ..
-    } = op
-    else {
+    let Op::Conv { sources, .. } = op else {
         return Algorithm::Direct;
     };
     let [(_, conv)] = sources.as_slice() else {
         return Algorithm::Direct;
     };
-    if (conv.kernel, conv.stride, conv.padding) != (3, 1, 1) || residual.is_some() {
+    if (conv.kernel, conv.stride, conv.padding, conv.groups) != (3, 1, 1, 1) {
         return Algorithm::Direct;
     }
     FEWEST_TILES
@@ -44,12 +41,18 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::architecture::RESNET50;
+    use crate::network::architecture::Architecture;
+    use crate::network::fuse::fuse;
 
-    /// The op of layer `name` of ResNet-50.
-    fn op(name: &str) -> Op {
-        let layers = RESNET50.layers(10);
+    /// The op of layer `name` of a network.
+    fn op_of(network: &str, name: &str) -> Op {
+        let operations = Architecture::named(network).unwrap().operations(10, 1);
+        let layers = fuse(&operations, true);
         layers.into_iter().find(|l| l.name == name).unwrap().op
+    }
+
+    fn op(name: &str) -> Op {
+        op_of("resnet50", name)
     }
 
     #[test]
@@ -65,6 +68,20 @@ mod tests {
         ] {
             assert_eq!(choose(&op(name), size, size), expected, "{name} {size}");
         }
+    }
+
+    #[test]
+    fn basic_blocks_add_their_residual_after_the_last_transform() {
+        let four = Algorithm::Winograd(TileSize::Four);
+        for name in ["layer1.0.relu1", "layer1.0", "layer2.0", "layer2.1"] {
+            assert_eq!(choose(&op_of("resnet18", name), 56, 56), four, "{name}");
+        }
+    }
+
+    #[test]
+    fn grouped_convolutions_are_direct() {
+        let op = op_of("resnext50_32x4d", "layer1.0.relu2");
+        assert_eq!(choose(&op, 56, 56), Algorithm::Direct);
     }
 
     #[test]

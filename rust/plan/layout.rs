@@ -9,7 +9,7 @@ use super::winograd::WinogradLayer;
 use super::{Grouping, Shape};
 use crate::kernels::pool::MaxPoolLayer;
 use crate::kernels::view::View;
-use crate::network::architecture::{Layer, Op, TensorId};
+use crate::network::layer::{Layer, Op, TensorId};
 
 /// Pixels of the images that go through the first layers together, for each thread: one image of
 /// 224 x 224, whose activations stay near the core from a layer to the next.
@@ -165,11 +165,26 @@ pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<View> {
                 MaxPoolLayer::output(views[*id].width),
                 views[*id].channels,
             ),
+            Op::AvgPool(id, window) => View::activations(
+                batch,
+                window.output(views[*id].height),
+                window.output(views[*id].width),
+                views[*id].channels,
+            ),
             Op::GlobalAvgPool(id) => View::activations(batch, 1, 1, views[*id].channels),
+            Op::Elementwise { a, .. } => {
+                let a = &views[*a];
+                View::activations(batch, a.height, a.width, a.channels)
+            }
         };
         views.push(out);
     }
     views
+}
+
+/// How many layers an embedding needs: all but fc.
+pub fn embedding_layers(layers: &[Layer]) -> usize {
+    layers.len() - usize::from(layers.last().is_some_and(Layer::is_fc))
 }
 
 /// The first and the last step that touches each tensor; step 0 is the input's, step i + 1 layer
@@ -187,19 +202,28 @@ fn touched(layers: &[Layer], tensors: usize) -> Vec<Option<(usize, usize)>> {
         }
         touch(layer.output, i + 1);
     }
-    // The last two, embedding and logits, are read after the end.
-    touch(layers[layers.len() - 2].output, layers.len() + 1);
-    touch(layers[layers.len() - 1].output, layers.len() + 1);
+    // The embedding and the logits are read after the end.
+    for layer in &layers[embedding_layers(layers) - 1..] {
+        touch(layer.output, layers.len() + 1);
+    }
     touched
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::architecture::RESNET50;
+    use crate::network::architecture::Architecture;
+    use crate::network::fuse::fuse;
+
+    fn resnet50() -> Vec<Layer> {
+        fuse(
+            &Architecture::named("resnet50").unwrap().operations(10, 1),
+            true,
+        )
+    }
 
     fn layout(batch: usize, side: usize, threads: usize) -> Layout {
-        let layers = RESNET50.layers(10);
+        let layers = resnet50();
         let shape = Shape {
             batch,
             height: side,
@@ -212,7 +236,7 @@ mod tests {
 
     #[test]
     fn images_go_through_the_first_layers_in_groups_that_suit_the_caches() {
-        let names: Vec<String> = RESNET50.layers(10).into_iter().map(|l| l.name).collect();
+        let names: Vec<String> = resnet50().into_iter().map(|l| l.name).collect();
         for (batch, side, threads, group, split) in [
             (8, 224, 2, 2, "layer4.0.relu2"),
             (20, 224, 8, 8, "layer4.0.relu2"),

@@ -13,13 +13,14 @@ use std::ops::Range;
 
 use crate::kernels::KernelTable;
 use crate::kernels::conv::{Conv, Grid, Source};
+use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
-use crate::network::architecture::{ConvSpec, Layer, Op, TensorId};
+use crate::network::layer::{ConvSpec, Layer, Op, TensorId};
 use layout::Layout;
 
 pub use choose::{Algorithm, choose};
-pub use layout::shapes;
+pub use layout::{embedding_layers, shapes};
 pub use step::{PlannedStep, Step, StepContext};
 pub use weights::LayerWeights;
 
@@ -42,6 +43,9 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// Elements of the arena.
     pub arena_len: usize,
+    /// The threads that it is made for.
+    pub threads: usize,
+    has_fc: bool,
 }
 
 /// How many images go through the first layers together.
@@ -97,12 +101,14 @@ impl Plan {
             shape,
             steps,
             arena_len: layout.arena_len,
+            threads,
+            has_fc: embedding_layers(layers) < layers.len(),
         }
     }
 
     /// The steps up to and with the average pool: what an embedding needs.
     pub fn embedding_steps(&self) -> &[PlannedStep] {
-        &self.steps[..self.steps.len() - 1]
+        &self.steps[..self.steps.len() - usize::from(self.has_fc)]
     }
 }
 
@@ -122,20 +128,26 @@ impl Builder<'_> {
         let view = |id: TensorId| self.layout.view(id, images.clone());
         let out = view(layer.output);
         let mut layer_steps = match &layer.op {
-            Op::Conv { sources, relu, .. } if let Some(winograd) = &self.layout.scratch[i] => {
-                let input = view(sources[0].0);
-                winograd.steps(input, out, *relu, weights.start, table, self.wanted)
+            Op::Conv {
+                sources,
+                residual,
+                relu,
+            } if let Some(winograd) = &self.layout.scratch[i] => {
+                let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
+                winograd.steps(input, out, adds, weights.start, table, self.wanted)
             }
             Op::Conv {
                 sources,
                 residual,
                 relu,
             } => {
-                let source = |(id, conv): &(TensorId, ConvSpec)| {
-                    Source::new(view(*id), conv.kernel, conv.stride, conv.padding)
-                };
                 let m = out.batch * out.height * out.width;
                 let panels = out.channels.div_ceil(table.nr);
+                let source = |(id, conv): &(TensorId, ConvSpec)| {
+                    let channels = conv.channels(table.nr);
+                    let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
+                    Source::grouped(view(*id), kernel, stride, padding, channels, panels)
+                };
                 vec![Step::Conv(Conv {
                     sources: sources.iter().map(source).collect(),
                     weights: weights.start,
@@ -149,8 +161,21 @@ impl Builder<'_> {
                 input: view(*input),
                 out,
             })],
+            Op::AvgPool(input, window) => vec![Step::AvgPool(AvgPoolLayer {
+                input: view(*input),
+                out,
+                window: Some(*window),
+            })],
             Op::GlobalAvgPool(input) => vec![Step::AvgPool(AvgPoolLayer {
                 input: view(*input),
+                out,
+                window: None,
+            })],
+            Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
+                a: view(*a),
+                norm: norm.is_some().then_some(weights.start),
+                b: b.map(view),
+                relu: *relu,
                 out,
             })],
         };

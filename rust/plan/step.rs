@@ -1,7 +1,8 @@
 //! One step of a plan.
 
 use crate::kernels::KernelTable;
-use crate::kernels::conv::Conv;
+use crate::kernels::conv::{Conv, Source};
+use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::{InputLayer, Pixels};
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
 use crate::kernels::view::View;
@@ -31,8 +32,10 @@ pub enum Step {
     WinogradOutput(TransformOutput),
     /// A max pool.
     MaxPool(MaxPoolLayer),
-    /// A global average pool.
+    /// An average pool.
     AvgPool(AvgPoolLayer),
+    /// Batch norm, addition or ReLU by itself.
+    Elementwise(ElementwiseLayer),
 }
 
 /// What the steps of one forward share.
@@ -62,6 +65,7 @@ impl Step {
             Self::WinogradOutput(layer) => layer.items(),
             Self::MaxPool(layer) => layer.items(),
             Self::AvgPool(layer) => layer.items(),
+            Self::Elementwise(layer) => layer.items(),
         }
     }
 
@@ -75,6 +79,7 @@ impl Step {
             Self::WinogradOutput(layer) => &layer.out,
             Self::MaxPool(layer) => &layer.out,
             Self::AvgPool(layer) => &layer.out,
+            Self::Elementwise(layer) => &layer.out,
         }
     }
 
@@ -117,6 +122,7 @@ impl Step {
                 Self::WinogradOutput(layer) => layer.run_item(item, arena, weights, table),
                 Self::MaxPool(layer) => layer.run_item(item, arena, table),
                 Self::AvgPool(layer) => layer.run_item(item, arena, table),
+                Self::Elementwise(layer) => layer.run_item(item, arena, weights, table),
             }
         }
     }
@@ -145,6 +151,7 @@ impl Step {
             },
             Self::MaxPool(_) => "max_pool",
             Self::AvgPool(_) => "avg_pool",
+            Self::Elementwise(_) => "elementwise",
         };
         format!("f32_{op}_{}", table.isa)
     }
@@ -154,7 +161,7 @@ impl Step {
         match self {
             Self::Input(_) => "pad",
             Self::Conv(conv) => {
-                let plain = conv.sources.iter().all(|s| s.taps.len() == 1);
+                let plain = conv.sources.iter().all(Source::is_pixel);
                 if plain { "gemm" } else { "indirect" }
             }
             Self::WinogradInput(_) | Self::WinogradProducts(_) | Self::WinogradOutput(_) => {
@@ -162,6 +169,7 @@ impl Step {
             }
             Self::MaxPool(_) => "max pool",
             Self::AvgPool(_) => "average pool",
+            Self::Elementwise(_) => "elementwise",
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::choose::Algorithm;
 use crate::kernels::pack::packed_len;
 use crate::kernels::view::LINE;
-use crate::network::architecture::{ConvSpec, Layer};
+use crate::network::layer::{Layer, Op};
 
 /// Where a layer's packed weights start, and for which algorithm they are packed.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +43,18 @@ impl LayerWeights {
 
 fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
     let Some(conv) = layer.convs().next() else {
-        return 0;
+        // A batch norm by itself: scales and shifts.
+        return match layer.op {
+            Op::Elementwise {
+                norm: Some((_, channels)),
+                ..
+            } => (2 * channels).next_multiple_of(LINE),
+            _ => 0,
+        };
     };
     match algorithm {
         Algorithm::Direct => {
-            let k = layer.convs().map(ConvSpec::k).sum();
+            let k = layer.convs().map(|conv| conv.k(nr)).sum();
             packed_len(conv.out_channels, k, nr)
         }
         // A matrix for each point, then the biases, which the output transform adds.

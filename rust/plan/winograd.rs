@@ -45,12 +45,13 @@ impl WinogradLayer {
         }
     }
 
-    /// The steps: for each block the input's transform, the products, the output's transform.
+    /// The steps: for each block the input's transform, the products, the output's transform, which
+    /// adds what `out` holds where there is a residual.
     pub fn steps(
         &self,
         input: View,
         out: View,
-        relu: bool,
+        [residual, relu]: [bool; 2],
         weights: usize,
         table: &KernelTable,
         wanted: usize,
@@ -101,6 +102,7 @@ impl WinogradLayer {
                 p: self.p,
                 bias: weights + points * matrix_len,
                 out,
+                residual,
                 relu,
                 is_last,
             }));

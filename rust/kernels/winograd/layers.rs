@@ -139,7 +139,7 @@ impl PointProducts {
     }
 }
 
-/// Step three: `out = relu(Aᵀ p A + bias)`.
+/// Step three: `out = relu(Aᵀ p A + bias + residual)`.
 #[derive(Clone, Debug)]
 pub struct TransformOutput {
     /// The tiles.
@@ -150,6 +150,8 @@ pub struct TransformOutput {
     pub bias: usize,
     /// Where the output lies.
     pub out: View,
+    /// Whether what lies there already is added.
+    pub residual: bool,
     /// Whether negative results become zero.
     pub relu: bool,
     /// Whether this is the layer's last block, which zeroes the output's border.
@@ -198,6 +200,7 @@ impl TransformOutput {
                     rows: side.min(self.out.height - y),
                     columns: side.min(self.out.width - x),
                     channels: self.out.channels,
+                    residual: self.residual,
                     relu: self.relu,
                 });
             }

@@ -93,7 +93,8 @@ unsafe fn transform_input<S: Simd, T: Scheme<M, A>, const M: usize, const A: usi
     }
 }
 
-/// What the output transform of a tile computes: `out = relu((Aᵀ p A) + bias)` for each channel.
+/// What the output transform of a tile computes: `out = relu((Aᵀ p A) + bias + residual)` for each
+/// channel, the residual being what `out` held before.
 ///
 /// Channels are worked on in whole vectors: pixels of `p` and of `out`, and `bias`, have room for
 /// the channels rounded up to 16.
@@ -116,13 +117,15 @@ pub struct OutputTileArgs {
     pub columns: usize,
     /// Channels.
     pub channels: usize,
+    /// Whether what `out` holds is added.
+    pub residual: bool,
     /// Whether negative results become zero.
     pub relu: bool,
 }
 
 /// # Safety
 /// The tier is there; `p` at each point and `bias` are valid for reads, and the pixels inside the
-/// image for writes.
+/// image for writes, and for reads where there is a residual.
 pub type OutputTile = unsafe fn(&OutputTileArgs);
 
 /// The output transform of tier `S` and scheme `T`.
@@ -176,11 +179,15 @@ unsafe fn transform_output<S: Simd, T: Scheme<M, A>, const M: usize, const A: us
             for x in 0..M {
                 if y < rows && x < columns {
                     let mut value = s.add(row[x], bias);
+                    let at = y * args.row_pitch + x * args.pixel_stride + c;
+                    if args.residual {
+                        // SAFETY: a pixel inside the image.
+                        value = s.add(value, unsafe { s.load(args.out.add(at)) });
+                    }
                     if args.relu {
                         // In this order a NaN stays.
                         value = s.max(s.splat(0.0), value);
                     }
-                    let at = y * args.row_pitch + x * args.pixel_stride + c;
                     // SAFETY: a pixel inside the image.
                     unsafe { s.store(args.out.add(at), value) };
                 }
