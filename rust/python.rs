@@ -624,8 +624,10 @@ fn architectures() -> Vec<&'static str> {
 fn safetensors_index<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
     let file = WeightsFile::open(&path)?;
     let tensors = file.tensors()?;
+    let mut entries: Vec<_> = tensors.entries().collect();
+    entries.sort_unstable_by_key(|(name, entry)| (file.range(entry.data).start, *name));
     let index = PyDict::new(py);
-    for (name, entry) in tensors.entries() {
+    for (name, entry) in entries {
         let place = file.range(entry.data);
         let shape = PyTuple::new(py, &entry.shape)?;
         let dtype = format!("{:?}", entry.dtype);

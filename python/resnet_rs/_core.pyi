@@ -231,6 +231,8 @@ def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
 def safetensors_index(path: str) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
     """A safetensors file's tensors: name to type (`F32`), shape, first byte and end in the file.
 
+    They are in the order in which they lie in the file.
+
     Raises:
         OSError: the file cannot be read.
         WeightsError: it is no safetensors file, or its header does not fit its size.

@@ -6,7 +6,7 @@ use super::view::LINE;
 /// Rows of a panel that are filled at a time: a cache line of each channel.
 const K_BLOCK: usize = LINE;
 
-/// The number of elements that [`pack`] writes: `panels · NR · (1 + k)`.
+/// The number of elements that [`Pack`] writes: `panels · NR · (1 + k)`.
 pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
     out_channels.div_ceil(nr) * nr * (1 + k)
 }

@@ -157,6 +157,9 @@ const MAX_COUNT: usize = 1 << 16;
 /// The most stages: an image of 2^16 pixels' side is down to a pixel after these.
 const MAX_STAGES: usize = 16;
 
+/// The most blocks in all: the deepest networks of the paper, of 1202 layers, have 600.
+const MAX_BLOCKS: usize = 1000;
+
 impl Architecture {
     /// The network that config.json calls `name`.
     pub fn named(name: &str) -> Option<Self> {
@@ -246,9 +249,9 @@ impl Architecture {
                 ));
             }
         }
-        if self.blocks.iter().sum::<usize>() > MAX_COUNT {
+        if self.blocks.iter().sum::<usize>() > MAX_BLOCKS {
             return Err(format!(
-                "variant.blocks: expected at most {MAX_COUNT} in all, found {:?}",
+                "variant.blocks: expected at most {MAX_BLOCKS} in all, found {:?}",
                 self.blocks
             ));
         }

@@ -35,7 +35,7 @@ pub enum Images<'a> {
 pub enum Head {
     /// fc's outputs: `[batch, num_classes]`.
     Logits,
-    /// The average pool's outputs: `[batch, embedding_size]`.
+    /// The average pool's outputs: `[batch, embedding_size]`; where they are a map, in torch's order.
     Embedding,
 }
 
@@ -137,7 +137,10 @@ impl Network {
         self.session.get().with_workspace(|workspace| {
             self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
             let arena = workspace.arena(plan.arena_len)?;
-            copy_out(&steps[steps.len() - 1], arena, out);
+            let last = &steps[steps.len() - 1];
+            copy_out(last, arena, out);
+            let view = last.step.out();
+            flatten(out, view.height * view.width, view.channels);
             Ok(())
         })
     }
@@ -393,6 +396,22 @@ fn check_sides(shape: Shape) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// From NHWC to torch's order of a flattened map, `[channels, pixels]` for each image: what fc's
+/// weights are for, and what an embedding is.
+fn flatten(images: &mut [f32], pixels: usize, channels: usize) {
+    if pixels == 1 {
+        return;
+    }
+    for image in images.chunks_exact_mut(pixels * channels) {
+        let nhwc = image.to_vec();
+        for (c, plane) in image.chunks_exact_mut(pixels).enumerate() {
+            for (pixel, value) in plane.iter_mut().enumerate() {
+                *value = nhwc[pixel * channels + c];
+            }
+        }
+    }
 }
 
 /// Copies a step's output out of the arena, without border and gaps.

@@ -11,6 +11,8 @@
 //! A 3x3 convolution before an addition stays alone, so that it can run with Winograd's algorithm;
 //! its shortcut's convolution is a layer of its own.
 
+use std::collections::HashSet;
+
 use super::layer::{ConvSpec, Layer, Norm, Op};
 use super::operations::{Kind, Operation, TensorId};
 
@@ -246,16 +248,20 @@ fn conv_spec(operation: &Operation) -> Option<ConvSpec> {
 
 /// For each operation the name of the layer that it is part of, in the operations' order.
 pub fn fused_into(operations: &[Operation], layers: &[Layer]) -> Vec<String> {
-    // A layer's name is its last operation's, and its others come before: an operation belongs to
-    // the first layer, from its own place on, that can be reached through its one reader.
-    let is_layer = |name: &str| layers.iter().any(|layer| layer.name == name);
+    // A layer's name is its last operation's, and its others come before: an operation that gives no
+    // layer its name belongs to the layer of its one reader.
+    let is_layer: HashSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let mut readers = vec![None; operations.len() + 1];
+    for (i, operation) in operations.iter().enumerate().rev() {
+        for &input in &operation.inputs {
+            readers[input] = Some(i);
+        }
+    }
     let mut names: Vec<String> = operations.iter().map(|o| o.name.clone()).collect();
     for i in (0..operations.len()).rev() {
-        if is_layer(&operations[i].name) {
-            continue;
-        }
-        let reader = (i + 1..operations.len()).find(|&j| operations[j].inputs.contains(&(i + 1)));
-        if let Some(reader) = reader {
+        if let Some(reader) = readers[i + 1]
+            && !is_layer.contains(operations[i].name.as_str())
+        {
             names[i] = names[reader].clone();
         }
     }

@@ -297,6 +297,30 @@ fn a_head_of_windows_is_flattened_as_torch_does_and_fixes_the_size() {
         let file = WeightsFile::open(&path).unwrap();
         let tensors = file.tensors().unwrap();
         let network = Network::of(architecture, config, &tensors, &Options::default()).unwrap();
+        // The embedding is what fc's weights are for, in their order.
+        let x = image(size, 7);
+        let embedding = network.forward(Images::F32(&x), size, Head::Embedding);
+        let embedding = embedding.unwrap();
+        let (matrix, bias) = (
+            tensors.read("fc.weight").unwrap(),
+            tensors.read("fc.bias").unwrap(),
+        );
+        let logits = logits(&network, &x, size);
+        let features = embedding.len() / 2;
+        for (image, logits) in embedding
+            .chunks_exact(features)
+            .zip(logits.chunks_exact(CLASSES))
+        {
+            for (o, row) in matrix.chunks_exact(features).enumerate() {
+                let dot: f32 = image.iter().zip(row).map(|(x, w)| x * w).sum();
+                assert!(
+                    (dot + bias[o] - logits[o]).abs() < 1e-4,
+                    "{dot} {}",
+                    logits[o]
+                );
+            }
+        }
+
         let other = shape(1, 2 * crop as usize, crop as usize);
         let x = image(other, 1);
         let error = network.forward(Images::F32(&x), other, Head::Logits);
