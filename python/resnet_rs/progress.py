@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
+from collections import deque
 from typing import TextIO
+
+# How often the line changes at most, in seconds: more often is only flicker.
+_REFRESH_SECONDS = 0.1
+# Over how long the rate is averaged, in seconds: it follows a change, and does not jump.
+_RATE_SECONDS = 15.0
+_BAR_COLUMNS = 24
 
 
 class Progress:
@@ -19,6 +28,15 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._on = self._stream.isatty()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody looks."""
+        return self._on
+
+    def turn_off(self) -> None:
+        """Write nothing from now on."""
+        self._on = False
+
     def say(self, text: str) -> None:
         """Replace the line by `text`."""
         if self._on:
@@ -31,3 +49,66 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.say("")
+
+
+class Meter:
+    """How far counted work has come: a bar, the count, the rate and the time left.
+
+        [########----------------]  312/1000  41.2 images/s  0:17 left  2 failed
+
+    Args:
+        progress: the line to write to.
+        unit: what is counted.
+        start: how much was done before; the rate leaves it out.
+    """
+
+    def __init__(self, progress: Progress, unit: str, *, start: int = 0) -> None:
+        self.total: int | None = None
+        """How much there is to do; None as long as it is not known."""
+        self._progress = progress
+        self._unit = unit
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
+        self._next = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody looks."""
+        return self._progress.is_on
+
+    def show(self, done: int, failed: int = 0) -> None:
+        """Say how much is done, unless that was said a moment ago."""
+        now = time.monotonic()
+        if not self._progress.is_on or now < self._next:
+            return
+        self._next = now + _REFRESH_SECONDS
+        self._samples.append((now, done))
+        while len(self._samples) > 2 and now - self._samples[1][0] > _RATE_SECONDS:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        rate = (done - before) / max(now - since, 1e-9)
+        # One column less than there are, because some terminals break a line that is full.
+        width = shutil.get_terminal_size().columns - 1
+        self._progress.say(meter_text(done, self.total, rate, failed, self._unit)[:width])
+
+
+def meter_text(done: int, total: int | None, rate: float, failed: int, unit: str) -> str:
+    """The line of a `Meter`: without bar and time left where `total` is not known."""
+    parts = [f"{done}"]
+    if total:
+        share = min(done / total, 1.0)
+        filled = int(share * _BAR_COLUMNS)
+        bar = "#" * filled + "-" * (_BAR_COLUMNS - filled)
+        parts = [f"[{bar}]", f"{done:>{len(str(total))}}/{total}"]
+    parts.append(f"{rate:.1f} {unit}/s")
+    if total and rate > 0:
+        parts.append(f"{duration_text((total - done) / rate)} left")
+    if failed:
+        parts.append(f"{failed} failed")
+    return "  ".join(parts)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour up."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

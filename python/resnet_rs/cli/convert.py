@@ -1,0 +1,194 @@
+"""`resnet-rs convert`: weights of any supported format into a directory of ours."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .common import LOAD_ERRORS, OK, fail
+
+_INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+_PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
+_PRESETS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
+
+EPILOG = """\
+IN is told by its content: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or .keras
+file of Keras; a .onnx file; a directory of transformers, of timm, of ours, or of text files with a
+number a line. No framework is needed, and no code in a file runs.
+
+OUT gets model.safetensors and config.json. What IN does not say must be said here: the network, if
+IN is a bare state dict, and how images are prepared. The error says what is missing.
+
+examples:
+  resnet-rs convert resnet50-11ad3fa6.pth weights/
+  resnet-rs convert best.pth weights/ --architecture resnet18 --labels labels.txt \\
+      --resize 256 --crop 224
+  resnet-rs convert moco.pth weights/ --architecture resnet50 --num-classes 0 --preset IMAGENET1K_V1
+  resnet-rs convert text/ weights/ --preset IMAGENET1K_V2 --dtype f16
+  resnet-rs convert mine.pth weights/ --names names.json --architecture resnet50 \\
+      --variant '{"stride_on": "conv1", "conv_bias": true}' --resize 64 --crop 64
+
+exit status: 0 if OUT was written, 2 for bad usage or weights that could not be converted.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("source", metavar="IN", help="the file or directory to read")
+    parser.add_argument("target", metavar="OUT", help="the directory to write")
+    parser.add_argument("--force", action="store_true", help="replace weights that OUT holds")
+    parser.add_argument(
+        "--dtype",
+        choices=("f32", "f16"),
+        default="f32",
+        help="storage of convolution and fc weights (default: f32); arithmetic is f32 always",
+    )
+    network = parser.add_argument_group("the network")
+    network.add_argument(
+        "--architecture", metavar="NAME", help="what it is, such as resnet50, where IN is silent"
+    )
+    network.add_argument(
+        "--variant",
+        type=_variant,
+        metavar="JSON",
+        help='how it differs from that, as in config.json: {"stride_on": "conv1"}',
+    )
+    network.add_argument(
+        "--names",
+        metavar="FILE",
+        help="a JSON object from the tensors' names, or patterns of them, to torchvision's",
+    )
+    network.add_argument(
+        "--key", metavar="KEY", help="which network, where IN holds several: a key or a prefix"
+    )
+    network.add_argument(
+        "--num-classes",
+        type=_classes,
+        metavar="N",
+        help="0 leaves the last layer out, for embeddings alone",
+    )
+    network.add_argument(
+        "--labels", metavar="FILE", help="one label a line, in the order of the classes"
+    )
+    images = parser.add_argument_group(
+        "how images are prepared", "What is given here goes before what IN says."
+    )
+    images.add_argument(
+        "--preset",
+        choices=_PRESETS,
+        help="torchvision's: resize 256 (V1) or 232 (V2), crop 224, bilinear",
+    )
+    # Left out of the namespace unless given: None is a value of --resize and --crop ("none").
+    size: dict[str, Any] = {"type": _size, "metavar": "N", "default": argparse.SUPPRESS}
+    images.add_argument("--resize", help="short side; or HxW exactly; or none", **size)
+    images.add_argument("--crop", help="square centre crop; or HxW; or none", **size)
+    images.add_argument(
+        "--interpolation",
+        choices=_INTERPOLATIONS,
+        default=argparse.SUPPRESS,
+        help="Pillow's filter",
+    )
+    channels: dict[str, Any] = {
+        "type": float,
+        "nargs": "+",
+        "metavar": "X",
+        "default": argparse.SUPPRESS,
+    }
+    images.add_argument("--mean", help="of each channel, of values in 0 to 1", **channels)
+    images.add_argument("--std", help="likewise", **channels)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, write, and say what was done; returns the exit status."""
+    from .. import formats
+    from ..formats.convert import write_directory
+
+    try:
+        checkpoint = formats.read(
+            arguments.source,
+            architecture=arguments.architecture,
+            variant=arguments.variant,
+            num_classes=arguments.num_classes,
+            labels=None if arguments.labels is None else _labels(arguments.labels),
+            preprocessing=_preprocessing(arguments),
+            names=arguments.names,
+            key=arguments.key,
+        )
+        if not {"resize", "crop"} <= checkpoint.config.get("preprocessing", {}).keys():
+            raise ValueError(
+                f"{arguments.source}: it does not say how images are prepared: pass "
+                "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, or --resize and "
+                "--crop; with these also --interpolation, --mean and --std, where they are not "
+                "torchvision's"
+            )
+        for remark in checkpoint.remarks:
+            print(f"{arguments.source}: {remark}")
+        write_directory(checkpoint, arguments.target, dtype=arguments.dtype, force=arguments.force)
+    except LOAD_ERRORS as error:
+        return fail(error)
+    print(_summary(arguments.target, checkpoint.config, arguments.dtype))
+    return OK
+
+
+def _preprocessing(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The fields that were given, and the preset that the others come from."""
+    fields = {name: getattr(arguments, name) for name in _PREPROCESSING if hasattr(arguments, name)}
+    if arguments.preset is not None:
+        fields["preset"] = arguments.preset
+    return fields or None
+
+
+def _summary(target: str, config: Mapping[str, Any], dtype: str) -> str:
+    size = (Path(target) / "model.safetensors").stat().st_size
+    classes = config["num_classes"]
+    head = f"{classes} classes" if classes else "no classes (embeddings alone)"
+    spec = config["preprocessing"]
+    lines = [f"wrote {target}: {config['architecture']}, {head}, {dtype}, {size / 1e6:.1f} MB"]
+    if config.get("variant"):
+        lines.append(f"  variant: {json.dumps(config['variant'])}")
+    lines.append("  images: " + ", ".join(f"{name} {value}" for name, value in spec.items()))
+    return "\n".join(lines)
+
+
+def _labels(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def _variant(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object in braces; got {text!r}")
+    return value
+
+
+def _classes(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up; got {text!r}")
+    return number
+
+
+def _size(text: str) -> int | list[int] | None:
+    """Read `232`, `256x192` (height x width) or `none`."""
+    if text == "none":
+        return None
+    try:
+        sides = [int(side) for side in text.split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected pixels (232), HEIGHTxWIDTH (256x192) or none; got {text!r}"
+        )
+    return sides if len(sides) == 2 else sides[0]

@@ -1,0 +1,360 @@
+"""Keras' files, written by Keras: the same logits, and what is no ResNet is refused by name."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras_cases
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from resnet_rs import Preprocessing, WeightsError, _core, formats
+from resnet_rs.formats.keras_file import read_keras
+from resnet_rs.preprocess import load_pixels
+
+# Both sides compute in float32, in different orders.
+TOLERANCE = 1e-5
+
+FORMATS = (".keras", ".h5", ".weights.h5", "_legacy.h5")
+CASES = (
+    *("ResNet50", "tiny", "softmax", "no_top", "pooled", "max", "grey", "sequential"),
+    *(
+        "preprocessing",
+        "rescaling",
+        "trained",
+        "two_heads",
+        "max_head",
+        "float16",
+        "bfloat16",
+        "float64",
+    ),
+    *("ResNet50V2", "other"),
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, demo_photos: list[Path]) -> Path:
+    """A folder with every case in every format."""
+    folder = tmp_path_factory.mktemp("keras")
+    keras_cases.write(folder, *CASES, str(demo_photos[0]))
+    return folder
+
+
+def normalized(config: dict[str, Any]) -> NDArray[np.float32]:
+    """The test's images as the config says to prepare them."""
+    preprocessing = config["preprocessing"]
+    images = keras_cases.pixels()[..., : len(preprocessing["mean"])] / 255
+    normal = (images - preprocessing["mean"]) / preprocessing["std"]
+    return normal.astype(np.float32)
+
+
+def logits_of(path: Path, **stated: Any) -> NDArray[np.float32]:
+    checkpoint = formats.read(path, **stated)
+    network = _core.Network.from_tensors(
+        checkpoint.tensors, json.dumps(checkpoint.config), origin=checkpoint.origin
+    )
+    return network.logits(normalized(checkpoint.config))
+
+
+def error_of(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    difference: float = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+    return difference
+
+
+class TestLogits:
+    """What Keras wrote gives what Keras computes."""
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    @pytest.mark.parametrize(
+        "case", ["ResNet50", "tiny", "sequential", "preprocessing", "trained", "float64"]
+    )
+    def test_logits_equal_keras(self, case: str, ending: str, files: Path) -> None:
+        got = logits_of(files / f"{case}{ending}")
+        assert error_of(got, np.load(files / f"{case}.npy")) <= TOLERANCE
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_no_top_gives_the_pooled_map(self, ending: str, files: Path) -> None:
+        for case in ("no_top", "pooled", "max"):
+            got = logits_of(files / f"{case}{ending}")
+            maps = np.load(files / "no_top.npy")
+            assert error_of(got, maps.mean(axis=(1, 2))) <= TOLERANCE
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_softmax_is_not_part_of_the_logits(self, ending: str, files: Path) -> None:
+        logits = logits_of(files / f"softmax{ending}")
+        got = np.exp(logits - logits.max(axis=1, keepdims=True))
+        got /= got.sum(axis=1, keepdims=True)
+        assert error_of(got, np.load(files / "softmax.npy")) <= TOLERANCE
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_one_channel_is_not_turned_round(self, ending: str, files: Path) -> None:
+        path = files / f"grey{ending}"
+        got = logits_of(path, preprocessing={"mean": [0.0], "std": [1 / 255]})
+        assert error_of(got, np.load(files / "grey.npy")) <= TOLERANCE
+        assert "preprocessing" not in read_keras(path).config
+
+    # Keras computes these in half precision itself: numbers of 11 and 8 bits, in 15 layers.
+    @pytest.mark.parametrize(("case", "tolerance"), [("float16", 1e-2), ("bfloat16", 6e-2)])
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_half_precision(self, case: str, tolerance: float, ending: str, files: Path) -> None:
+        got = logits_of(files / f"{case}{ending}")
+        assert error_of(got, np.load(files / f"{case}.npy")) <= tolerance
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("case", ["ResNet101", "ResNet152"])
+    def test_deeper_networks(self, case: str, tmp_path: Path) -> None:
+        keras_cases.write(tmp_path, case)
+        for ending in FORMATS:
+            path = tmp_path / f"{case}{ending}"
+            assert formats.read(path).config["architecture"] == case.lower()
+            assert error_of(logits_of(path), np.load(tmp_path / f"{case}.npy")) <= TOLERANCE
+
+
+class TestConfig:
+    """What the file says, and what is assumed and said."""
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_resnet50(self, ending: str, files: Path) -> None:
+        raw = read_keras(files / f"ResNet50{ending}")
+        assert raw.config["architecture"] == "resnet50"
+        assert raw.config["num_classes"] == 7
+        assert raw.config["variant"] == {
+            "stride_on": "conv1",
+            "conv_bias": True,
+            "norm_epsilon": 1.001e-5,
+        }
+        stated = ending in (".keras", ".h5")
+        side = 64 if stated else 224
+        assert raw.config["preprocessing"]["resize"] == [side, side]
+        assert raw.config["preprocessing"]["crop"] is None
+        assert any("does not state" in remark for remark in raw.remarks) != stated
+
+    def test_own_depth_and_widths(self, files: Path) -> None:
+        variant = read_keras(files / "tiny.keras").config["variant"]
+        assert (variant["blocks"], variant["widths"]) == ([1, 2], [2, 4])
+
+    def test_maximum_over_the_map_is_a_remark(self, files: Path) -> None:
+        remarks = read_keras(files / "max.keras").remarks
+        assert any("maximum" in remark for remark in remarks)
+
+    def test_labels_of_1000_classes_are_imagenets(self, files: Path) -> None:
+        """They come by default where a config has none."""
+        assert "labels" not in formats.read(files / "tiny.keras").config
+
+    def test_arrays_are_views_or_contiguous(self, files: Path) -> None:
+        for array in read_keras(files / "tiny.h5").tensors.values():
+            assert array.dtype == np.float32
+            assert array.flags.c_contiguous
+            assert array.flags.aligned
+
+    def test_input_equals_preprocess_input(self, files: Path) -> None:
+        """Ours in RGB is Keras' in BGR; float32 holds 255 to 3e-5."""
+        config = formats.read(files / "tiny.keras").config
+        theirs = keras_cases.pixels()[..., ::-1] - np.array([103.939, 116.779, 123.68])
+        np.testing.assert_allclose(normalized(config)[..., ::-1], theirs, atol=3e-5)
+
+    def test_photo_equals_load_img_and_preprocess_input(
+        self, files: Path, demo_photos: list[Path]
+    ) -> None:
+        config = formats.read(
+            files / "tiny.keras", preprocessing={"resize": keras_cases.PHOTO_SIZE}
+        ).config["preprocessing"]
+        spec = Preprocessing(**{**config, "resize": tuple(config["resize"])})
+        ours = load_pixels(demo_photos[0], spec) / 255
+        normal = (ours - config["mean"]) / config["std"]
+        np.testing.assert_allclose(normal[..., ::-1], np.load(files / "photo.npy"), atol=3e-5)
+
+
+class TestLayouts:
+    """Files as other versions of Keras wrote them."""
+
+    def without_names(self, source: Path, target: Path) -> Path:
+        """As Keras 3's first versions wrote them: the layers have numbers only."""
+        target.write_bytes(source.read_bytes())
+        with h5py.File(target, "r+") as file:
+            file.visititems(lambda _, item: item.attrs.pop("name", None) and None)
+        return target
+
+    @pytest.mark.parametrize("case", ["ResNet50", "tiny", "sequential"])
+    def test_layers_without_names(self, case: str, files: Path, tmp_path: Path) -> None:
+        path = self.without_names(files / f"{case}.weights.h5", tmp_path / "x.weights.h5")
+        assert any("order" in remark for remark in read_keras(path).remarks)
+        assert error_of(logits_of(path), np.load(files / f"{case}.npy")) <= TOLERANCE
+
+    @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    def test_layers_without_names_in_an_archive(
+        self, compression: int, files: Path, tmp_path: Path
+    ) -> None:
+        inner = tmp_path / "model.weights.h5"
+        with zipfile.ZipFile(files / "trained.keras") as archive:
+            archive.extract("model.weights.h5", tmp_path)
+            config = archive.read("config.json")
+        self.without_names(inner, inner)
+        with zipfile.ZipFile(tmp_path / "x.keras", "w", compression) as archive:
+            archive.write(inner, "model.weights.h5")
+            archive.writestr("config.json", config)
+        got = logits_of(tmp_path / "x.keras")
+        assert error_of(got, np.load(files / "trained.npy")) <= TOLERANCE
+
+    def test_names_that_end_in_zero(self, files: Path, tmp_path: Path) -> None:
+        """Keras 2 wrote `kernel:0`."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            names: list[str] = []
+            file.visititems(
+                lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+            for name in names:
+                file.move(name, f"{name}:0")
+        assert error_of(logits_of(path), np.load(files / "tiny.npy")) <= TOLERANCE
+
+    def test_newest_hdf5_layout(self, files: Path, tmp_path: Path) -> None:
+        """Superblock 3 and links in object headers; few enough members stay out of heaps."""
+        path = tmp_path / "x.h5"
+        with (
+            h5py.File(files / "tiny_legacy.h5") as old,
+            h5py.File(path, "w", libver="latest") as new,
+        ):
+            for index, name in enumerate(sorted(old)):
+                old.copy(name, new.require_group(f"part{index // 6}"))
+        assert error_of(logits_of(path), np.load(files / "tiny.npy")) <= TOLERANCE
+
+
+class TestRefusals:
+    """Other networks and damaged files: the layer or the part is named."""
+
+    def refuse(self, path: Path, *messages: str) -> None:
+        with pytest.raises(WeightsError) as caught:
+            read_keras(path)
+        for message in [str(path), *messages]:
+            assert message in str(caught.value)
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_other_networks(self, ending: str, files: Path) -> None:
+        self.refuse(files / f"ResNet50V2{ending}", "ResNetV2")
+        self.refuse(files / f"other{ending}", "conv2d", "ResNet50, ResNet101 and ResNet152")
+        self.refuse(files / f"two_heads{ending}", "classes, hidden", "include_top=False")
+
+    @pytest.mark.parametrize("ending", [".keras", ".h5"])
+    def test_classes_from_maxima(self, ending: str, files: Path) -> None:
+        self.refuse(files / f"max_head{ending}", "max_pool", "an average before classes")
+
+    def test_preprocessing_that_is_another(self, files: Path) -> None:
+        self.refuse(files / "rescaling.keras", "rescaling", "Rescaling")
+
+    def changed(
+        self, files: Path, tmp_path: Path, change: Callable[[str, dict[str, Any]], None]
+    ) -> Path:
+        """A whole model whose description was changed, but not its weights."""
+        path = tmp_path / "changed.h5"
+        path.write_bytes((files / "tiny.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            model = json.loads(file.attrs["model_config"])
+            for layer in model["config"]["layers"]:
+                change(layer["config"]["name"], layer["config"])
+            file.attrs["model_config"] = json.dumps(model)
+        return path
+
+    CHANGES = (
+        ("conv3_block1_1_conv", "strides", [1, 1]),
+        ("conv3_block1_2_conv", "strides", [2, 2]),
+        ("conv2_block1_2_conv", "padding", "valid"),
+        ("conv2_block1_2_conv", "dilation_rate", [2, 2]),
+        ("conv1_conv", "activation", "relu"),
+        ("conv1_pad", "padding", [[2, 3], [2, 3]]),
+        ("pool1_pool", "pool_size", [2, 2]),
+        ("conv2_block1_out", "activation", "elu"),
+        ("conv2_block1_1_relu", "activation", "leaky_relu"),
+        ("conv3_block2_3_bn", "epsilon", 1e-3),
+    )
+
+    @pytest.mark.parametrize(("layer", "field", "value"), CHANGES)
+    def test_layer_that_computes_something_else(
+        self, layer: str, field: str, value: Any, files: Path, tmp_path: Path
+    ) -> None:
+        def change(name: str, fields: dict[str, Any]) -> None:
+            if name == layer:
+                fields[field] = value
+
+        self.refuse(self.changed(files, tmp_path, change), layer, field)
+
+    def test_epsilon_is_read(self, files: Path, tmp_path: Path) -> None:
+        def change(name: str, fields: dict[str, Any]) -> None:
+            if name.endswith("_bn"):
+                fields["epsilon"] = 1e-4
+
+        path = self.changed(files, tmp_path, change)
+        assert read_keras(path).config["variant"]["norm_epsilon"] == 1e-4
+
+    def test_arrays_that_are_missing_or_too_many(self, files: Path, tmp_path: Path) -> None:
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            name = "conv3_block2_2_bn"
+            file.move(f"{name}/{name}/gamma", f"{name}/{name}/delta")
+        self.refuse(path, "conv3_block2_2_bn/gamma", "not found")
+        with h5py.File(path, "r+") as file:
+            del file["conv3_block2_2_conv"]
+            file["surplus/surplus/kernel"] = np.zeros((3, 3, 1, 1), np.float32)
+        self.refuse(path, "conv3_block2_2_conv/kernel", "not found")
+
+    def test_names_before_keras_2_2_5(self, tmp_path: Path) -> None:
+        path = tmp_path / "old.h5"
+        with h5py.File(path, "w") as file:
+            file["res2a_branch2a/res2a_branch2a_W:0"] = np.zeros((1, 1, 64, 64), np.float32)
+        self.refuse(path, "res2a_branch2a", "another epsilon")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"compression": "gzip"}, "compressed"),
+            ({"chunks": (1, 1, 64, 1)}, "in chunks"),
+            ({"dtype": "i4"}, "not found"),
+        ],
+    )
+    def test_storage_that_is_not_read(
+        self, options: dict[str, Any], message: str, files: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        name = "conv2_block1_1_conv/conv2_block1_1_conv/kernel"
+        with h5py.File(path, "r+") as file:
+            values = file[name][()]
+            del file[name]
+            file.create_dataset(name, data=values, **options)
+        self.refuse(path, "conv2_block1_1_conv/kernel", message)
+
+    def test_links_are_not_followed(self, files: Path, tmp_path: Path) -> None:
+        """A link could lead to any file of the reader's."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        name = "conv2_block1_1_conv/conv2_block1_1_conv/kernel"
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file[name] = h5py.ExternalLink(str(files / "tiny_legacy.h5"), name)
+        self.refuse(path, "conv2_block1_1_conv/kernel", "not found")
+
+    def test_no_keras_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.h5"
+        for content in (b"", b"\x89HDF", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"text" * 100):
+            path.write_bytes(content)
+            self.refuse(path)
+        with pytest.raises(FileNotFoundError):
+            read_keras(tmp_path / "absent.h5")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+        self.refuse(path, "model.weights.h5")
+
+    def test_archive_whose_weights_are_a_bomb(self, files: Path, tmp_path: Path) -> None:
+        path = tmp_path / "x.keras"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", "{}")
+            archive.writestr("model.weights.h5", bytes(1 << 24))
+        self.refuse(path, "model.weights.h5", "more than")

@@ -1,0 +1,259 @@
+"""ONNX files that are refused: the first node that does not fit a ResNet, or the data, is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+import torchvision
+from onnx import TensorProto, helper, numpy_helper
+from onnx_cases import CLASSES, assert_same, export, variant
+
+from resnet_rs import WeightsError
+from resnet_rs.formats.onnx_file import read_onnx
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of bottlenecks, its batch norms folded."""
+    return export(variant(), tmp_path_factory.mktemp("onnx") / "x.onnx")
+
+
+class TestExternalData:
+    """Tensors in a file beside the model."""
+
+    def saved(self, folder: Path, location: str = "x.data") -> tuple[torch.nn.Module, Path]:
+        model = variant(num_classes=CLASSES)
+        graph = onnx.load(export(model, folder / "whole.onnx"))
+        path = folder / "x.onnx"
+        onnx.save(graph, path, save_as_external_data=True, location=location, size_threshold=0)
+        return model, path
+
+    def test_file_beside_the_model(self, tmp_path: Path) -> None:
+        model, path = self.saved(tmp_path)
+        assert_same(path, model)
+
+    def refuse(self, path: Path, message: str) -> None:
+        with pytest.raises(WeightsError) as caught:
+            read_onnx(path)
+        assert message in str(caught.value)
+        assert str(path) in str(caught.value)
+
+    def test_missing_or_short(self, tmp_path: Path) -> None:
+        _, path = self.saved(tmp_path)
+        content = (tmp_path / "x.data").read_bytes()
+        (tmp_path / "x.data").write_bytes(content[:-5])
+        self.refuse(path, "are not there")
+        (tmp_path / "x.data").unlink()
+        self.refuse(path, "put the file beside the model")
+
+    @pytest.mark.parametrize("location", ["../x.data", "/etc/passwd", "a/../../x.data", ""])
+    def test_files_elsewhere_are_not_opened(self, location: str, tmp_path: Path) -> None:
+        _, path = self.saved(tmp_path)
+        graph = onnx.load(path, load_external_data=False)
+        for tensor in graph.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "beside the model")
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("offset", "-1"), ("length", "9" * 30), ("offset", "x")]
+    )
+    def test_ranges_that_lie(self, key: str, value: str, tmp_path: Path) -> None:
+        _, path = self.saved(tmp_path)
+        graph = onnx.load(path, load_external_data=False)
+        for entry in graph.graph.initializer[0].external_data:
+            if entry.key == key:
+                entry.value = value
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, f"tensor {graph.graph.initializer[0].name}")
+
+
+def set_attribute(node: Any, name: str, value: Any) -> None:
+    for attribute in list(node.attribute):
+        if attribute.name == name:
+            node.attribute.remove(attribute)
+    node.attribute.append(helper.make_attribute(name, value))
+
+
+def nodes_of(graph: Any, operator: str) -> list[Any]:
+    return [node for node in graph.graph.node if node.op_type == operator]
+
+
+class TestRefusals:
+    """Graphs that are no ResNet: the first node that does not fit is named."""
+
+    def refuse(self, path: Path, *messages: str) -> None:
+        with pytest.raises(WeightsError) as caught:
+            read_onnx(path)
+        for message in [str(path), *messages]:
+            assert message in str(caught.value)
+
+    # In a folded bottleneck: conv 0 is the stem, 1 to 4 the first block with its shortcut.
+    CHANGES = (
+        ("Relu", 0, "op_type", "LeakyRelu"),
+        ("Relu", 5, "op_type", "Sigmoid"),
+        ("Conv", 0, "strides", [1, 1]),
+        ("Conv", 0, "pads", [3, 3, 2, 2]),
+        ("Conv", 2, "dilations", [2, 2]),
+        ("Conv", 2, "pads", [0, 0, 0, 0]),
+        ("Conv", 2, "strides", [2, 2]),
+        ("Conv", 3, "strides", [2, 2]),
+        ("Conv", 6, "strides", [1, 1]),
+        ("Conv", 5, "group", 2),
+        ("Conv", 1, "auto_pad", "SAME_UPPER_"),
+        ("MaxPool", 0, "kernel_shape", [2, 2]),
+        ("MaxPool", 0, "ceil_mode", 1),
+        ("Add", 1, "op_type", "Mul"),
+        ("Add", 1, "op_type", "Concat"),
+        ("GlobalAveragePool", 0, "op_type", "GlobalMaxPool"),
+        ("Flatten", 0, "axis", 2),
+        ("Gemm", 0, "alpha", 0.5),
+        ("Gemm", 0, "transA", 1),
+    )
+
+    @pytest.mark.parametrize(("operator", "index", "field", "value"), CHANGES)
+    def test_node_that_does_not_fit(
+        self, operator: str, index: int, field: str, value: Any, sound: Path, tmp_path: Path
+    ) -> None:
+        graph = onnx.load(sound)
+        node = nodes_of(graph, operator)[index]
+        if field == "op_type":
+            node.op_type = value
+        else:
+            set_attribute(node, field, value)
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "node ")
+        if field == "op_type":
+            self.refuse(path, node.name, f"({value})")
+
+    @pytest.mark.parametrize("strided", [[1, 1, 2], [2, 2, 1], [1, 2, 2]])
+    def test_strides_of_no_resnet(self, strided: list[int], sound: Path, tmp_path: Path) -> None:
+        """In the first block that shrinks its input, which the others are held against."""
+        graph = onnx.load(sound)
+        for node, stride in zip(nodes_of(graph, "Conv")[5:8], strided, strict=True):
+            set_attribute(node, "strides", [stride, stride])
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "node /layer2/layer2.0/", "strides")
+
+    def test_stride_that_wanders(self, sound: Path, tmp_path: Path) -> None:
+        """v1.5 in the second stage and v1 in the third."""
+        graph = onnx.load(sound)
+        for node, stride in zip(nodes_of(graph, "Conv")[9:11], [2, 1], strict=True):
+            set_attribute(node, "strides", [stride, stride])
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "node /layer3/layer3.0/", "[1, 2, 1]", "[2, 1, 1]")
+
+    def test_values_that_are_given_twice(self, sound: Path, tmp_path: Path) -> None:
+        graph = onnx.load(sound)
+        (gemm,) = nodes_of(graph, "Gemm")
+        for name in (gemm.input[0], gemm.input[1]):
+            changed = onnx.ModelProto()
+            changed.CopyFrom(graph)
+            nodes_of(changed, "Gemm")[0].output[0] = name
+            path = tmp_path / "x.onnx"
+            path.write_bytes(changed.SerializeToString())
+            self.refuse(path, f"{name} is given twice")
+
+    def test_missing_addition(self, sound: Path, tmp_path: Path) -> None:
+        """A network without residual connections."""
+        graph = onnx.load(sound)
+        for node in nodes_of(graph, "Add"):
+            node.op_type = "Identity"
+            del node.input[1:]
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "node /layer1/layer1.0/", "no ResNet")
+
+    @pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "squeezenet1_1"])
+    def test_other_networks(self, name: str, tmp_path: Path) -> None:
+        model = getattr(torchvision.models, name)(num_classes=2).eval()
+        path = export(model, tmp_path / "x.onnx", shape=(1, 3, 32, 32))
+        self.refuse(path, "node ", "no ResNet")
+
+    @pytest.mark.parametrize("name", ["seresnet18", "resnetaa50", "resnetblur18", "resnetv2_50"])
+    def test_relatives(self, name: str, tmp_path: Path) -> None:
+        """What a state dict cannot tell apart, a graph can."""
+        try:
+            model = timm.create_model(name, num_classes=2).eval()
+        except RuntimeError:
+            pytest.skip(f"this timm has no {name}")
+        path = export(model, tmp_path / "x.onnx", shape=(1, 3, 64, 64))
+        self.refuse(path, "node ", "no ResNet")
+
+    def test_dilated_network(self, tmp_path: Path) -> None:
+        model = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True])
+        path = export(model.eval(), tmp_path / "x.onnx")
+        self.refuse(path, "node /layer3/", "dilation")
+
+    def test_channels_last(self, tmp_path: Path) -> None:
+        """As converters from TensorFlow begin."""
+
+        class Turned(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = variant()
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                result: torch.Tensor = self.inner(x.permute(0, 3, 1, 2))
+                return result
+
+        path = export(Turned().eval(), tmp_path / "x.onnx", shape=(1, 64, 64, 3))
+        self.refuse(path, "Transpose", "TensorFlow", "Keras file")
+
+    def test_preprocessing_inside(self, tmp_path: Path) -> None:
+        class Scaled(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = variant()
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                result: torch.Tensor = self.inner((x - 0.5) / 0.2)
+                return result
+
+        path = export(Scaled().eval(), tmp_path / "x.onnx")
+        self.refuse(path, "Sub", "without its preprocessing")
+
+    @pytest.mark.parametrize("opset", [6, 26, 1 << 40])
+    def test_operator_versions_that_are_not_read(
+        self, opset: int, sound: Path, tmp_path: Path
+    ) -> None:
+        graph = onnx.load(sound)
+        graph.opset_import[0].version = opset
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "version 7 to 25", str(opset))
+
+    def test_two_inputs(self, sound: Path, tmp_path: Path) -> None:
+        graph = onnx.load(sound)
+        graph.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "one input")
+
+    def test_quantized(self, sound: Path, tmp_path: Path) -> None:
+        graph = onnx.load(sound)
+        weight = graph.graph.initializer[0]
+        values = np.zeros(list(weight.dims), np.int8)
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, weight.name, "int8")
+
+    def test_no_onnx_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.onnx"
+        for content in (b"", b"\x08", b"\x08\x07", b"\xff" * 64, b"text" * 100, bytes(64)):
+            path.write_bytes(content)
+            self.refuse(path)
+        with pytest.raises(FileNotFoundError):
+            read_onnx(tmp_path / "absent.onnx")

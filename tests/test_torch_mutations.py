@@ -1,0 +1,178 @@
+"""A thousand damaged files of each torch format: a clear error or a right load, nothing else.
+
+And the harness itself: that it notices a reader which crashes, hangs, hoards or fails unclearly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mutations
+import numpy as np
+import pytest
+import torch
+import torch_pickles as tp
+from torch_variants import DEFAULTS, VariantResNet
+
+import resnet_rs
+from resnet_rs import WeightsError, _core
+from resnet_rs.formats.torch_file import read_torch
+
+COUNT = 1000
+
+# One basic block: a thousand reads with every allocation traced take their time.
+VARIANT = {**DEFAULTS, "block": "basic", "blocks": [1], "widths": [4], "stem_widths": [4]}
+X = np.random.default_rng(0).standard_normal((1, 16, 16, 3), dtype=np.float32)
+
+
+@functools.cache
+def checkpoint() -> dict[str, Any]:
+    """A training checkpoint of a small network, as scripts save it."""
+    torch.manual_seed(0)
+    network = VariantResNet(VARIANT, num_classes=3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    return {
+        "model": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "args": argparse.Namespace(lr=0.1, epochs=3),
+        "epoch": 3,
+    }
+
+
+@functools.cache
+def sound_logits() -> np.ndarray:
+    """What the network gives, without any file in between."""
+    tensors = {k: v.numpy() for k, v in checkpoint()["model"].items() if v.is_floating_point()}
+    config = json.dumps({"format_version": 1, "architecture": "resnet50", "variant": VARIANT})
+    return _core.Network.from_tensors(tensors, config, origin="memory", threads=1).logits(X)
+
+
+def logits(path: Path) -> np.ndarray:
+    model = resnet_rs.load(
+        path,
+        architecture="resnet50",
+        variant=VARIANT,
+        num_classes=3,
+        preprocessing="IMAGENET1K_V1",
+        threads=1,
+    )
+    return model.forward(X)
+
+
+def load_zip(path: Path) -> None:
+    """The checksums of the zip format leave no damaged number unnoticed."""
+    np.testing.assert_array_equal(logits(path), sound_logits())
+
+
+def load_legacy(path: Path) -> None:
+    """The legacy format has no checksums: a damaged number is a number."""
+    assert logits(path).shape == (1, 3)
+
+
+saved = functools.cache(lambda: tp.saved(checkpoint()))
+
+
+def read_as_pickle(path: Path) -> None:
+    """A damaged pickle in a zip file whose checksums are right, as a hostile author would."""
+    pickled = path.read_bytes()
+    path.write_bytes(tp.repacked(saved(), pickled))
+    for array in read_torch(path).tensors.values():
+        array.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("load", "legacy"), [(load_zip, False), (load_legacy, True)], ids=["zip", "legacy"]
+)
+def test_damaged_files(load: Callable[[Path], None], legacy: bool, tmp_path: Path) -> None:
+    data = tp.saved(checkpoint(), legacy=legacy)
+    outcome = mutations.assert_survives(load, data, ".pth", COUNT, tmp_path)
+    assert outcome.loaded > COUNT // 50
+    assert outcome.refused > COUNT // 4
+
+
+def test_damaged_pickles_with_right_checksums(tmp_path: Path) -> None:
+    pickled = tp.pickle_of(saved())
+    count = COUNT // 4  # each is packed anew
+    outcome = mutations.assert_survives(read_as_pickle, pickled, ".pth", count, tmp_path)
+    assert outcome.loaded > count // 50
+    assert outcome.refused > count // 4
+
+
+class TestHarness:
+    """`assert_survives` can fail."""
+
+    DATA = bytes(range(256)) * 4
+
+    def survive(self, read: object, tmp_path: Path) -> None:
+        mutations.assert_survives(read, self.DATA, ".bin", 20, tmp_path)
+
+    def test_mutations_depend_on_the_seed_alone(self) -> None:
+        first, again = (list(mutations.mutations(self.DATA, 50, 1)) for _ in range(2))
+        assert first == again
+        assert first != list(mutations.mutations(self.DATA, 50, 2))
+        assert sum(damaged == self.DATA for damaged in first) < 10
+        assert {len(damaged) > len(self.DATA) for damaged in first} == {True, False}
+
+    def test_good_reader(self, tmp_path: Path) -> None:
+        outcome = mutations.assert_survives(refusing, self.DATA, ".bin", 20, tmp_path)
+        assert outcome.loaded + outcome.refused == 20
+        assert outcome.refused > 5
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("raising", "expected WeightsError or OSError, got KeyError"),
+            ("nameless", "the error does not name the file"),
+            ("hoarding", "bytes of Python's memory"),
+            ("dying", "the reader died"),
+            ("hanging", "the reader died"),
+        ],
+    )
+    def test_bad_reader(
+        self, name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MUTATIONS_FILE_SECONDS", "1")
+        with pytest.raises(AssertionError, match=message):
+            self.survive(globals()[name], tmp_path)
+
+
+def is_sound(path: Path) -> bool:
+    return path.read_bytes() == TestHarness.DATA
+
+
+def refusing(path: Path) -> None:
+    if not is_sound(path):
+        raise WeightsError(f"{path}: damaged")
+
+
+def raising(path: Path) -> None:
+    if not is_sound(path):
+        raise KeyError(path)
+
+
+def nameless(path: Path) -> None:
+    if not is_sound(path):
+        raise WeightsError("damaged")
+
+
+def hoarding(path: Path) -> None:
+    if not is_sound(path):
+        bytearray(64 << 20)
+        raise WeightsError(f"{path}: damaged")
+
+
+def dying(path: Path) -> None:
+    if not is_sound(path):
+        import os
+
+        os.abort()
+
+
+def hanging(path: Path) -> None:
+    while not is_sound(path):
+        pass
