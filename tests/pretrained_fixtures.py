@@ -1,0 +1,55 @@
+"""Fixtures for the tests of pretrained weights: a server with one file, and an empty cache.
+
+A test module takes them by `pytest_plugins = ["pretrained_fixtures"]`, without an import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from file_server import FileServer, file_server
+from pretrained_case import CONTENT, PATH, ROW
+
+from resnet_rs.pretrained import download, torchvision_weights
+
+VARIABLES = (
+    "RESNET_RS_CACHE",
+    "RESNET_RS_OFFLINE",
+    "RESNET_RS_MIRROR",
+    "XDG_CACHE_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+)
+
+
+@pytest.fixture
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache folder, which is not there yet; no variable says anything else."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RESNET_RS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Iterator[FileServer]:
+    """Stands for torchvision's server, which has one file, and for the hub."""
+    monkeypatch.setattr(torchvision_weights, "TORCHVISION_WEIGHTS", (ROW,))
+    monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with file_server() as server:
+        server.files[PATH] = CONTENT
+        monkeypatch.setenv("RESNET_RS_MIRROR", server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture
+def folder(empty_cache: Path) -> Path:
+    """Where torchvision's files are kept; it exists."""
+    folder = empty_cache / "torchvision"
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,300 @@
+"""Downloads of pretrained weights: cuts, resumption, wrong hashes, busy and missing servers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from file_server import FileServer
+from pretrained_case import CONTENT, PATH, ROW, SHA256, visible
+
+from resnet_rs.pretrained import connection, download, fetch
+from resnet_rs.pretrained.connection import DownloadError, NotFoundError
+from resnet_rs.pretrained.meter import meter_text
+
+pytest_plugins = ["pretrained_fixtures"]
+
+
+class TestDownload:
+    def test_file_arrives_whole_and_is_not_fetched_twice(
+        self, server: FileServer, folder: Path
+    ) -> None:
+        for _ in range(2):
+            file = fetch("IMAGENET1K_V2", architecture="resnet50", progress=False)
+            assert file.path == folder / ROW.file
+            assert file.path.read_bytes() == CONTENT
+        assert server.paths == [PATH]
+        assert visible(folder) == [ROW.file]
+        assert file.config["architecture"] == "resnet50"
+        assert file.config["num_classes"] == 1000
+        assert file.config["preprocessing"]["resize"] == 232
+        assert file.config["source"]["sha256"] == SHA256
+
+    def test_cache_dir_is_the_argument(self, server: FileServer, tmp_path: Path) -> None:
+        path = fetch("resnet50.DEFAULT", cache_dir=tmp_path / "other").path
+        assert path == tmp_path / "other" / "torchvision" / ROW.file
+        assert path.read_bytes() == CONTENT
+
+    def test_cut_is_resumed_where_it_ended(self, server: FileServer, folder: Path) -> None:
+        server.cuts = [1_000_000, 700_000]
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        ranges = [request.headers.get("range") for request in server.requests]
+        assert ranges == [None, "bytes=1000000-", "bytes=1700000-"]
+        assert all("if-range" in request.headers for request in server.requests[1:])
+        assert visible(folder) == [ROW.file]
+
+    def test_length_need_not_be_told(self, server: FileServer) -> None:
+        server.lengths = False
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+
+    def test_cut_without_a_length_is_not_taken_for_the_end(
+        self, server: FileServer, folder: Path
+    ) -> None:
+        server.lengths = False
+        server.cuts = [1_000_000]
+        with pytest.raises(DownloadError, match="expected a file whose sha256"):
+            fetch("resnet50.DEFAULT")
+        assert visible(folder) == []
+
+    def test_part_of_an_earlier_run_is_continued(self, server: FileServer, folder: Path) -> None:
+        server.cuts = [10] * 5
+        with pytest.raises(DownloadError, match="given up after 5 attempts") as caught:
+            fetch("resnet50.DEFAULT")
+        assert "the connection ended after 50 of" in str(caught.value)
+        assert "the next attempt continues there" in str(caught.value)
+        assert visible(folder) == [f"{ROW.file}.part"]
+        server.requests.clear()
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert [request.headers["range"] for request in server.requests] == ["bytes=50-"]
+
+    def test_server_without_ranges_starts_anew(self, server: FileServer, folder: Path) -> None:
+        server.ranges = False
+        server.cuts = [2_000_000]
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert len(server.requests) == 2
+
+    def test_part_of_another_version_is_dropped(self, server: FileServer, folder: Path) -> None:
+        server.files[PATH] = b"old" * 1_000_000
+        server.cuts = [10] * 5
+        with pytest.raises(DownloadError):
+            fetch("resnet50.DEFAULT")
+        server.files[PATH] = CONTENT
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+
+    def test_part_of_unknown_origin_is_tried_once(self, server: FileServer, folder: Path) -> None:
+        (folder / f"{ROW.file}.part").write_bytes(b"rubbish")
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        # The rest fitted the length and not the hash, so the whole came after all.
+        assert [request.headers.get("range") for request in server.requests] == ["bytes=7-", None]
+
+    def test_part_that_is_whole_needs_no_more(self, server: FileServer, folder: Path) -> None:
+        (folder / f"{ROW.file}.part").write_bytes(CONTENT)
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert len(server.requests) == 1
+
+    def test_part_that_is_too_long_is_dropped(self, server: FileServer, folder: Path) -> None:
+        (folder / f"{ROW.file}.part").write_bytes(CONTENT * 2)
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+
+    def test_wrong_hash_is_refused_and_removed(self, server: FileServer, folder: Path) -> None:
+        server.files[PATH] = b"something else"
+        with pytest.raises(DownloadError) as caught:
+            fetch("resnet50.DEFAULT")
+        message = str(caught.value)
+        assert f"sha256 begins with {SHA256[:8]}" in message
+        assert hashlib.sha256(b"something else").hexdigest() in message
+        assert visible(folder) == []
+
+    def test_wrong_file_in_the_cache_is_refused(self, server: FileServer, folder: Path) -> None:
+        (folder / ROW.file).write_bytes(b"put here by hand")
+        with pytest.raises(DownloadError, match=r"remove it to have it fetched again") as caught:
+            fetch("resnet50.DEFAULT", offline=True)
+        assert hashlib.sha256(b"put here by hand").hexdigest() in str(caught.value)
+        assert server.requests == []
+
+    def test_busy_server_is_asked_again(self, server: FileServer, folder: Path) -> None:
+        server.statuses = [503, 429, 500, 502]
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert len(server.requests) == 5
+
+    def test_pauses_grow(self, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr(download.time, "sleep", pauses.append)
+        monkeypatch.setattr(download, "_FIRST_PAUSE_S", 1.0)
+        server.statuses = [503] * 4
+        fetch("resnet50.DEFAULT")
+        assert pauses == [1, 2, 4, 8]
+
+    def test_server_says_how_long_to_wait(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr(download.time, "sleep", pauses.append)
+        monkeypatch.setattr(download, "_LONGEST_PAUSE_S", 20.0)
+        server.statuses = [429, 503]
+        server.headers["503"] = {"Retry-After": "7"}
+        server.headers["429"] = {"Retry-After": "3600"}
+        fetch("resnet50.DEFAULT")
+        assert pauses == [20, 7]
+
+    def test_busy_server_is_not_asked_for_ever(self, server: FileServer) -> None:
+        server.statuses = [503] * 99
+        with pytest.raises(DownloadError, match="after 5 attempts, the last one: HTTP 503"):
+            fetch("resnet50.DEFAULT")
+        assert len(server.requests) == 5
+
+    def test_progress_starts_the_attempts_anew(self, server: FileServer) -> None:
+        server.cuts = [1 << 20, 10, 10, 10, 1 << 20, 10, 10, 10]
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert len(server.requests) == 9
+
+    def test_missing_file_is_told_at_once(self, server: FileServer) -> None:
+        server.files.clear()
+        with pytest.raises(NotFoundError, match=rf"{ROW.file}: the server has no such file"):
+            fetch("resnet50.DEFAULT")
+        assert len(server.requests) == 1
+
+    def test_no_network_is_told_with_the_way_out(
+        self, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Nobody listens on port 9 of this machine, and a name that ends with .invalid has no
+        # address anywhere.
+        for mirror in ("http://127.0.0.1:9", "http://nowhere.invalid"):
+            monkeypatch.setenv("RESNET_RS_MIRROR", mirror)
+            with pytest.raises(DownloadError, match="cannot be reached") as caught:
+                fetch("resnet50.DEFAULT")
+            message = str(caught.value)
+            assert f"{mirror}/{ROW.file}" in message
+            assert f"put it at {folder / ROW.file}" in message
+            assert "RESNET_RS_OFFLINE=1" in message
+
+    def test_other_addresses_are_refused(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RESNET_RS_MIRROR", "file:///etc")
+        with pytest.raises(DownloadError, match=r"expected an address that starts with https"):
+            fetch("resnet50.DEFAULT")
+
+    def test_redirects_are_followed(self, server: FileServer) -> None:
+        server.redirects[PATH] = (f"{server.url}/elsewhere", {})
+        server.files["/elsewhere"] = CONTENT
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert server.paths == [PATH, "/elsewhere"]
+
+    def test_redirects_in_a_circle_end(self, server: FileServer) -> None:
+        server.redirects[PATH] = (f"{server.url}{PATH}", {})
+        with pytest.raises(DownloadError, match="the server refuses"):
+            fetch("resnet50.DEFAULT")
+
+    def test_redirect_to_an_open_line_is_refused(self) -> None:
+        request = urllib.request.Request("https://example.invalid/a")
+        with pytest.raises(DownloadError, match="redirected from https to http://"):
+            connection._Redirects().redirect_request(
+                request, io.BytesIO(), 302, "Found", Message(), "http://example.invalid/a"
+            )
+
+    def test_full_disk_is_told_before(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = type("Usage", (), {"free": 1_000_000})
+        monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(DownloadError, match=r"needs 3\.2 MB and the disk has 1\.0 MB free"):
+            fetch("resnet50.DEFAULT")
+
+    def test_many_at_once_fetch_once(self, server: FileServer) -> None:
+        found: list[bytes] = []
+
+        def one() -> None:
+            found.append(fetch("resnet50.DEFAULT").path.read_bytes())
+
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [CONTENT] * 8
+        assert server.paths == [PATH]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+    def test_killed_process_leaves_a_part_to_continue(
+        self, server: FileServer, folder: Path
+    ) -> None:
+        target = folder / ROW.file
+        # It holds the lock, has a part of the file, and waits for a server that asks it to.
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from resnet_rs.pretrained import cache, download\n"
+            "download._FIRST_PAUSE_S = download._LONGEST_PAUSE_S = 60\n"
+            "target = Path(sys.argv[2])\n"
+            "with cache.locked(target):\n"
+            "    download.download(sys.argv[1], target, sha256=sys.argv[3])\n"
+        )
+        server.cuts = [1_500_000]
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, f"{server.url}{PATH}", str(target), SHA256]
+        )
+        part = folder / f"{ROW.file}.part"
+        while not (part.exists() and part.stat().st_size == 1_500_000):
+            assert child.poll() is None, "the child ended before the cut"
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert server.requests[-1].headers["range"] == "bytes=1500000-"
+
+
+class TestMeter:
+    @pytest.mark.parametrize(
+        ("numbers", "text"),
+        [
+            (
+                (25_000_000, 100_000_000, 20_000_000, 2.0),
+                "[######..................]   25%  25.0 of 100.0 MB  10.0 MB/s  8 s left",
+            ),
+            (
+                (100, 100, 100, 0.5),
+                "[########################]  100%  0.0 of 0.0 MB  0.0 MB/s  0 s left",
+            ),
+            (
+                (0, 600_000_000, 0, 0.0),
+                "[........................]    0%  0.0 of 600.0 MB  0.0 MB/s",
+            ),
+            (
+                (10_000_000, 600_000_000, 1_000_000, 1.0),
+                "[........................]    2%  10.0 of 600.0 MB  1.0 MB/s  9:50 min left",
+            ),
+            (
+                (1_000_000, 10_000_000_000, 1_000_000, 1.0),
+                "[........................]    0%  1.0 of 10000.0 MB  1.0 MB/s  2:46 h left",
+            ),
+            ((5_000_000, None, 5_000_000, 2.0), "5.0 MB  2.5 MB/s"),
+        ],
+    )
+    def test_text(self, numbers: tuple[int, int | None, int, float], text: str) -> None:
+        assert meter_text(*numbers) == text
+
+    def test_bar_is_shown_on_a_terminal_only(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        for stream, progress, shown in (
+            (Terminal(), True, True),
+            (Terminal(), False, False),
+            (io.StringIO(), True, False),
+        ):
+            monkeypatch.setattr(sys, "stderr", stream)
+            fetch("resnet50.DEFAULT", cache_dir=tmp_path / str(id(stream)), progress=progress)
+            assert (f"{ROW.file}  [" in stream.getvalue()) == shown
