@@ -232,7 +232,7 @@ def _row(
     gflops = _gflops(macs, ms) if macs else None
     return ProfileRow(
         name=last["name"],
-        algorithm=last["algorithm"] if detail else _algorithm(steps),
+        algorithm=last["algorithm"] if detail else algorithm_of(steps),
         kernel=next((s["kernel"] for s in steps if s["macs"]), last["kernel"]),
         output_shape=last["output_shape"],
         macs=macs,
@@ -243,7 +243,7 @@ def _row(
     )
 
 
-def _algorithm(steps: list[dict[str, Any]]) -> str:
+def algorithm_of(steps: list[dict[str, Any]]) -> str:
     """The plan's word, and for a Winograd layer the size of its tiles."""
     algorithm: str = steps[0]["algorithm"]
     if algorithm == "winograd":

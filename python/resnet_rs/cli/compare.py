@@ -1,0 +1,119 @@
+"""`resnet-rs compare`: a network beside another, step by step, to the first wrong number."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from typing import Any
+
+from ..comparison import Comparison, compare
+from ..comparison.steps import TOLERANCE
+from .common import (
+    LOAD_ERRORS,
+    OK,
+    WRONG_RESULTS,
+    add_format,
+    add_model_options,
+    fail,
+    load_model,
+    plain_warnings,
+)
+
+EPILOG = """\
+The network of --weights is taken to be right; the other one is looked at, and where it goes wrong
+first the mistake is looked for. It may be:
+
+  torch          torchvision's network with the same weights, run by torch
+  FILE.npz       a dump of any implementation's results; docs/debugging.md says how to write one
+  WEIGHTS        other weights of the same architecture
+
+Without IMAGE the network's input is taken from FILE.npz, which must have it then.
+
+examples:
+  resnet-rs compare photo.jpg --weights weights/ --against torch
+  resnet-rs compare photo.jpg --weights weights/ --against dump.npz
+  resnet-rs compare --weights weights/ --against dump.npz --tolerance 1e-3
+
+Steps that agree are green on a terminal and the others red, unless NO_COLOR is set.
+
+exit status: 0 if all steps agree, 1 if one does not, 2 for bad usage or something that could not
+be read.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="an image file")
+    add_model_options(parser)
+    parser.add_argument(
+        "--against",
+        required=True,
+        metavar="torch|FILE.npz|WEIGHTS",
+        help="what to compare with",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=TOLERANCE,
+        metavar="X",
+        help=f"the largest relative L2 difference that counts as equal (default: {TOLERANCE:g})",
+    )
+    add_format(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, and print what came of it; returns the exit status."""
+    with plain_warnings():
+        try:
+            comparison = _compare(arguments)
+        except LOAD_ERRORS as error:
+            return fail(error)
+    if arguments.format == "json":
+        print(json.dumps(comparison.as_dict(), indent=2))
+    else:
+        print(comparison.text(color=_wants_color()))
+    return OK if comparison.ok else WRONG_RESULTS
+
+
+def _compare(arguments: argparse.Namespace) -> Comparison:
+    model = load_model(arguments)
+    return compare(model, _other(arguments, model), arguments.image, tolerance=arguments.tolerance)
+
+
+def _other(arguments: argparse.Namespace, model: Any) -> Any:
+    against: str = arguments.against
+    if against == "torch":
+        from ..comparison.twin import torch_twin
+
+        return torch_twin(model)
+    if against.endswith(".npz"):
+        return against
+    from .. import load
+
+    return load(
+        against,
+        architecture=arguments.architecture,
+        isa=arguments.isa,
+        threads=arguments.threads,
+        winograd=arguments.winograd,
+    )
+
+
+def _wants_color() -> bool:
+    """Whether somebody reads this on a terminal and has not asked for plain text."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _tolerance(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; got {text!r}")
+    return number

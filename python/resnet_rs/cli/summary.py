@@ -1,0 +1,52 @@
+"""`resnet-rs summary`: what a network is made of and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..summary import SIZE, Summary, summarize, summarize_architecture
+from .common import LOAD_ERRORS, OK, add_format, count, fail, plain_warnings
+
+EPILOG = """\
+With --weights the size is the one that the weights' preprocessing makes, and each layer's algorithm
+and kernel are told; with --architecture no weights are needed, and the size is 224.
+
+examples:
+  resnet-rs summary --architecture resnet50
+  resnet-rs summary --weights weights/ --size 320
+  resnet-rs summary --architecture resnext50_32x4d --format json
+
+exit status: 0, or 2 for bad usage or weights that could not be loaded.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
+        "--weights", metavar="DIR", help="a weights directory, or any file that convert takes"
+    )
+    network.add_argument("--architecture", metavar="NAME", help="resnet50, resnet18, ...")
+    parser.add_argument("--size", type=count, metavar="N", help="the input's side in pixels")
+    add_format(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the summary; returns the exit status."""
+    with plain_warnings():
+        try:
+            summary = _summary(arguments)
+        except LOAD_ERRORS as error:
+            return fail(error)
+    print(json.dumps(summary.as_dict(), indent=2) if arguments.format == "json" else summary)
+    return OK
+
+
+def _summary(arguments: argparse.Namespace) -> Summary:
+    if arguments.architecture is not None:
+        return summarize_architecture(arguments.architecture, arguments.size or SIZE)
+    from .. import load
+
+    return summarize(load(arguments.weights), arguments.size)

@@ -1,0 +1,264 @@
+"""The operations that a ResNet is made of, one function each.
+
+Layouts: activations are NHWC, `[batch, height, width, channels]`; a convolution's weights are OHWI,
+`[out, kernel height, kernel width, in]`. Everything is float64. Files keep a convolution's weights
+as OIHW, as torch does: `ohwi` turns them.
+
+A **tap** is one position `(ky, kx)` of a kernel's window. Convolution and pooling loop over the
+taps; what is under one tap, for all output pixels at once, is a slice of the padded input.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+def conv2d(
+    x: Array,
+    weights: Array,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    bias: Array | None = None,
+) -> Array:
+    """Slide a window over the picture; every output pixel is a weighted sum of what it covers.
+
+        y[n, i, j, o] = bias[o] + sum over ky, kx, c of
+                        x[n, i * stride + ky - padding, j * stride + kx - padding, c]
+                        * weights[o, ky, kx, c]
+
+    Outside the picture x is 0. The kernel is not mirrored: what networks call convolution is what
+    signal processing calls cross-correlation.
+
+    With `groups` above 1 the channels are cut into that many equal runs, and the outputs of a run
+    see the inputs of the same run only.
+
+    Args:
+        x: `[batch, in_h, in_w, in_channels]`.
+        weights: `[out_channels, kernel_h, kernel_w, in_channels / groups]` (OHWI).
+        stride: how far the window moves between one output pixel and the next.
+        padding: how many zeros go around the picture, on each side.
+        groups: a divisor of both channel counts.
+        bias: `[out_channels]`; None adds nothing.
+
+    Returns:
+        `[batch, out_h, out_w, out_channels]`, with
+        `out = floor((in + 2 * padding - kernel) / stride) + 1`.
+
+    Raises:
+        ValueError: the weights do not fit x.
+    """
+    out_channels, kernel_h, kernel_w, group_in = weights.shape
+    if group_in * groups != x.shape[3] or out_channels % groups:
+        raise ValueError(
+            f"weights {list(weights.shape)} (OHWI) in {groups} group(s) take "
+            f"{group_in * groups} input channels; x is {list(x.shape)} (NHWC)"
+        )
+    group_out = out_channels // groups
+    padded = _pad(x, padding, 0.0)  # [batch, in_h + 2 * padding, in_w + 2 * padding, in_channels]
+    out_h = (padded.shape[1] - kernel_h) // stride + 1
+    out_w = (padded.shape[2] - kernel_w) // stride + 1
+
+    y = np.zeros((len(x), out_h, out_w, out_channels))
+    for ky in range(kernel_h):
+        for kx in range(kernel_w):
+            tap = _under_tap(padded, ky, kx, stride, out_h, out_w)  # [batch, out_h, out_w, in]
+            for group in range(groups):
+                ins = slice(group * group_in, (group + 1) * group_in)
+                outs = slice(group * group_out, (group + 1) * group_out)
+                # [batch, out_h, out_w, in] @ [in, out] -> [batch, out_h, out_w, out]
+                y[..., outs] += tap[..., ins] @ weights[outs, ky, kx].T
+    return y if bias is None else y + bias
+
+
+def batch_norm(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    scale: Array,
+    shift: Array,
+    epsilon: float = 1e-5,
+) -> Array:
+    """Give each channel mean 0 and variance 1, then the scale and shift that it learned.
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + shift
+
+    The mean and variance are those that training gathered (`running_mean`, `running_var`), not
+    those of this batch: so a picture's result does not depend on its neighbours.
+
+    Args:
+        x: `[batch, h, w, channels]`.
+        mean: `[channels]`, torch's `running_mean`.
+        variance: `[channels]`, torch's `running_var`.
+        scale: `[channels]`, torch's `weight`, the paper's gamma.
+        shift: `[channels]`, torch's `bias`, the paper's beta.
+        epsilon: keeps the root away from 0; 1e-5 in torch, 1.001e-5 in Keras.
+
+    Returns:
+        `[batch, h, w, channels]`.
+    """
+    return (x - mean) / np.sqrt(variance + epsilon) * scale + shift
+
+
+def relu(x: Array) -> Array:
+    """Replace what is negative by 0: `y = max(x, 0)`. Any shape."""
+    return np.maximum(x, 0.0)
+
+
+def add(x: Array, shortcut: Array) -> Array:
+    """Add a block's result and its shortcut, `[batch, h, w, channels]` both.
+
+    Raises:
+        ValueError: the shapes differ. NumPy itself would stretch a side of length 1.
+    """
+    if x.shape != shortcut.shape:
+        raise ValueError(f"cannot add {list(x.shape)} and {list(shortcut.shape)}")
+    return x + shortcut
+
+
+def max_pool(x: Array, kernel: int, stride: int, padding: int = 0) -> Array:
+    """Keep the largest value under the window, channel by channel.
+
+    Outside the picture there is minus infinity: the border never wins.
+
+    Args:
+        x: `[batch, in_h, in_w, channels]`.
+        kernel: side of the window.
+        stride: how far it moves.
+        padding: how far it may reach outside, on each side; at most half of `kernel`.
+
+    Returns:
+        `[batch, out_h, out_w, channels]`, sized as for `conv2d`.
+    """
+    padded = _pad(x, padding, -np.inf)
+    out_h = (padded.shape[1] - kernel) // stride + 1
+    out_w = (padded.shape[2] - kernel) // stride + 1
+
+    y = np.full((len(x), out_h, out_w, x.shape[3]), -np.inf)
+    for ky in range(kernel):
+        for kx in range(kernel):
+            y = np.maximum(y, _under_tap(padded, ky, kx, stride, out_h, out_w))
+    return y
+
+
+def avg_pool(
+    x: Array,
+    kernel: int,
+    stride: int,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Take the mean of what is under the window, channel by channel.
+
+    Args:
+        x: `[batch, in_h, in_w, channels]`.
+        kernel: side of the window.
+        stride: how far it moves.
+        padding: how many zeros go around the picture, on each side.
+        ceil_mode: also keep a last window that hangs over the end. What hangs over is not counted.
+        count_include_pad: whether the zeros of the padding count among the values averaged.
+
+    Returns:
+        `[batch, out_h, out_w, channels]`; out = floor((in + 2 * padding - kernel) / stride) + 1,
+        or ceil with `ceil_mode`, less 1 if the last window would start beyond the picture.
+    """
+    out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
+    overhang = kernel  # more than a window can hang over the end
+    padded = _pad(_pad(x, padding, 0.0), overhang, 0.0)[:, overhang:, overhang:]
+    # 1 where a value counts, 0 where it does not: the same sums over it give the divisors.
+    counted = _pad(np.ones((1, *x.shape[1:3], 1)), padding, float(count_include_pad))
+    counted = _pad(counted, overhang, 0.0)[:, overhang:, overhang:]
+
+    total = np.zeros((len(x), out_h, out_w, x.shape[3]))
+    count = np.zeros((1, out_h, out_w, 1))
+    for ky in range(kernel):
+        for kx in range(kernel):
+            total += _under_tap(padded, ky, kx, stride, out_h, out_w)
+            count += _under_tap(counted, ky, kx, stride, out_h, out_w)
+    return total / count
+
+
+def global_avg_pool(x: Array) -> Array:
+    """Take each channel's mean over the whole picture: `[batch, h, w, c]` -> `[batch, 1, 1, c]`."""
+    pooled: Array = x.mean(axis=(1, 2), keepdims=True)
+    return pooled
+
+
+def flatten(x: Array) -> Array:
+    """Lay each picture out as one row, in torch's order: channel by channel.
+
+    torch's tensors are NCHW, so `torch.flatten` puts all pixels of channel 0 first, then those of
+    channel 1. Flattening our NHWC array as it lies would put all channels of the first pixel first,
+    and the columns of `fc.weight` would meet the wrong values. After global average pooling there
+    is a single pixel and both orders agree.
+
+    Args:
+        x: `[batch, h, w, c]`.
+
+    Returns:
+        `[batch, c * h * w]`.
+    """
+    return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+
+
+def fully_connected(x: Array, weights: Array, bias: Array | None = None) -> Array:
+    """Let every output see every input.
+
+        y[n, o] = bias[o] + sum over i of x[n, i] * weights[o, i]
+
+    Args:
+        x: `[batch, in_features]`.
+        weights: `[out_features, in_features]`, as torch keeps them.
+        bias: `[out_features]`; None adds nothing.
+
+    Returns:
+        `[batch, out_features]`.
+    """
+    y = x @ weights.T
+    return y if bias is None else y + bias
+
+
+def softmax(logits: Array) -> Array:
+    """Turn scores into probabilities: `exp(logits) / sum of exp(logits)` over the last axis.
+
+    The largest logit is taken off first: the quotient stays the same and exp cannot overflow.
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def ohwi(weights: NDArray[Any]) -> NDArray[Any]:
+    """A convolution's weights, from torch's OIHW `[out, in, kernel_h, kernel_w]` to our OHWI."""
+    return weights.transpose(0, 2, 3, 1)
+
+
+def _pad(x: Array, padding: int, value: float) -> Array:
+    """Put `padding` rows and columns of `value` around each picture."""
+    sides = (padding, padding)
+    return np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=value)
+
+
+def _under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: int) -> Array:
+    """What lies under tap `(ky, kx)` of each output pixel's window: `[batch, out_h, out_w, c]`."""
+    return padded[
+        :,
+        ky : ky + (out_h - 1) * stride + 1 : stride,
+        kx : kx + (out_w - 1) * stride + 1 : stride,
+    ]
+
+
+def _pooled_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
+    """How many windows an average pool has along one side."""
+    room = size + 2 * padding - kernel
+    if not ceil_mode:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    starts_beyond = (count - 1) * stride >= size + padding
+    return count - 1 if starts_beyond else count
