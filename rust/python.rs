@@ -303,11 +303,13 @@ impl Network {
         self.forward(py, x, Head::Embedding, threads)
     }
 
+    #[pyo3(signature = (x, names, *, threads=None))]
     fn features<'py>(
         &self,
         py: Python<'py>,
         x: &Bound<'py, PyAny>,
         names: Vec<String>,
+        threads: Option<isize>,
     ) -> PyResult<Vec<Bound<'py, PyArray4<f32>>>> {
         let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         let images = batch.images()?;
@@ -318,7 +320,8 @@ impl Network {
         let mut ordered = places.clone();
         ordered.sort_unstable();
         ordered.dedup();
-        let maps = py.detach(|| self.core.features(images, shape, &ordered))?;
+        let threads = positive(threads)?.unwrap_or(self.core.threads());
+        let maps = py.detach(|| self.core.features(threads, images, shape, &ordered))?;
         let maps = maps
             .into_iter()
             .map(|(_, shape, data)| PyArray::from_vec(py, data).reshape(shape))

@@ -210,7 +210,6 @@ class TestConfigFile:
         ({"architecture": "resnet18"}, "architecture"),
         ({"architecture": None}, "architecture"),
         ({"num_classes": 11}, "num_classes"),
-        ({"num_classes": 0}, "num_classes"),
         ({"num_classes": -1}, "num_classes"),
         ({"labels": ["a", "b"]}, "labels"),
         ({"labels": "0123456789"}, "labels"),

@@ -346,7 +346,8 @@ class TestLadder:
         """Every stage loads the model anew."""
         bare = tmp_path / "bare.safetensors"
         bare.symlink_to(demo_dir / "model.safetensors")
-        assert main(arguments(bare, "--ladder", "--isa", "portable", "--threads", 1)) == 0
+        options = ("--architecture", "resnet50", "--isa", "portable", "--threads", 1)
+        assert main(arguments(bare, "--ladder", *options)) == 0
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -92,15 +92,14 @@ class TestPredict:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         good = [str(demo_photos[0]), str(demo_photos[1])]
-        paths = [good[0], str(broken), "missing.jpg", str(demo_dir), good[1]]
+        paths = [good[0], str(broken), "missing.jpg", good[1]]
         assert main(["predict", *paths, "--weights", str(demo_dir), "--top-k", "1"]) == 1
         output = capsys.readouterr()
         assert [line for line in output.out.splitlines() if not line.startswith(" ")] == good
         errors = output.err.splitlines()
-        assert len(errors) == 3
+        assert len(errors) == 2
         assert errors[0].startswith(f"resnet-rs: {broken}: ")
         assert errors[1] == "resnet-rs: missing.jpg: No such file or directory"
-        assert errors[2] == f"resnet-rs: {demo_dir}: Is a directory"
 
     def test_bad_image_is_an_error_object_in_json(
         self,
@@ -123,7 +122,7 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "IMAGE"),
+            ([], "INPUT"),
             (["x.jpg"], "--weights"),
             (["x.jpg", "--weights", ".", "--top-k", "0"], "whole number from 1 up"),
             (["x.jpg", "--weights", ".", "--threads", "two"], "whole number from 1 up"),
@@ -167,10 +166,14 @@ class TestPredict:
     ) -> None:
         bare = tmp_path / "bare.safetensors"
         bare.symlink_to(demo_dir / "model.safetensors")
-        assert main(["predict", str(demo_photo), "--weights", str(bare)]) == 0
+        arguments = ["predict", str(demo_photo), "--weights", str(bare)]
+        assert main([*arguments, "--architecture", "resnet50"]) == 0
         error = capsys.readouterr().err
         assert error.startswith("resnet-rs: warning: there is no config.json")
         assert len(error.splitlines()) == 1
+        # What the network is, is asked for and not assumed.
+        assert main(arguments) == 2
+        assert "resnet50" in capsys.readouterr().err
 
 
 class TestInfo:
@@ -279,7 +282,7 @@ class TestProgram:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(ResNet50, "predict", interrupt)
+        monkeypatch.setattr("resnet_rs.folders.run.stream", interrupt)
         assert main(["predict", "x.jpg", "--weights", str(demo_dir)]) == 130
         assert capsys.readouterr() == ("", "")
 

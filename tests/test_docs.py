@@ -1,7 +1,7 @@
 """The Python examples in the README and in the package's docstrings run as they stand.
 
 An example runs in a directory where `weights` is the demo model and `photo.jpg` and `cat.jpg` are
-photos. One that follows a line `<!-- no-run -->` is left out.
+photos. One that follows a line `<!-- no-run -->` is left out. Those in docs/ are in `test_book.py`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from markdown_blocks import blocks
 
 import resnet_rs
-
-FENCE = re.compile(
-    r"(?P<skip><!-- no-run -->\s*)?^(?P<indent>[ \t]*)```python\n(?P<code>.*?)^[ \t]*```[ \t]*$",
-    re.DOTALL | re.MULTILINE,
-)
 
 
 def examples(text: str) -> list[str]:
     """The fenced Python blocks of a Markdown text, without their indentation."""
-    return [textwrap.dedent(match["code"]) for match in FENCE.finditer(text) if not match["skip"]]
+    return [block.code for block in blocks(text) if block.language == "python" and block.run]
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -63,7 +57,7 @@ def test_examples_are_found() -> None:
     names = [name for name, _ in EXAMPLES]
     assert "README.md[0]" in names
     assert "resnet_rs[0]" in names
-    assert "resnet_rs.model.ResNet50[0]" in names
+    assert "resnet_rs.model.ResNet[0]" in names
 
 
 def test_fences_are_read_right() -> None:

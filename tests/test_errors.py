@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_rs import ImageError, ResNet50, UnsupportedIsaError
+from resnet_rs import ImageError, ResNet50, UnsupportedIsaError, WeightsError
 from resnet_rs._core import Network, available_isas, softmax_top_k
 
 GREY = np.full((6, 5, 3), 128, np.uint8)
@@ -290,7 +290,7 @@ class TestConstructor:
         pytest.param({"weights": "missing"}, FileNotFoundError, "missing", id="missing"),
         pytest.param({"weights": None}, TypeError, "must be a path", id="none"),
         pytest.param({"weights": {"fc": 1}}, TypeError, "must be a path", id="state-dict"),
-        pytest.param({"weights": b"weights"}, TypeError, "must be a path", id="bytes"),
+        pytest.param({"weights": b"weights"}, WeightsError, "7 bytes are too few", id="bytes"),
         pytest.param({"isa": "sse9"}, ValueError, "portable, avx2.*avx512", id="isa-unknown"),
         pytest.param({"isa": "AVX2 "}, ValueError, "portable, avx2.*avx512", id="isa-spelling"),
         pytest.param({"isa": 2}, TypeError, "isa", id="isa-int"),

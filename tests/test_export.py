@@ -10,12 +10,12 @@ import pytest
 import torch
 from torchvision.models import ResNet50_Weights, resnet18
 
-from resnet_rs import ResNet50, _core
+from resnet_rs import ResNet50, _core, load
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import export
-from random_resnet50 import random_state_dict
+from random_resnet import random_state_dict
 from safetensors_file import read_safetensors, write_safetensors
 from torch_reference import build_reference, reference_activations
 
@@ -189,6 +189,46 @@ def test_torchvision_weights_bring_their_preset_and_labels(out, monkeypatch, nam
     assert config["source"]["weights"] == ("IMAGENET1K_V2" if name == "DEFAULT" else name)
 
 
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet18d"])
+def test_other_members_of_the_family_pass_the_check(out, checkpoint, architecture):
+    state = random_state_dict(2, CLASSES, architecture)
+    options = ["--architecture", architecture, *SMALL]
+    assert run("--state-dict", checkpoint(state), *options, "--out", out) == 0
+
+    assert config_of(out)["architecture"] == architecture
+    assert_equal_tensors(read_safetensors(out / "model.safetensors"), state)
+    assert load(out).config.architecture == architecture
+
+
+def test_random_weights_of_another_member(out):
+    random = ["--random", 2, "--num-classes", CLASSES, "--architecture", "resnet26"]
+    assert run(*random, *SMALL, "--out", out) == 0
+
+    expected = random_state_dict(2, CLASSES, "resnet26")
+    assert_equal_tensors(read_safetensors(out / "model.safetensors"), expected)
+
+
+def test_timm_weights_bring_their_architecture_and_preset(out, monkeypatch, capsys):
+    import timm
+
+    name = "resnet18d.ra2_in1k"
+    made = timm.create_model(name)
+    monkeypatch.setattr(timm, "create_model", lambda asked, pretrained: {name: made}[asked])
+
+    assert run("--timm", name, "--no-verify", "--out", out) == 0
+
+    config = config_of(out)
+    assert config["architecture"] == "resnet18d"
+    assert config["num_classes"] == 1000
+    assert config["preprocessing"]["crop"] == 224
+    assert config["preprocessing"]["resize"] == 256
+    assert "pass --resize 303 --crop 288" in capsys.readouterr().out
+    assert config["preprocessing"]["interpolation"] == "bicubic"
+    assert config["source"]["timm"] == name
+    state = {k: v for k, v in made.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert_equal_tensors(read_safetensors(out / "model.safetensors"), state)
+
+
 def test_safetensors_header_is_aligned_and_strides_do_not_matter(tmp_path):
     path = tmp_path / "t.safetensors"
     matrix = torch.arange(6, dtype=torch.float32).reshape(2, 3)
@@ -330,6 +370,9 @@ def test_labels_must_fit_the_classes(out, tmp_path, capsys, text, message):
         (["--weights", "V2"], "IMAGENET1K_V1, IMAGENET1K_V2"),
         (["--random", "1", "--num-classes", "0"], "expected at least 1, got 0"),
         (["--weights", "DEFAULT", "--num-classes", "5"], "--num-classes goes with --random"),
+        (["--weights", "DEFAULT", "--arch", "resnet50d"], "torchvision has no resnet50d"),
+        (["--timm", "resnet18d", "--arch", "resnet18"], "--architecture does not go with --timm"),
+        (["--timm", "seresnet50.a1_in1k"], "--timm: expected one of resnet18"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(out, capsys, options, message):
@@ -347,6 +390,7 @@ def test_options_that_do_not_fit_are_refused(out, capsys, options, message):
         ["--random", "1", "--interpolation", "cubic"],
         ["--random", "1", "--mean", "0.5"],
         ["--random", "1", "--dtype", "f64"],
+        ["--random", "1", "--architecture", "resnet51"],
     ],
 )
 def test_wrong_usage_exits_with_2(out, options):

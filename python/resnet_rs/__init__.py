@@ -1,4 +1,4 @@
-"""ResNet-50 on the CPU: a photo in, labels or an embedding out.
+"""ResNets on the CPU: a photo in, labels, an embedding or feature maps out.
 
 ```python
 from resnet_rs import ResNet50
@@ -9,27 +9,90 @@ for prediction in model.predict("photo.jpg", top_k=3):
     print(f"{prediction.score:6.2%}  {prediction.label}")
 
 vectors = model.embed(["photo.jpg", "cat.jpg"])  # [2, 2048]
+maps = model.features("photo.jpg", ["layer2", "layer3"])  # [height, width, channels] each
 logits = model.forward(model.preprocess("photo.jpg"))  # [1, classes]
 ```
 
-`weights` is a directory with `model.safetensors` and `config.json`; `tools/export.py` in the
-source tree makes one from torchvision's weights or from a checkpoint of one's own. The kernels
-and the network are in the compiled module `_core`; this package adds images, labels and the
-command line, and needs numpy and Pillow only.
+`weights` is a directory with `model.safetensors` and `config.json`, or any of the files that
+docs/formats.md lists; `resnet-rs convert` makes such a directory of them. `resnet_rs.load` reads
+the architecture from the weights, a class such as `ResNet50` insists on its own. The kernels and
+the network are in the compiled module `_core`; this package adds images, labels and the command
+line, and needs numpy and Pillow only.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ._core import UnsupportedIsaError, WeightsError, __version__
 from .config import Config, Preprocessing
+from .family import (
+    ResNet18,
+    ResNet18d,
+    ResNet26,
+    ResNet26d,
+    ResNet34,
+    ResNet34d,
+    ResNet50,
+    ResNet50d,
+    ResNet101,
+    ResNet101d,
+    ResNet152,
+    ResNet152d,
+    ResNet200,
+    ResNet200d,
+    ResNeXt50_32x4d,
+    ResNeXt50d_32x4d,
+    ResNeXt101_32x4d,
+    ResNeXt101_32x8d,
+    ResNeXt101_64x4d,
+    WideResNet50_2,
+    WideResNet101_2,
+    load,
+)
 from .images import ImageError
-from .model import Prediction, ResNet50
+from .model import Prediction, ResNet
+
+if TYPE_CHECKING:
+    from .comparison import compare
 
 __all__ = [
     "Config",
     "ImageError",
     "Prediction",
     "Preprocessing",
+    "ResNeXt50_32x4d",
+    "ResNeXt50d_32x4d",
+    "ResNeXt101_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet",
+    "ResNet18",
+    "ResNet18d",
+    "ResNet26",
+    "ResNet26d",
+    "ResNet34",
+    "ResNet34d",
     "ResNet50",
+    "ResNet50d",
+    "ResNet101",
+    "ResNet101d",
+    "ResNet152",
+    "ResNet152d",
+    "ResNet200",
+    "ResNet200d",
     "UnsupportedIsaError",
     "WeightsError",
+    "WideResNet50_2",
+    "WideResNet101_2",
     "__version__",
+    "compare",
+    "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few programs need only where it is used."""
+    if name == "compare":
+        from .comparison import compare
+
+        return compare
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

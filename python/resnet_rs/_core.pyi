@@ -81,6 +81,10 @@ class Network:
                 names end in `.num_batches_tracked` are ignored. Read-only ones are welcome.
             config: the text of a config.
             origin: what messages call the weights, usually a path.
+            isa: as for the class, like the others.
+            threads: see `isa`.
+            winograd: see `isa`.
+            fused: see `isa`.
 
         Raises:
             WeightsError, UnsupportedIsaError, ValueError: as the class does.
@@ -141,7 +145,11 @@ class Network:
     ) -> NDArray[np.float32]:
         """Like `logits`, without fc: `[batch, embedding_size]` out."""
     def features(
-        self, x: NDArray[np.float32] | NDArray[np.uint8], names: Sequence[str]
+        self,
+        x: NDArray[np.float32] | NDArray[np.uint8],
+        names: Sequence[str],
+        *,
+        threads: int | None = None,
     ) -> list[NDArray[np.float32]]:
         """The outputs of some layers, NHWC, in the order of `names`.
 
@@ -150,6 +158,7 @@ class Network:
         Args:
             x: as for `logits`.
             names: some of `layer_names`; a stage's name (`layer1`) stands for its last block.
+            threads: as for `logits`.
 
         Raises:
             ValueError: there is no such layer; or as `logits` does.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def count(name: str, value: Any) -> int:
-    """A whole number from 1 up; numpy's integers are welcome.
+def count(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number from `least` up; numpy's integers are welcome.
 
     Raises:
         TypeError: a bool, a float, or no number at all.
-        ValueError: below 1.
+        ValueError: below `least`.
     """
     if not isinstance(value, bool):
         try:
@@ -22,8 +23,8 @@ def count(name: str, value: Any) -> int:
         except TypeError:
             pass
         else:
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1; got {number}")
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}; got {number}")
             return number
     raise TypeError(f"{name} must be an int; got {value!r} ({type(value).__name__})")
 
@@ -36,8 +37,8 @@ def path(name: str, value: Any) -> str:
     """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(
-            f"{name} must be a path (str or os.PathLike) to a weights directory or a "
-            f".safetensors file; got {type(value).__name__}"
+            f"{name} must be a path (str or os.PathLike) to a weights directory or file; "
+            f"got {type(value).__name__}"
         )
     return os.path.abspath(os.fsdecode(value))
 
@@ -51,3 +52,96 @@ def flag(name: str, value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} must be True or False; got {value!r} ({type(value).__name__})")
+
+
+def choice(name: str, value: Any, options: Sequence[str | None]) -> Any:
+    """One of a few names.
+
+    Raises:
+        TypeError: no str.
+        ValueError: a str that is none of them.
+    """
+    if value in options and (value is None or isinstance(value, str)):
+        return value
+    expected = ", ".join(map(repr, options))
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name} must be one of {expected}; got {value!r}")
+
+
+def text(name: str, value: Any) -> str:
+    """A str.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{name} must be a str; got {value!r} ({type(value).__name__})")
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """Several str, in a list or tuple or the like; a str is not several.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not isinstance(value, (str, bytes)):
+        try:
+            items = tuple(value)
+        except TypeError:
+            pass
+        else:
+            for place, item in enumerate(items):
+                text(f"{name}[{place}]", item)
+            return tuple(map(str, items))
+    raise TypeError(f"{name} must be a list of str; got {value!r} ({type(value).__name__})")
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """A mapping, such as a dict, whose keys are str.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict; got {value!r} ({type(value).__name__})")
+    for key in value:
+        text(f"a key of {name}", key)
+    return dict(value)
+
+
+def network_input(x: Any, channels: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """What `forward` takes, C-contiguous.
+
+    Args:
+        x: any object.
+        channels: how many the network takes.
+
+    Returns:
+        A float32 array, a copy where `x` was not C-contiguous. Its shape is checked as far as
+        there is a hint to give; the core checks the rest.
+
+    Raises:
+        TypeError: no array, or another dtype.
+        ValueError: a shape that looks like a common mistake.
+    """
+    expected = f"forward takes a normalised float32 array [batch, height, width, {channels}]"
+    if not isinstance(x, np.ndarray):
+        raise TypeError(
+            f"{expected}; got {type(x).__name__}. For images call logits() or predict(); for a "
+            "tensor pass tensor.numpy()"
+        )
+    shape = list(x.shape)
+    if x.dtype == np.uint8:
+        raise TypeError(f"{expected}; got uint8 {shape}. For pixels call logits() or predict()")
+    if x.dtype != np.float32:
+        raise TypeError(f"{expected}; got {x.dtype} {shape}. Pass x.astype(numpy.float32)")
+    if x.ndim == 3 and shape[2] == channels:
+        raise ValueError(f"{expected}; got shape {shape}. Add the batch axis: x[None]")
+    if x.ndim == 4 and shape[3] != channels:
+        if shape[1] == channels:
+            raise ValueError(
+                f"{expected}; shape {shape} has its channels second. Pass x.transpose(0, 2, 3, 1)"
+            )
+        raise ValueError(f"{expected}; got shape {shape}")
+    return np.ascontiguousarray(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,35 +39,49 @@ def as_list(images: Any) -> tuple[Sequence[ImageLike], bool]:
 
 
 def batches(
-    images: Sequence[ImageLike], spec: Preprocessing, *, single: bool = False
+    images: Sequence[ImageLike], spec: Preprocessing, *, single: bool = False, channels: int = 3
 ) -> Iterator[NDArray[np.uint8]]:
-    """Load images and stack neighbours of one size.
+    """Load images, resize and crop them, and stack neighbours of one size.
 
     Args:
         images: the images in order.
         spec: how to resize and crop them.
         single: the caller gave one image, so errors need not say which.
+        channels: how many the network takes.
 
     Yields:
-        RGB pixels `[n, height, width, 3]`, C-contiguous, all images in order; n is 1 or
+        Pixels `[n, height, width, channels]`, C-contiguous, all images in order; n is 1 or
         `n * height * width` at most `MAX_BATCH_PIXELS`.
 
     Raises:
         ImageError, OSError, TypeError, ValueError: as `load_pixels` does, and for several images
             the message says which one it was, counted from 0.
     """
+    return batches_of_views(
+        images, lambda image: [load_pixels(image, spec, channels)], single=single
+    )
+
+
+def batches_of_views(
+    images: Sequence[ImageLike],
+    views: Callable[[ImageLike], Iterable[NDArray[np.uint8]]],
+    *,
+    single: bool = False,
+) -> Iterator[NDArray[np.uint8]]:
+    """Like `batches`, with as many arrays for each image as `views` makes of it, in order."""
     batch: list[NDArray[np.uint8]] = []
     for index, image in enumerate(images):
         try:
-            pixels = load_pixels(image, spec)
+            arrays = list(views(image))
         except (OSError, TypeError, ValueError) as error:
             if single:
                 raise
             raise _naming(index, error) from error
-        if batch and not _fits(batch, pixels):
-            yield np.stack(batch)
-            batch = []
-        batch.append(pixels)
+        for pixels in arrays:
+            if batch and not _fits(batch, pixels):
+                yield np.stack(batch)
+                batch = []
+            batch.append(pixels)
     if batch:
         yield np.stack(batch)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from . import __version__
 from .config import Preprocessing
-from .model import ResNet50
+from .family import load
+from .model import ResNet
 from .profile import Profile, measure_profile
 from .progress import Progress
 from .system import cpu_model, resident_mb
@@ -28,25 +29,27 @@ NOISE_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How to load a model: the arguments of `ResNet50`."""
+    """How to load a model: the arguments of `resnet_rs.load`."""
 
     weights: str | os.PathLike[str]
+    architecture: str | None = None
     isa: str | None = None
     threads: int | None = None
     winograd: bool = True
 
-    def load(self, **changes: Any) -> ResNet50:
+    def load(self, **changes: Any) -> ResNet:
         """Load the model, with some options changed.
 
         Raises:
-            FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `ResNet50` does.
+            FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
         """
         options = {
+            "architecture": self.architecture,
             "isa": self.isa,
             "threads": self.threads,
             "winograd": self.winograd,
         }
-        return ResNet50(self.weights, **{**options, **changes})
+        return load(self.weights, **{**options, **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def run_bench(
         progress: where to say what goes on.
 
     Raises:
-        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `ResNet50` does.
+        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
         MemoryError: the activations do not fit in memory.
     """
     progress.say("loading ...")
@@ -208,14 +211,14 @@ def noise(batch: int, size: tuple[int, int]) -> NDArray[np.float32]:
     return generator.standard_normal((batch, *size, 3), dtype=np.float32)
 
 
-def warm_up(model: ResNet50, x: NDArray[np.float32]) -> None:
+def warm_up(model: ResNet, x: NDArray[np.float32]) -> None:
     """Run until plans are made, caches filled and clocks up."""
     spent = seconds_of_call(model, x)
     while spent < WARM_UP_SECONDS:
         spent += seconds_of_call(model, x)
 
 
-def seconds_of_call(model: ResNet50, x: NDArray[np.float32]) -> float:
+def seconds_of_call(model: ResNet, x: NDArray[np.float32]) -> float:
     """The seconds that one `forward` takes."""
     start = time.perf_counter()
     model.forward(x)

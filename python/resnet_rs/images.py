@@ -1,4 +1,4 @@
-"""① What a caller hands over, as an upright RGB picture.
+"""① What a caller hands over, as an upright picture: RGB, or grey for a network of one channel.
 
 An image may be given as
 
@@ -8,6 +8,10 @@ An image may be given as
 - a `PIL.Image.Image`,
 - a uint8 array: `[height, width, 3]` RGB, `[height, width]` or `[height, width, 1]` grey,
   `[height, width, 4]` RGBA.
+
+A network of another number of channels takes uint8 arrays of just that many: `[height, width]` or
+`[height, width, 1]` for one (which also takes every picture, made grey by Pillow's
+`convert("L")`), `[height, width, channels]` for two or for more than three.
 
 Whatever the caller owns is left open and unchanged. An EXIF orientation tag is applied, and so
 pixels come out the way a viewer shows them; torchvision itself ignores that tag. Grey values are
@@ -71,34 +75,69 @@ def open_rgb(source: ImageLike) -> Image.Image:
         TypeError: `source` is no kind of image, or an array that is not uint8.
         ValueError: an array whose shape is no image's.
     """
+    return _open(source, "RGB")
+
+
+def open_planes(source: ImageLike, channels: int) -> list[Image.Image]:
+    """Decode an image for a network of any number of channels.
+
+    Args:
+        source: any of the kinds that the module lists for that number.
+        channels: how many the network takes.
+
+    Returns:
+        One picture of mode RGB for three channels, else one of mode L for each channel.
+
+    Raises:
+        ImageError, OSError, TypeError, ValueError: as `open_rgb` does; TypeError also for what
+            has no such channels: only an array says what its second or fourth channel is.
+    """
+    from PIL import Image
+
+    if channels == 3:
+        return [_open(source, "RGB")]
+    if isinstance(source, np.ndarray):
+        _check_planes(source, channels)
+        planes = source if source.ndim == 3 else source[..., None]
+        return [Image.fromarray(np.ascontiguousarray(planes[..., i])) for i in range(channels)]
+    if channels == 1:
+        return [_open(source, "L")]
+    raise TypeError(
+        f"this network takes {channels} channels, and so uint8 arrays [height, width, {channels}] "
+        f"or lists of them; got {type(source).__name__}"
+    )
+
+
+def _open(source: ImageLike, mode: str) -> Image.Image:
+    """Decode an image, turn it upright and convert it to `mode`, RGB or L."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
         with _decoding(f"PIL image of mode {source.mode}"):
-            return _upright_rgb(source)
+            return _upright_in(mode, source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return _decode(io.BytesIO(data), f"image of {len(data)} bytes")
+        return _decode(io.BytesIO(data), f"image of {len(data)} bytes", mode)
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source)
+        return _from_path(source, mode)
     if hasattr(source, "read"):
-        return _from_file(source)
+        return _from_file(source, mode)
     raise TypeError(f"expected {_EXPECTED}; got {type(source).__name__}")
 
 
-def _from_path(path: str | os.PathLike[str]) -> Image.Image:
+def _from_path(path: str | os.PathLike[str], mode: str) -> Image.Image:
     name = os.fsdecode(path)
     if name.startswith(("http://", "https://")):
         raise ImageError(
             f"{name!r}: a URL, and resnet_rs uses no network: download it and pass the bytes"
         )
     with open(path, "rb") as file:
-        return _decode(file, repr(name))
+        return _decode(file, repr(name), mode)
 
 
-def _from_file(file: BinaryIO) -> Image.Image:
+def _from_file(file: BinaryIO, mode: str) -> Image.Image:
     name = f"file object {getattr(file, 'name', type(file).__name__)!r}"
     not_binary = f"{name}: open in text mode; open it with mode 'rb'"
     if isinstance(file, io.TextIOBase):
@@ -115,17 +154,17 @@ def _from_file(file: BinaryIO) -> Image.Image:
         file.seek(position)
     if not isinstance(data, bytes):
         raise TypeError(not_binary)
-    return _decode(io.BytesIO(data), name)
+    return _decode(io.BytesIO(data), name, mode)
 
 
-def _decode(file: BinaryIO, name: str) -> Image.Image:
+def _decode(file: BinaryIO, name: str, mode: str) -> Image.Image:
     """Decode a seekable file that nobody else uses."""
     from PIL import Image
 
     if not file.read(1):
         raise ImageError(f"{name}: the file is empty (0 bytes)")
     with _decoding(name):
-        return _upright_rgb(Image.open(file))
+        return _upright_in(mode, Image.open(file))
 
 
 @contextmanager
@@ -154,11 +193,11 @@ def _decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be decoded (truncated or damaged?): {error}") from error
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_in(mode: str, image: Image.Image) -> Image.Image:
     image.load()
     if 0 in image.size:
         raise ImageError(f"an empty image ({image.width} x {image.height} pixels)")
-    return _upright(_rgb(image), _orientation(image))
+    return _upright(_converted(image, mode), _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -186,12 +225,13 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if undo is None else image.transpose(undo)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _converted(image: Image.Image, to: str) -> Image.Image:
+    """An image in mode `to`, RGB or L."""
     mode = image.mode
-    if mode == "RGB":
+    if mode == to:
         return image
     if mode == "I" or mode.startswith("I;16"):
-        return _rgb_from_16_bit(image)
+        return _from_16_bit(image).convert(to)
     if mode == "F":
         raise ImageError(
             "mode F (32-bit float) has no agreed range of values: scale it to 0..255 and convert "
@@ -202,10 +242,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif mode == "P" and "transparency" in image.info:
         # The same colours, without the warning that Pillow gives when it drops the alpha.
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image.convert(to)
 
 
-def _rgb_from_16_bit(image: Image.Image) -> Image.Image:
+def _from_16_bit(image: Image.Image) -> Image.Image:
     """Keep the upper 8 of 16 bits: Pillow's own conversion clips, and so whitens the picture."""
     from PIL import Image
 
@@ -215,7 +255,7 @@ def _rgb_from_16_bit(image: Image.Image) -> Image.Image:
             f"mode {image.mode} is taken as 16-bit grey (0..65535), but the values go from "
             f"{values.min()} to {values.max()}: scale it to 0..255 and convert it to mode L first"
         )
-    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
@@ -224,20 +264,12 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     _check_array(array)
     if array.ndim == 3:
         array = array[..., 0] if array.shape[2] == 1 else array[..., :3]
-    return _rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return _converted(Image.fromarray(np.ascontiguousarray(array)), "RGB")
 
 
 def _check_array(array: NDArray[np.uint8]) -> None:
-    shape = list(array.shape)
-    if array.dtype != np.uint8:
-        raise TypeError(
-            f"an image array must be uint8 RGB pixels (0..255); got {array.dtype} {shape}. "
-            "Values that are normalised already go to forward()"
-        )
-    if array.ndim not in (2, 3):
-        raise ValueError(f"an image array must be [height, width, 3]; got shape {shape}")
-    if 0 in shape:
-        raise ImageError(f"an image array must hold at least one pixel; got shape {shape}")
+    """Check that an array is a picture for three channels: RGB, grey or RGBA."""
+    shape = _checked_shape(array, 3)
     if array.ndim == 2:
         return
     if shape[0] == 3 and shape[2] == 3:
@@ -252,3 +284,33 @@ def _check_array(array: NDArray[np.uint8]) -> None:
                 "first: pass array.transpose(1, 2, 0)"
             )
         raise ValueError(f"an image array must be [height, width, 3]; got shape {shape}")
+
+
+def _check_planes(array: NDArray[np.uint8], channels: int) -> None:
+    """Check that an array is a picture for a number of channels that is not three."""
+    shape = _checked_shape(array, channels)
+    if shape[2:] == [channels] or (channels == 1 and array.ndim == 2):
+        return
+    expected = f"this network takes image arrays [height, width, {channels}]"
+    if array.ndim == 3 and shape[0] == channels:
+        raise ValueError(
+            f"{expected}; shape {shape} has its channels first: pass array.transpose(1, 2, 0)"
+        )
+    hint = ". Pass PIL.Image.fromarray(array), which is made grey" if channels == 1 else ""
+    raise ValueError(f"{expected}; got shape {shape}{hint}")
+
+
+def _checked_shape(array: NDArray[np.uint8], channels: int) -> list[int]:
+    """The shape of a uint8 array of two or three axes, none of them empty."""
+    shape = list(array.shape)
+    if array.dtype != np.uint8:
+        pixels = "RGB pixels" if channels == 3 else "pixels"
+        raise TypeError(
+            f"an image array must be uint8 {pixels} (0..255); got {array.dtype} {shape}. "
+            "Values that are normalised already go to forward()"
+        )
+    if array.ndim not in (2, 3):
+        raise ValueError(f"an image array must be [height, width, {channels}]; got shape {shape}")
+    if 0 in shape:
+        raise ImageError(f"an image array must hold at least one pixel; got shape {shape}")
+    return shape

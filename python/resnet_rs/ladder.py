@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import __version__
 from ._core import available_isas
 from .bench import FEWEST_CALLS, ModelOptions, input_size, noise, seconds_of_call, warm_up
-from .model import ResNet50
+from .model import ResNet
 from .progress import Progress
 from .system import cpu_model
 from .tables import text_table
@@ -162,7 +162,7 @@ def climb_ladder(
         progress: where to say what goes on.
 
     Raises:
-        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `ResNet50` does.
+        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
         MemoryError: the models do not fit in memory.
     """
     progress.say("loading ...")
@@ -201,7 +201,7 @@ def climb_ladder(
 
 
 def _take_turns(
-    models: Sequence[ResNet50], x: NDArray[np.float32], seconds: float, progress: Progress
+    models: Sequence[ResNet], x: NDArray[np.float32], seconds: float, progress: Progress
 ) -> list[list[float]]:
     """The seconds of each model's timed calls."""
     calls: list[list[float]] = [[] for _ in models]

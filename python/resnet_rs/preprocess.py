@@ -7,13 +7,14 @@ to even; a side that is smaller than the crop is padded with zeros, the odd pixe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config import Preprocessing
-from .images import ImageError, open_rgb
+from .images import ImageError, open_planes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,21 +26,34 @@ if TYPE_CHECKING:
 _MAX_RESIZED_PIXELS = 1 << 27
 
 
-def load_pixels(source: ImageLike, spec: Preprocessing) -> NDArray[np.uint8]:
+def load_pixels(source: ImageLike, spec: Preprocessing, channels: int = 3) -> NDArray[np.uint8]:
     """Decode, resize and crop one image.
 
     Args:
         source: any kind of image that `resnet_rs.images` lists.
         spec: resize, crop and filter; its mean and std are not used here.
+        channels: how many the network takes.
 
     Returns:
-        RGB pixels `[height, width, 3]`, of the crop's size where there is a crop.
+        Pixels `[height, width, channels]` (RGB for three), of the crop's size where there is a
+        crop.
 
     Raises:
         ImageError, OSError, TypeError, ValueError: as `open_rgb` does; ImageError also when the
             resized picture would be enormous.
     """
-    return center_crop(resize(open_rgb(source), spec), spec)
+    return stacked(
+        center_crop(resize(plane, spec), spec) for plane in open_planes(source, channels)
+    )
+
+
+def stacked(planes: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The channels of one image, side by side: `[height, width, channels]`.
+
+    A network's pictures are one RGB image or several grey ones (see `open_planes`).
+    """
+    arrays = list(planes)
+    return arrays[0] if arrays[0].ndim == 3 else np.stack(arrays, axis=-1)
 
 
 def resized_size(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
@@ -60,7 +74,7 @@ def resized_size(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
-    """Resize an RGB image as `spec` says; an image that has that size already is returned as is.
+    """Resize an RGB or grey image as `spec` says; returned as is where it has that size already.
 
     Raises:
         ImageError: the resized picture would be enormous.
@@ -78,21 +92,27 @@ def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
     return image.resize(size, Resampling[spec.interpolation.upper()])
 
 
+def crop_size(spec: Preprocessing) -> tuple[int, int] | None:
+    """The `(height, width)` of the crop; None where nothing is cropped."""
+    return (spec.crop, spec.crop) if isinstance(spec.crop, int) else spec.crop
+
+
 def center_crop(image: Image.Image, spec: Preprocessing) -> NDArray[np.uint8]:
-    """Cut the middle out of an RGB image, with zeros around it where it is too small.
+    """Cut the middle out of an image, with zeros around it where it is too small.
 
     Returns:
-        The pixels `[height, width, 3]`, always a fresh array.
+        The pixels, `[height, width, 3]` of an RGB image and `[height, width]` of a grey one,
+        always a fresh array.
     """
-    if spec.crop is None:
+    size = crop_size(spec)
+    if size is None:
         return np.array(image)
-    height, width = (spec.crop, spec.crop) if isinstance(spec.crop, int) else spec.crop
+    height, width = size
     left, right, into_x = _crop_span(image.width, width)
     top, bottom, into_y = _crop_span(image.height, height)
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[into_y : into_y + bottom - top, into_x : into_x + right - left] = np.asarray(
-        image.crop((left, top, right, bottom))
-    )
+    cut = np.asarray(image.crop((left, top, right, bottom)))
+    pixels = np.zeros((height, width, *cut.shape[2:]), np.uint8)
+    pixels[into_y : into_y + bottom - top, into_x : into_x + right - left] = cut
     return pixels
 
 

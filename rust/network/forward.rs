@@ -209,7 +209,7 @@ impl Network {
     /// As for [`Network::forward`].
     pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
         let all: Vec<usize> = (0..self.layers.len()).collect();
-        self.features(images, shape, &all)
+        self.features(self.threads, images, shape, &all)
     }
 
     /// The outputs of some layers, by their places among the layers, in network order. What comes
@@ -219,6 +219,7 @@ impl Network {
     /// As for [`Network::forward`].
     pub fn features(
         &self,
+        threads: usize,
         images: Images,
         shape: Shape,
         layers: &[usize],
@@ -227,7 +228,7 @@ impl Network {
         let mut outputs: Vec<Activation> = Vec::new();
         for (_, batch, pixels) in batches(pixels, shape) {
             let shape = Shape { batch, ..shape };
-            let parts = self.features_of_batch(pixels, shape, layers)?;
+            let parts = self.features_of_batch(threads, pixels, shape, layers)?;
             if outputs.is_empty() {
                 outputs = parts;
                 continue;
@@ -244,12 +245,13 @@ impl Network {
 
     fn features_of_batch(
         &self,
+        threads: usize,
         pixels: Pixels,
         shape: Shape,
         layers: &[usize],
     ) -> Result<Vec<Activation>, Error> {
-        let plan = self.plan(shape)?;
-        let team = Team::get(self.threads);
+        let plan = self.make_plan(shape, threads, Grouping::Whole);
+        let team = Team::get(threads);
         let mut outputs = Vec::new();
         self.session.get().with_workspace(|workspace| {
             let mut done = 0;

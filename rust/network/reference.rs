@@ -122,6 +122,13 @@ impl Network {
                 image.len()
             )));
         }
+        if self.path.as_os_str().is_empty() {
+            return Err(Error::Argument(
+                "the reference reads the weights' file again, and these came from memory or \
+                 another format: write them as a directory first (resnet-rs convert)"
+                    .into(),
+            ));
+        }
         let file = WeightsFile::open(&self.path)?;
         let image = Tensor {
             shape: [1, height, width, channels],

@@ -1,31 +1,82 @@
-"""The command line: `resnet-rs predict`, `resnet-rs info` and `resnet-rs bench`."""
+"""The command line, `resnet-rs`: one module for each command."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import bench, info, predict
 from .common import BROKEN_PIPE, INTERRUPTED
 
-_DESCRIPTION = "Classify images with ResNet-50 on the CPU."
+_DESCRIPTION = "Classify and embed images with ResNets on the CPU, and look inside."
 
 _EPILOG = """\
 examples:
   resnet-rs predict cat.jpg --weights weights/
-  resnet-rs predict photos/*.jpg --weights weights/ --top-k 1
-  resnet-rs predict photos/*.jpg --weights weights/ --format json > labels.json
-  resnet-rs info
-  resnet-rs bench --weights weights/
+  resnet-rs predict photos/ --weights weights/ -o labels.jsonl --resume
+  resnet-rs embed photos/ --weights weights/ -o photos.npy
+  resnet-rs convert best.pth weights/ --architecture resnet50 --labels labels.txt
+  resnet-rs COMMAND --help
 
-exit status:
-  0  every image was classified
-  1  at least one image could not be read; the others were classified
+exit status, of every command:
+  0  all went well
+  1  what was asked for was done in part (an image could not be read), or a comparison differs
   2  bad usage, or the weights could not be loaded
 """
+
+# Each command's module, what the list of commands says of it, and what its own help says.
+_COMMANDS = {
+    "predict": (
+        "name what is in images",
+        "Name what is in images: the best classes of each, best first.",
+    ),
+    "embed": (
+        "turn images into vectors",
+        "Turn images into vectors: the features before the last layer.",
+    ),
+    "convert": (
+        "write weights of any format as a directory of ours",
+        "Read weights of any format and write them as a directory with model.safetensors\n"
+        "and config.json.",
+    ),
+    "pretrained": (
+        "list and download trained weights",
+        "List the trained weights that are known by name, or download some into the cache.",
+    ),
+    "summary": (
+        "show every layer's shape, parameters and arithmetic",
+        "Show every layer's shape, parameters, multiply-accumulates and kernel.",
+    ),
+    "trace": (
+        "write or show every operation's output",
+        "Run one image and show every operation's output, or write all of them to a file.",
+    ),
+    "compare": (
+        "find the first layer where two implementations differ",
+        "Compare every operation's output with another implementation's, and say what the\n"
+        "first difference looks like.",
+    ),
+    "explain": (
+        "draw which pixels speak for which class",
+        "Draw the class activation maps of an image's best classes over it.",
+    ),
+    "features": (
+        "draw a layer's feature maps",
+        "Draw a layer's feature maps for an image, or the first convolution's filters.",
+    ),
+    "bench": (
+        "measure how fast a model runs on this machine",
+        "Measure latency and throughput of a model on this machine, with noise as input.",
+    ),
+    "info": (
+        "show the version, CPU features, kernels and threads",
+        "Show the version, CPU features, the kernels that would be used and the number\n"
+        "of threads.",
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(argv).parse_args(argv)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -55,38 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """A parser of every command; only the one that `argv` names is loaded and knows its options."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="resnet-rs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw
     )
     parser.add_argument("--version", action="version", version=f"resnet-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    predict.add_arguments(
-        commands.add_parser(
-            "predict",
-            help="name what is in images",
-            description="Name what is in images: the best classes of each, best first.",
-            epilog=predict.EPILOG,
-            formatter_class=raw,
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (summary, description) in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=description, formatter_class=raw
         )
-    )
-    info.add_arguments(
-        commands.add_parser(
-            "info",
-            help="show the version, CPU features, kernels and threads",
-            description="Show the version, CPU features, the kernels that would be used and the "
-            "number of threads.",
-        )
-    )
-    bench.add_arguments(
-        commands.add_parser(
-            "bench",
-            help="measure how fast a model runs on this machine",
-            description="Measure latency and throughput of a model on this machine, with noise as "
-            "input.",
-            epilog=bench.EPILOG,
-            formatter_class=raw,
-        )
-    )
+        if name == chosen:
+            module = importlib.import_module(f".{name}", __name__)
+            command.epilog = getattr(module, "EPILOG", None)
+            module.add_arguments(command)
     return parser

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from .common import (
     LOAD_ERRORS,
@@ -18,6 +19,9 @@ from .common import (
     fail,
     plain_warnings,
 )
+
+if TYPE_CHECKING:
+    from ..bench import ModelOptions
 
 EPILOG = """\
 latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
@@ -78,14 +82,26 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return fail(error)
 
 
-def _bench(arguments: argparse.Namespace) -> int:
+def _options(arguments: argparse.Namespace) -> ModelOptions:
     # Imported here and below, so that the other commands start without it.
-    from ..bench import ModelOptions, run_bench
+    from ..bench import ModelOptions
+
+    return ModelOptions(
+        arguments.weights,
+        architecture=arguments.architecture,
+        isa=arguments.isa,
+        threads=arguments.threads,
+        winograd=arguments.winograd,
+    )
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from ..bench import run_bench
     from ..progress import Progress
 
     with Progress() as progress:
         result = run_bench(
-            ModelOptions(arguments.weights, arguments.isa, arguments.threads, arguments.winograd),
+            _options(arguments),
             batch=arguments.batch or 1,
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
@@ -97,7 +113,6 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _ladder(arguments: argparse.Namespace) -> int:
-    from ..bench import ModelOptions
     from ..ladder import climb_ladder
     from ..ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
     from ..progress import Progress
@@ -107,7 +122,7 @@ def _ladder(arguments: argparse.Namespace) -> int:
         return fail(NEEDS_MATPLOTLIB)
     with Progress() as progress:
         ladder = climb_ladder(
-            ModelOptions(arguments.weights, arguments.isa, arguments.threads, arguments.winograd),
+            _options(arguments),
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
             progress=progress,

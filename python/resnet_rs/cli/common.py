@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, options, errors and warnings as single lines."""
+"""What the commands share: exit statuses, options, loading, errors and warnings as single lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from ..model import ResNet
 
 OK = 0
 SOME_IMAGES_FAILED = 1
@@ -16,8 +19,9 @@ BAD_USAGE = 2  # argparse exits with this number too
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# What loading a model raises: WeightsError is a ValueError, UnsupportedIsaError a RuntimeError.
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
+# What loading a model raises: WeightsError is a ValueError, UnsupportedIsaError a RuntimeError;
+# ImportError is a format whose extra is not installed.
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 
 
 def fail(problem: object) -> int:
@@ -50,12 +54,18 @@ def plain_warnings() -> Iterator[None]:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights`, `--isa`, `--threads` and `--no-winograd`."""
+    """Add `--weights`, `--architecture`, `--isa`, `--threads` and `--no-winograd`."""
     parser.add_argument(
         "--weights",
         required=True,
         metavar="DIR",
-        help="a directory with model.safetensors and config.json, or a .safetensors file",
+        help="a directory with model.safetensors and config.json, or any other file of weights "
+        "that resnet-rs convert takes",
+    )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, such as resnet50, where the weights do not state it",
     )
     parser.add_argument(
         "--isa",
@@ -74,6 +84,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         dest="winograd",
         action="store_false",
         help="compute every convolution directly: slower, with less memory",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> ResNet:
+    """Load the model that the options of `add_model_options` describe.
+
+    Raises:
+        LOAD_ERRORS: it cannot be loaded.
+    """
+    from .. import load
+
+    return load(
+        arguments.weights,
+        architecture=arguments.architecture,
+        isa=arguments.isa,
+        threads=arguments.threads,
+        winograd=arguments.winograd,
     )
 
 

@@ -1,0 +1,245 @@
+"""What `predict` and `embed` share: which images, where results go, and how the run went."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..folders.formats import Format
+from ..folders.outputs import Output, OutputError, RecordFile, refuse_existing
+from ..folders.printed import JsonArray, Records, Text
+from ..folders.run import run
+from ..folders.sources import SUFFIXES, Sources
+from ..model import ResNet
+from ..progress import Progress, duration_text
+from .common import (
+    LOAD_ERRORS,
+    OK,
+    SOME_IMAGES_FAILED,
+    add_model_options,
+    count,
+    fail,
+    load_model,
+    plain_warnings,
+)
+
+INPUTS_HELP = f"""\
+inputs:
+  photo.jpg          an image, whatever its suffix
+  photos/            every image in it and below it: files with a suffix of
+                     {" ".join(SUFFIXES[:9])}
+                     {" ".join(SUFFIXES[9:])}
+                     Hidden names are left out, links to directories not followed.
+  'photos/**/*.png'  a pattern, quoted so that the shell leaves it alone
+  @list.txt          a file that lists paths, one a line (with -0, each ended by a NUL)
+  -                  such a list on stdin
+"""
+
+STATUS_HELP = """\
+exit status: 0 if every image has a result, 1 if at least one could not be read (with --resume,
+those of earlier runs count too), 2 for bad usage, weights that could not be loaded or an output
+that could not be written.
+"""
+
+_NO_RESUME = ("text", "json")
+
+
+@dataclass(frozen=True)
+class Opener:
+    """How a command makes its outputs.
+
+    Attributes:
+        records: the formats that are a record after the other, in a file or on stdout.
+        files: the formats that are files only, made of a path and a mode.
+    """
+
+    records: dict[str, Format]
+    files: dict[str, Callable[[Path, str], Output]]
+
+
+def add_image_arguments(
+    parser: argparse.ArgumentParser, formats: tuple[str, ...], default_format: str
+) -> None:
+    """Add inputs, outputs, model options and what a run needs."""
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="an image, a directory, a pattern, @LIST or -")
+    add_model_options(parser)
+    add("-o", "--out", type=Path, metavar="FILE", help="where results go (default: stdout)")
+    add(
+        "--format",
+        choices=formats,
+        help=f"(default: by the suffix of --out; {default_format} on stdout)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="continue an --out that an earlier run did not end, or start it; images that it has "
+        "are not run again",
+    )
+    add("--overwrite", action="store_true", help="start an --out that is there anew")
+    add(
+        "--on-error",
+        choices=("skip", "fail"),
+        default="skip",
+        help="an image that cannot be read: record the error and go on, or end the run "
+        "(default: skip)",
+    )
+    add(
+        "--batch-size",
+        type=count,
+        default=8,
+        metavar="N",
+        help="images that each thread computes at once (default: 8)",
+    )
+    add(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="threads that decode and compute (default: the CPUs this process may use); more help "
+        "where files come from a slow disk or network",
+    )
+    add(
+        "-r",
+        "--recursive",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="search the directories in a directory too (default: yes)",
+    )
+    add("-0", "--null", action="store_true", help="lists end each path with a NUL, as find -print0")
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    formats: tuple[str, ...],
+    default_format: str,
+    opener: Callable[[ResNet], Opener],
+    **options: Any,
+) -> int:
+    """Run a command over its images; returns the exit status.
+
+    Args:
+        parser: to complain with.
+        arguments: what `add_image_arguments` describes.
+        formats: the names of the command's formats.
+        default_format: what is printed on stdout.
+        opener: how outputs are made for a model.
+        options: what `resnet_rs.stream.stream` takes beside the paths.
+    """
+    kind = _format(parser, arguments, formats, default_format)
+    sources = Sources(arguments.inputs, arguments.recursive, arguments.null)
+    with plain_warnings():
+        try:
+            sources.check()
+            model = load_model(arguments)
+            output = _output(arguments, kind, opener(model))
+            summary = run(
+                model,
+                sources,
+                output,
+                progress=_progress(arguments),
+                stop_on_error=arguments.on_error == "fail",
+                warn=lambda message: warnings.warn(message, stacklevel=2),
+                batch_size=arguments.batch_size,
+                workers=arguments.workers,
+                **options,
+            )
+        except BrokenPipeError:
+            raise  # the reader of stdout has gone, which is no error
+        except LOAD_ERRORS as error:
+            return fail(error)
+        except KeyboardInterrupt:
+            if arguments.out is not None and kind not in _NO_RESUME:
+                print(f"resnet-rs: {arguments.out}: add --resume to continue", file=sys.stderr)
+            raise
+    if summary.stopped_by is not None:
+        result = summary.stopped_by
+        print(f"resnet-rs: {result.path}: {result.reason}", file=sys.stderr)
+        return SOME_IMAGES_FAILED
+    if arguments.out is not None and (output.failed or sys.stderr.isatty()):
+        _tell(arguments.out, output, summary.images, summary.seconds)
+    return SOME_IMAGES_FAILED if output.failed else OK
+
+
+def _format(
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    formats: tuple[str, ...],
+    default: str,
+) -> str:
+    """The format's name; exits where it does not go with the other arguments."""
+    out: Path | None = arguments.out
+    kind: str = arguments.format or default
+    if out is not None and arguments.format is None:
+        kind = out.suffix.removeprefix(".").replace("txt", "text")
+        if kind not in formats:
+            parser.error(
+                f"the suffix of {out} names no format: add --format ({', '.join(formats)})"
+            )
+    if out is None:
+        if kind in ("npy", "parquet"):
+            parser.error(f"--format {kind} is a file: add --out")
+        if arguments.resume or arguments.overwrite:
+            parser.error("--resume and --overwrite are about a file: add --out")
+    if arguments.resume and arguments.overwrite:
+        parser.error("--resume continues a file and --overwrite starts it anew: leave one out")
+    if arguments.resume and kind in _NO_RESUME:
+        parser.error(f"--resume cannot continue {kind}: take a format of records, such as jsonl")
+    return kind
+
+
+def _output(arguments: argparse.Namespace, kind: str, opener: Opener) -> Output:
+    """Open where results go.
+
+    Raises:
+        OutputError, OSError, ImportError: it cannot be opened.
+    """
+    out: Path | None = arguments.out
+    mode = "resume" if arguments.resume else "overwrite" if arguments.overwrite else "new"
+    if kind in opener.files:
+        assert out is not None
+        return opener.files[kind](out, mode)
+    if kind in opener.records:
+        record = opener.records[kind]
+        if out is None:
+            return Records(sys.stdout.buffer, record)
+        if _is_pipe(out):
+            if mode == "resume":
+                raise OutputError(f"{out}: is no regular file, so leave out --resume")
+            return Records(open(out, "wb"), record)
+        return RecordFile(out, record, mode)
+    stream = sys.stdout
+    if out is not None:
+        if mode == "new" and not _is_pipe(out):
+            refuse_existing(out)
+        stream = open(out, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+    return JsonArray(stream) if kind == "json" else Text(stream)
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether a path is a pipe or a device, of which nothing can be kept or continued."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _progress(arguments: argparse.Namespace) -> Progress:
+    """A line on stderr, unless results come on the same terminal."""
+    progress = Progress()
+    if arguments.out is None and sys.stdout.isatty():
+        progress.turn_off()
+    return progress
+
+
+def _tell(out: Path, output: Output, images: int, seconds: float) -> None:
+    """Say on stderr how a run went whose results are in a file."""
+    rate = images / max(seconds, 1e-9)
+    text = f"{out}: {images} images in {duration_text(seconds)} ({rate:.1f} images/s)"
+    if output.done > images:
+        text += f", {output.done} in all"
+    if output.failed:
+        text += f'; {output.failed} could not be read (see "error" there)'
+    print(f"resnet-rs: {text}", file=sys.stderr)

@@ -1,0 +1,169 @@
+"""Paths of images from what a command line names: files, directories, patterns, lists.
+
+Paths come one at a time, so that a tree of a million files is not held in memory; of a directory
+only its own names are, to be sorted. They are text with surrogate escapes for bytes that are no
+UTF-8, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+STDIN = "-"
+LIST_PREFIX = "@"
+
+# What a directory is searched for. A file that is named outright may have any suffix.
+# fmt: off
+SUFFIXES = (
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
+    ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)
+# fmt: on
+_SUFFIXES = frozenset(SUFFIXES)
+
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where images come from.
+
+    Iterating finds their paths. A directory's come sorted: its own files, then those of its
+    subdirectories. Hidden files and directories in it (`.name`) are left out, and links to
+    directories are not followed, which could lead round in circles.
+
+    Attributes:
+        arguments: each a file, a directory, a pattern with `*`, `?`, `[` or `**`, `@` before the
+            name of a file that lists paths, or `-` for such a list on stdin. What exists by that
+            very name is taken as it is, whatever characters it has.
+        recursive: whether subdirectories are searched too.
+        nul: whether lists end their entries with a NUL instead of a newline.
+        on_error: what to do with a directory that cannot be listed: its path, and the error.
+        on_empty: what to do with a directory that has no image: its path.
+    """
+
+    arguments: Sequence[str]
+    recursive: bool = True
+    nul: bool = False
+    on_error: Callable[[str, OSError], None] = lambda path, error: None
+    on_empty: Callable[[str], None] = lambda path: None
+
+    def __iter__(self) -> Iterator[str]:
+        for argument in self.arguments:
+            yield from self._find(argument)
+
+    def check(self) -> None:
+        """See whether every list is there, without opening one, which may be a pipe.
+
+        Raises:
+            OSError: a list that is not there.
+        """
+        for argument in self.arguments:
+            if _is_list(argument):
+                os.stat(argument[1:])
+
+    def count(self, stop: Callable[[], bool] = lambda: False) -> int | None:
+        """How many paths there are, in little memory.
+
+        None where they can be read only once (stdin, a list that is a pipe), and when `stop` says
+        so.
+        """
+        if any(_is_read_once(argument) for argument in self.arguments):
+            return None
+        silent = Sources(self.arguments, self.recursive, self.nul)
+        total = 0
+        for _ in silent:
+            total += 1
+            if stop():
+                return None
+        return total
+
+    def _find(self, argument: str) -> Iterator[str]:
+        if argument == STDIN:
+            yield from _entries(0, self.nul)
+        elif os.path.isdir(argument):
+            yield from self._search(argument)
+        elif os.path.lexists(argument):
+            yield argument
+        elif _is_list(argument):
+            descriptor = os.open(argument[1:], os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                yield from _entries(descriptor, self.nul)
+            finally:
+                os.close(descriptor)
+        elif glob.has_magic(argument):
+            found = sorted(glob.iglob(argument, recursive=True))
+            for path in found:
+                yield from self._search(path) if os.path.isdir(path) else [path]
+            if not found:
+                yield argument  # the error that it cannot be opened is the pattern's own
+        else:
+            yield argument
+
+    def _search(self, directory: str) -> Iterator[str]:
+        """The images in a directory, and say so where there are none."""
+        found = False
+        failed = False
+        pending = [directory]
+        while pending:
+            here = pending.pop()
+            try:
+                files, directories = _list(here)
+            except OSError as error:
+                failed = True
+                self.on_error(here, error)
+                continue
+            for name in files:
+                found = True
+                yield os.path.join(here, name)
+            if self.recursive:
+                # The last one is taken first.
+                pending.extend(os.path.join(here, name) for name in reversed(directories))
+        if not found and not failed:
+            self.on_empty(directory)
+
+
+def _is_list(argument: str) -> bool:
+    return len(argument) > 1 and argument.startswith(LIST_PREFIX) and not os.path.lexists(argument)
+
+
+def _is_read_once(argument: str) -> bool:
+    return argument == STDIN or (_is_list(argument) and not os.path.isfile(argument[1:]))
+
+
+def _list(directory: str) -> tuple[list[str], list[str]]:
+    """The names of a directory's images and of its subdirectories, sorted."""
+    files, directories = [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and not entry.is_dir():
+                files.append(entry.name)
+    return sorted(files), sorted(directories)
+
+
+def _entries(descriptor: int, nul: bool) -> Iterator[str]:
+    """The entries of a list, as they arrive.
+
+    The descriptor is read directly: a thread that waits inside Python's own stdin would stop the
+    interpreter from ending.
+    """
+    separator = b"\0" if nul else b"\n"
+    rest = b""
+    while chunk := os.read(descriptor, _CHUNK_BYTES):
+        *complete, rest = (rest + chunk).split(separator)
+        yield from _names(complete, nul)
+    yield from _names([rest], nul)
+
+
+def _names(entries: list[bytes], nul: bool) -> Iterator[str]:
+    for entry in entries:
+        name = entry if nul else entry.removesuffix(b"\r")
+        if name:
+            yield os.fsdecode(name)

@@ -1,0 +1,87 @@
+"""The files that a network is read from: which they are, and whether they are still the same."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeAlias
+
+Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
+"""Of each file the inode, the size in bytes and the time of the last change."""
+
+Fingerprint: TypeAlias = tuple[tuple[str, str], ...]
+"""Names of files and their SHA-256 in hexadecimal."""
+
+# A directory with more files than this (the text format has hundreds) has one hash over all.
+_MAX_NAMED = 4
+_OF_OURS = (".safetensors", ".json")
+_OF_OTHERS = (*_OF_OURS, ".bin", ".pt", ".pth", ".txt")
+
+
+def config_beside(path: str) -> str:
+    """Where the config of a weights directory or file is, if it has one."""
+    directory = path if os.path.isdir(path) else os.path.dirname(path)
+    return os.path.join(directory, "config.json")
+
+
+def files_of(path: str) -> list[str]:
+    """The files that decide what a path holds, in order.
+
+    Args:
+        path: a weights file or directory.
+
+    Returns:
+        A file, and the `config.json` beside a `.safetensors` file; of a directory the files
+        whose suffix is that of weights or configs.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    os.stat(path)
+    if not os.path.isdir(path):
+        config = config_beside(path)
+        has_config = path.endswith(".safetensors") and os.path.exists(config)
+        return [path, config] if has_config else [path]
+    names = sorted(os.listdir(path))
+    suffixes = _OF_OURS if "model.safetensors" in names else _OF_OTHERS
+    found = [os.path.join(path, name) for name in names if name.endswith(suffixes)]
+    return [file for file in found if os.path.isfile(file)]
+
+
+def stamp_of(path: str) -> Stamp:
+    """What changes when a file is written or replaced.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    statuses = [os.stat(file) for file in files_of(path)]
+    return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in statuses)
+
+
+def fingerprint_of(path: str) -> Fingerprint:
+    """Hash the files; takes about a second for each gigabyte.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    hashes = tuple((os.path.basename(file), _sha256(file)) for file in files_of(path))
+    if len(hashes) <= _MAX_NAMED:
+        return hashes
+    return ((f"{os.path.basename(path)}/ ({len(hashes)} files)", sha256_of(repr(hashes).encode())),)
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of bytes in hexadecimal."""
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sha256(path: str) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(1 << 20))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""The line on a terminal that says how far something is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resnet_rs.progress import Meter, Progress, duration_text, meter_text
+
+
+class TestProgress:
+    class Terminal:
+        """A stream that is one."""
+
+        def __init__(self) -> None:
+            self.text = ""
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            ((312, None, 41.25, 0), "312  41.2 images/s"),
+            (
+                (312, 1000, 41.25, 2),
+                "[#######-----------------]   312/1000  41.2 images/s  0:17 left  2 failed",
+            ),
+            ((5, 5, 2.0, 0), "[########################]  5/5  2.0 images/s  0:00 left"),
+            ((0, 9, 0.0, 0), "[------------------------]  0/9  0.0 images/s"),
+            ((7, 5, 1.0, 0), "[########################]  7/5  1.0 images/s  0:00 left"),
+            ((0, 0, 1.0, 0), "0  1.0 images/s"),
+        ],
+    )
+    def test_line(self, arguments: tuple[Any, ...], text: str) -> None:
+        assert meter_text(*arguments, "images") == text
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+    )
+    def test_duration(self, seconds: float, text: str) -> None:
+        assert duration_text(seconds) == text
+
+    def test_meter_leaves_out_what_was_done_before(self) -> None:
+        terminal: Any = self.Terminal()
+        meter = Meter(Progress(terminal), "images", start=1000)
+        meter.total = 2000
+        meter.show(1000)
+        assert " 0.0 images/s" in terminal.text
+
+    def test_line_is_refreshed_only_so_often(self) -> None:
+        terminal: Any = self.Terminal()
+        meter = Meter(Progress(terminal), "images")
+        for done in range(1000):
+            meter.show(done)
+        assert terminal.text.count("\r") < 100
+
+    def test_nothing_is_written_where_nobody_looks(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress() as progress:
+            Meter(progress, "images").show(1)
+        assert capsys.readouterr() == ("", "")
