@@ -33,8 +33,12 @@ test-python: build $(VENV)/.test ## Test the package (installs torch and torchvi
 	$(BIN)/python -m pytest
 
 .PHONY: test-slow
-test-slow: build $(VENV)/.test ## Test the package, slow tests too
+test-slow: build $(VENV)/.slow ## Test the package, slow tests too (installs Ray)
 	$(BIN)/python -m pytest --runslow
+
+.PHONY: docs
+docs: build $(VENV)/.docs ## Build the book into site/
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 .PHONY: lint
 lint: build $(VENV)/.test $(VENV)/.lint ## Check format, lints, types and the stub
@@ -73,7 +77,7 @@ check-wheel: $(VENV)/.venv ## Build the wheel and show its size, libraries and i
 
 .PHONY: clean
 clean: ## Remove everything that make has made
-	rm -rf target dist $(VENV) python/resnet_rs/_core.abi3.so
+	rm -rf target dist site $(VENV) python/resnet_rs/_core.abi3.so
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +93,14 @@ $(VENV)/.build: $(VENV)/.venv Cargo.toml Cargo.lock pyproject.toml $(shell find 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml
 	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group test
 	$(BIN)/python -c 'import torch, torchvision; print("torch", torch.__version__, "torchvision", torchvision.__version__)'
+	@touch $@
+
+$(VENV)/.slow: $(VENV)/.test
+	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group slow
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.venv pyproject.toml
+	$(BIN)/pip install --quiet --group docs
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.venv pyproject.toml

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = (INPUTS, *arguments.size, 3)
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     with tempfile.TemporaryDirectory(prefix="resnet_rs-layer-errors-") as scratch:
-        weights = arguments.weights or random_weights(Path(scratch))
+        weights = arguments.weights or random_weights(Path(scratch) / "weights")
         expected = reference_activations(load_reference(weights), x)
         networks = [
             _core.Network(str(weights), isa=arguments.isa, winograd=winograd)

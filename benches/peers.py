@@ -1,4 +1,4 @@
-r"""Time ResNet-50 beside onnxruntime, OpenVINO, ncnn and torch: same weights, input and threads.
+r"""Time ResNets beside onnxruntime, OpenVINO, ncnn and torch: same weights, input and threads.
 
 Every runtime's logits are compared with torch in f64 before it is timed. What the columns mean and
 what makes the comparison fair is in benches/README.md.
@@ -7,13 +7,14 @@ Examples:
   python benches/peers.py
   python benches/peers.py --threads 1 2 --batch 1 8 --rounds 20
   python benches/peers.py --only onnxruntime ncnn --isa avx2
+  python benches/peers.py --architecture resnet18 resnext50_32x4d --only onnxruntime
 """
 
 import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -28,6 +29,7 @@ from peer_runtimes.rounds import time_interleaved
 from peer_runtimes.runtime import Runtime
 from peer_runtimes.torch_runtimes import Torch, TorchChannelsLast, TorchInductor
 from peer_runtimes.workload import Workload
+from resnet_rs import _core
 from torch_reference import relative_l2
 
 PEERS: list[type[Runtime]] = [
@@ -52,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(machine)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="resnet_rs-peers-") as scratch:
-        weights = arguments.weights or random_weights(Path(scratch))
-        for batch in arguments.batch:
-            folder = Path(scratch) / f"batch{batch}"
-            folder.mkdir(exist_ok=True)
-            workload = Workload(weights, folder, batch, *arguments.size)
+        for workload in workloads(arguments, Path(scratch)):
             for threads in arguments.threads:
                 measured = measure(chosen(arguments), workload, threads, arguments)
                 print_table(measured)
@@ -69,6 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"no plot: {error.name} is not installed")
     return int(any(row.runtime == Ours.name and row.median_ms is None for row in rows))
+
+
+def workloads(arguments: argparse.Namespace, scratch: Path) -> Iterator[Workload]:
+    """Every network at every batch size; converted models go to `scratch`."""
+    for architecture in arguments.architecture:
+        weights = arguments.weights or random_weights(scratch / architecture, architecture)
+        for batch in arguments.batch:
+            folder = scratch / f"{architecture}-batch{batch}"
+            folder.mkdir()
+            yield Workload(weights, folder, batch, *arguments.size)
 
 
 def measure(
@@ -98,13 +106,15 @@ def measure(
 
     rows = []
     for runtime in runtimes:
+        network = workload.architecture
         setting = (workload.batch, workload.height, workload.width, threads)
         if runtime.name in notes:
-            rows.append(Row(runtime.name, "", *setting, note=notes[runtime.name]))
+            rows.append(Row(network, runtime.name, "", *setting, note=notes[runtime.name]))
             continue
         timing = timings[runtime.name]
         rows.append(
             Row(
+                network,
                 runtime.name,
                 runtime.version,
                 *setting,
@@ -125,11 +135,11 @@ def chosen(arguments: argparse.Namespace) -> list[Runtime]:
     return [ours, *(peer() for peer in peers)]
 
 
-def random_weights(folder: Path) -> Path:
+def random_weights(weights: Path, architecture: str = "resnet50") -> Path:
     """Export seeded random weights with ImageNet's 1,000 classes: arithmetic needs no training."""
-    weights = folder / "weights"
+    command = ["--random", "0", "--architecture", architecture, "--no-verify"]
     with contextlib.redirect_stdout(sys.stderr):
-        status = export.main(["--random", "0", "--no-verify", "--out", str(weights)])
+        status = export.main([*command, "--out", str(weights)])
     if status:
         raise RuntimeError("the export of random weights failed: see above")
     return weights
@@ -147,6 +157,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     names = [peer.name for peer in PEERS]
     add = parser.add_argument
+    add(
+        "--architecture",
+        nargs="+",
+        choices=_core.architectures(),
+        default=["resnet50"],
+        metavar="NAME",
+        help="networks (default: resnet50)",
+    )
     add("--batch", type=positive, nargs="+", default=[1], metavar="N", help="(default: 1)")
     add("--threads", type=positive, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
     add("--size", type=size, default=(224, 224), metavar="N", help="side, or HxW (default: 224)")
@@ -160,7 +178,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--weights", type=Path, metavar="DIR", help="weights directory (default: random weights)")
     add("--csv", type=Path, default=RESULTS / "peers.csv", metavar="FILE", help="(%(default)s)")
     add("--plot", type=Path, default=RESULTS / "peers.png", metavar="FILE", help="(%(default)s)")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.weights and len(arguments.architecture) > 1:
+        parser.error("--weights are of one network: leave --architecture out")
+    return arguments
 
 
 def size(text: str) -> tuple[int, int]:

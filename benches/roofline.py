@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     print(machine_line())
     with tempfile.TemporaryDirectory(prefix="resnet_rs-roofline-") as scratch:
-        weights = arguments.weights or random_weights(Path(scratch))
+        weights = arguments.weights or random_weights(Path(scratch) / "weights")
         model = ResNet50(weights, threads=arguments.threads, winograd=arguments.winograd)
     height, width = arguments.size
     shape = (arguments.batch, height, width, 3)

@@ -1,11 +1,12 @@
-"""Read a checkpoint of one's own and find the resnet50 state dict in it."""
+"""Read a checkpoint of one's own and find the state dict in it."""
 
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torchvision.models import resnet50
+
+from torch_family import build_model
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict, beside optimizer and epoch."""
@@ -18,18 +19,24 @@ SHOWN = 5
 
 
 class CheckpointError(ValueError):
-    """The file holds no state dict of torchvision's resnet50."""
+    """The file holds no state dict of the network that was asked for."""
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+def read_checkpoint(
+    path: Path, architecture: str = "resnet50"
+) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Read a `.pth` file without running code from it.
+
+    Args:
+        path: the file.
+        architecture: the network that it must hold, one of `torch_family.ARCHITECTURES`.
 
     Returns:
         The state dict with torchvision's names, f32, without `num_batches_tracked`; and remarks
         for the user on what was unwrapped and stripped.
 
     Raises:
-        CheckpointError: the file is no checkpoint of tensors, or not one of resnet50.
+        CheckpointError: the file is no checkpoint of tensors, or not one of that network.
         OSError: the file cannot be read.
     """
     try:
@@ -44,20 +51,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     state = _unwrap(path, content, remarks)
     state = _strip_prefixes(state, remarks)
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    check_resnet50(state)
+    check_state_dict(state, architecture)
     return {name: tensor.detach().float() for name, tensor in state.items()}, remarks
 
 
-def check_resnet50(state: Mapping[str, torch.Tensor]) -> None:
-    """Compare names and shapes with torchvision's resnet50 of any number of classes.
+def check_state_dict(state: Mapping[str, torch.Tensor], architecture: str) -> None:
+    """Compare names and shapes with those of a network of any number of classes.
 
     Raises:
         CheckpointError: naming the first missing, surplus and mis-shaped tensors.
     """
     fc = state.get("fc.weight")
     num_classes = fc.shape[0] if fc is not None and fc.ndim == 2 else 1000
-    with torch.device("meta"):
-        reference = resnet50(num_classes=num_classes).state_dict()
+    reference = build_model(architecture, num_classes).state_dict()
     expected = {k: v.shape for k, v in reference.items() if not k.endswith("num_batches_tracked")}
 
     complaints = [
@@ -74,7 +80,7 @@ def check_resnet50(state: Mapping[str, torch.Tensor]) -> None:
     ]
     lines = [f"  {_count(names)} {kind}: {_first(names)}" for kind, names in complaints if names]
     if lines:
-        raise CheckpointError("\n".join(["not a state dict of torchvision's resnet50:", *lines]))
+        raise CheckpointError("\n".join([f"not a state dict of {architecture}:", *lines]))
 
 
 def _unwrap(path: Path, content: object, remarks: list[str]) -> dict[str, torch.Tensor]:

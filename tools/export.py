@@ -1,4 +1,4 @@
-r"""Write ResNet-50 weights as a directory that `resnet_rs.ResNet50` loads.
+r"""Write the weights of a ResNet as a directory that `resnet_rs` loads.
 
 The directory holds `model.safetensors` (torchvision's tensor names, OIHW) and `config.json`
 (classes, labels, preprocessing, where the weights came from). Before it appears under --out, the
@@ -10,6 +10,9 @@ Examples:
   a checkpoint of one's own, seven classes, one label a line in labels.txt:
     python tools/export.py --state-dict best.pth --labels labels.txt \
         --resize 256 --crop 224 --out weights/
+  another member of the family, or timm's weights:
+    python tools/export.py --architecture resnet18 --weights DEFAULT --out weights/
+    python tools/export.py --timm resnet50d.ra2_in1k --out weights/
   half the size on disk (conv and fc weights f16, vectors f32):
     python tools/export.py --state-dict best.pth --dtype f16 --out weights/
   random weights, for tests and benchmarks without a network connection:
@@ -24,14 +27,14 @@ from pathlib import Path
 import numpy as np
 
 import export_sources
-from resnet_rs import ResNet50
+from resnet_rs import load
 from torch_reference import load_reference, reference_logits, relative_l2
 from weights_directory import Export, require_free, staged, write_weights
 
 TOLERANCE = 1e-5
 """Largest relative L2 error of the logits against torch in f64.
 
-f32 rounding through 53 convolutions gives below 1e-6; a wrong layout, stride or statistic gives
+f32 rounding through all convolutions gives below 1e-6; a wrong layout, stride or statistic gives
 more than 1e-1.
 """
 
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_weights(directory, export, arguments.dtype)
             if arguments.verify:
                 verify(directory, export)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         # RuntimeError: torch's for a download with another hash, ours for an absent ISA.
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -75,7 +78,7 @@ def verify(directory: Path, export: Export) -> None:
     print(f"checking against torch in f64 on random input {list(shape)} ...", flush=True)
     x = np.random.default_rng(VERIFY_SEED).standard_normal(shape, dtype=np.float32)
     expected = reference_logits(load_reference(directory), x)
-    model = ResNet50(directory)
+    model = load(directory)
     error = relative_l2(model.forward(x), expected)
     print(f"relative error of the logits {error:.1e} (at most {TOLERANCE:.0e}), tier {model.isa}")
     if not error <= TOLERANCE:

@@ -1,6 +1,7 @@
-"""Where exported weights come from: torchvision, a checkpoint of one's own, or a seed."""
+"""Where exported weights come from: torchvision, timm, a checkpoint of one's own, or a seed."""
 
 import argparse
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torchvision
 from torchvision.models import get_model_weights
 
 from checkpoint import read_checkpoint
-from random_resnet50 import random_state_dict
+from random_resnet import random_state_dict
+from torch_family import ARCHITECTURES, TORCHVISION, import_timm
 from weights_directory import Export, Preprocessing, Size
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -27,11 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state-dict",
         type=Path,
         metavar="FILE",
-        help="a .pth checkpoint of torchvision's resnet50 (v1.5: stride on the 3x3 convolution)",
+        help="a .pth checkpoint with torchvision's names (v1.5: stride on the 3x3 convolution)",
+    )
+    which.add_argument(
+        "--timm",
+        metavar="NAME",
+        help="timm's, such as resnet50d.ra2_in1k; brings its own architecture",
     )
     which.add_argument("--random", type=int, metavar="SEED", help="random weights and statistics")
     source.add_argument(
-        "--arch", choices=("resnet50",), default="resnet50", help="(default: resnet50)"
+        "--architecture",
+        "--arch",
+        choices=ARCHITECTURES,
+        metavar="NAME",
+        help=f"one of {', '.join(ARCHITECTURES)} (default: resnet50)",
     )
     source.add_argument(
         "--num-classes", type=int, metavar="N", help="with --random (default: 1000)"
@@ -39,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     config = parser.add_argument_group(
         "labels and preprocessing",
-        "Preprocessing that is not given is the preset of --weights, else that of IMAGENET1K_V2: "
-        "resize 232, crop 224, bilinear, ImageNet's mean and standard deviation.",
+        "Preprocessing that is not given is the preset of --weights or --timm (at the size of\n"
+        "its training, timm's own default), else that of IMAGENET1K_V2: resize 232, crop 224,\n"
+        "bilinear, ImageNet's mean and standard deviation.",
     )
     config.add_argument(
         "--labels", type=Path, metavar="FILE", help="one label a line, in the order of the classes"
@@ -86,13 +98,18 @@ def collect(arguments: argparse.Namespace) -> Export:
     """
     if arguments.num_classes is not None and arguments.random is None:
         raise ValueError("--num-classes goes with --random: other weights know their classes")
+    if arguments.architecture is not None and arguments.timm is not None:
+        raise ValueError("--architecture does not go with --timm: its name says it")
+    architecture = arguments.architecture or "resnet50"
     if arguments.weights is not None:
-        export = _from_torchvision(arguments.arch, arguments.weights)
+        export = _from_torchvision(architecture, arguments.weights)
+    elif arguments.timm is not None:
+        export = _from_timm(arguments.timm)
     elif arguments.state_dict is not None:
-        export = _from_checkpoint(arguments.state_dict)
+        export = _from_checkpoint(arguments.state_dict, architecture)
     else:
         num_classes = 1000 if arguments.num_classes is None else arguments.num_classes
-        export = _from_seed(arguments.random, num_classes)
+        export = _from_seed(arguments.random, num_classes, architecture)
 
     if arguments.labels is not None:
         export = replace(export, labels=read_labels(arguments.labels, export.num_classes))
@@ -123,13 +140,15 @@ def read_labels(path: Path, num_classes: int) -> list[str]:
     return labels
 
 
-def _from_torchvision(arch: str, name: str) -> Export:
-    known = get_model_weights(arch)
+def _from_torchvision(architecture: str, name: str) -> Export:
+    if architecture not in TORCHVISION:
+        raise ValueError(f"torchvision has no {architecture}: take it from timm with --timm")
+    known = get_model_weights(architecture)
     names = sorted(known.__members__)
     if name not in names:
         raise ValueError(f"--weights: expected one of {', '.join(names)}, got {name!r}")
     weights = known[name]
-    print(f"reading torchvision's {arch} {weights.name} (downloaded if not cached) ...", flush=True)
+    print(f"reading torchvision's {architecture} {weights.name} (cached, or downloaded) ...")
     preset = weights.transforms()
     return Export(
         state=_tensors(weights.get_state_dict(progress=True, check_hash=True)),
@@ -142,23 +161,55 @@ def _from_torchvision(arch: str, name: str) -> Export:
             std=tuple(preset.std),
         ),
         source={"weights": weights.name, **_versions()},
+        architecture=architecture,
     )
 
 
-def _from_checkpoint(path: Path) -> Export:
+def _from_timm(name: str) -> Export:
+    architecture = name.partition(".")[0]
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"--timm: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    timm = import_timm()
+    print(f"reading timm's {name} (cached, or downloaded) ...")
+    model = timm.create_model(name, pretrained=True)
+    config = timm.data.resolve_model_data_config(model)
+    tested = timm.data.resolve_model_data_config(model, use_test_size=True)
+    side = config["input_size"][1]
+    if tested != config:
+        crop = tested["input_size"][1]
+        resize = math.floor(crop / tested["crop_pct"])
+        print(f"  for the size that timm tests with, pass --resize {resize} --crop {crop}")
+    return Export(
+        state=_tensors(model.state_dict()),
+        labels=None,
+        preprocessing=Preprocessing(
+            resize=math.floor(side / config["crop_pct"]),
+            crop=side,
+            interpolation=config["interpolation"],
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        ),
+        source={"timm": name, "timm_version": timm.__version__, **_versions()},
+        architecture=architecture,
+    )
+
+
+def _from_checkpoint(path: Path, architecture: str) -> Export:
     print(f"reading {path} ...", flush=True)
-    state, remarks = read_checkpoint(path)
+    state, remarks = read_checkpoint(path, architecture)
     for remark in remarks:
         print(f"  {remark}")
-    return Export(state, None, Preprocessing(), {"checkpoint": path.name, **_versions()})
+    source = {"checkpoint": path.name, **_versions()}
+    return Export(state, None, Preprocessing(), source, architecture)
 
 
-def _from_seed(seed: int, num_classes: int) -> Export:
+def _from_seed(seed: int, num_classes: int, architecture: str) -> Export:
     if num_classes < 1:
         raise ValueError(f"--num-classes: expected at least 1, got {num_classes}")
     print(f"drawing random weights, seed {seed} ...", flush=True)
-    state = random_state_dict(seed, num_classes)
-    return Export(state, None, Preprocessing(), {"random_seed": str(seed), **_versions()})
+    state = random_state_dict(seed, num_classes, architecture)
+    source = {"random_seed": str(seed), **_versions()}
+    return Export(state, None, Preprocessing(), source, architecture)
 
 
 def _tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -43,12 +43,14 @@ class Export:
         labels: one per class, or None.
         preprocessing: of the photos that the weights were trained on.
         source: where the weights came from, free text.
+        architecture: the network's name in config.json.
     """
 
     state: dict[str, torch.Tensor]
     labels: list[str] | None
     preprocessing: Preprocessing
     source: dict[str, str]
+    architecture: str = "resnet50"
 
     @property
     def num_classes(self) -> int:
@@ -83,7 +85,7 @@ def write_weights(directory: Path, export: Export, dtype: str) -> None:
     write_safetensors(directory / TENSORS, tensors, {"format": "pt"})
     config = {
         "format_version": FORMAT_VERSION,
-        "architecture": "resnet50",
+        "architecture": export.architecture,
         "num_classes": export.num_classes,
         "labels": export.labels,
         "preprocessing": asdict(export.preprocessing),

@@ -20,7 +20,7 @@ from peers import random_weights
 def main(scratch: str, weights: str | None = None) -> None:
     """Make the files under `scratch` and print where they are."""
     folder = Path(scratch)
-    source = Path(weights) if weights else random_weights(folder)
+    source = Path(weights) if weights else random_weights(folder / "weights")
     workload = Workload(source, folder, 1, 224, 224)
     files: dict[str, str | None] = {"weights": str(source), "onnx": None, "ncnn": None}
     with contextlib.redirect_stdout(sys.stderr):

@@ -18,7 +18,7 @@ class Ours:
 
     def load(self, workload: Workload, threads: int) -> None:
         """Load the weights directory itself; NHWC is our layout."""
-        self._model = resnet_rs.ResNet50(
+        self._model = resnet_rs.load(
             workload.weights, isa=self._isa, threads=threads, winograd=self._winograd
         )
         self._x = workload.nhwc

@@ -15,6 +15,7 @@ class Row:
     """One runtime at one batch size and number of threads; `None` where it did not run.
 
     Attributes:
+        architecture: the network's name.
         runtime: its name.
         version: its version, and for ours the tier in use.
         batch: images in a call.
@@ -28,6 +29,7 @@ class Row:
         note: why there are no numbers.
     """
 
+    architecture: str
     runtime: str
     version: str
     batch: int
@@ -55,9 +57,12 @@ def machine_line() -> str:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print rows of one batch size and number of threads, fastest first."""
+    """Print rows of one network, batch size and number of threads, fastest first."""
     first = rows[0]
-    print(f"\nbatch {first.batch}, {first.height} x {first.width}, {first.threads} thread(s)")
+    print(
+        f"\n{first.architecture}, batch {first.batch}, {first.height} x {first.width}, "
+        f"{first.threads} thread(s)"
+    )
     head = f"{'runtime':<20} {'median ms':>9} {'min ms':>8} {'ms/image':>8} {'ours/peer':>9}"
     print(f"{head} {'rel. error':>10}  version")
     for row in sorted(rows, key=lambda row: row.median_ms or float("inf")):
@@ -81,30 +86,31 @@ def write_csv(path: Path, rows: Sequence[Row], machine: str) -> None:
 
 
 def write_plot(path: Path, rows: Sequence[Row], machine: str) -> None:
-    """Draw milliseconds an image: a panel for each batch size and number of threads.
+    """Draw milliseconds an image: a panel for each network, batch size and number of threads.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 
-    settings = sorted({(row.batch, row.threads) for row in rows})
+    settings = list(dict.fromkeys((row.architecture, row.batch, row.threads) for row in rows))
     names = list(dict.fromkeys(row.runtime for row in rows if row.median_ms is not None))
     figure = Figure(figsize=(7, 0.8 + 2.4 * len(settings)), layout="constrained")
     panels = figure.subplots(len(settings), squeeze=False)[:, 0]
-    for panel, (batch, threads) in zip(panels, settings, strict=True):
+    for panel, (architecture, batch, threads) in zip(panels, settings, strict=True):
         medians = {
             row.runtime: row.median_ms / batch
             for row in rows
-            if (row.batch, row.threads) == (batch, threads) and row.median_ms is not None
+            if (row.architecture, row.batch, row.threads) == (architecture, batch, threads)
+            and row.median_ms is not None
         }
         present = [name for name in reversed(names) if name in medians]
         colours = ["tab:orange" if name == "resnet_rs" else "tab:gray" for name in present]
         bars = panel.barh(present, [medians[name] for name in present], color=colours)
         panel.bar_label(bars, fmt="%.1f", padding=3)
         panel.margins(x=0.12)
-        panel.set_title(f"batch {batch}, {threads} thread(s)", loc="left")
+        panel.set_title(f"{architecture}, batch {batch}, {threads} thread(s)", loc="left")
     panels[-1].set_xlabel("ms an image (median; less is better)")
-    figure.suptitle(f"ResNet-50, f32, {rows[0].height} x {rows[0].width}\n{machine}", fontsize=9)
+    figure.suptitle(f"f32, {rows[0].height} x {rows[0].width}\n{machine}", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

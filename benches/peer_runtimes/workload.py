@@ -1,5 +1,6 @@
 """One model and one input in every form that a runtime wants."""
 
+import json
 import subprocess
 import warnings
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ INPUT_SEED = 0
 
 @dataclass(frozen=True)
 class Workload:
-    """ResNet-50 weights and an input of one shape.
+    """A network's weights and an input of one shape.
 
     Attributes:
         weights: a weights directory of ours.
@@ -32,6 +33,12 @@ class Workload:
     batch: int
     height: int
     width: int
+
+    @cached_property
+    def architecture(self) -> str:
+        """The network's name."""
+        config = json.loads((self.weights / "config.json").read_text(encoding="utf-8"))
+        return str(config["architecture"])
 
     @cached_property
     def nhwc(self) -> NDArray[np.float32]:
@@ -50,7 +57,7 @@ class Workload:
         return reference_logits(load_reference(self.weights), self.nhwc)
 
     def torch_model(self) -> torch.nn.Module:
-        """A new torchvision resnet50 in f32 and eval mode."""
+        """A new torch model in f32 and eval mode."""
         return load_reference(self.weights).float()
 
     @cached_property
