@@ -23,8 +23,9 @@ from conftest import THREAD_VARIABLES
 from tiny_model import write_tiny_model
 
 import resnet_rs
-from resnet_rs import ResNet, ResNet50, WeightsError, pickling, weights_files
+from resnet_rs import ResNet, ResNet50, WeightsError
 from resnet_rs._core import available_isas
+from resnet_rs.loading import files, pickling
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (3, 40, 52, 3), np.uint8)
 
@@ -37,15 +38,15 @@ def tiny_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The files that were hashed in the test, in order."""
-    files: list[str] = []
-    original = weights_files._sha256
+    hashed_files: list[str] = []
+    original = files._sha256
 
     def spy(path: str) -> str:
-        files.append(os.path.basename(path))
+        hashed_files.append(os.path.basename(path))
         return original(path)
 
-    monkeypatch.setattr(weights_files, "_sha256", spy)
-    return files
+    monkeypatch.setattr(files, "_sha256", spy)
+    return hashed_files
 
 
 def answers(model: ResNet) -> tuple[Any, ...]:
@@ -122,13 +123,13 @@ class TestHash:
         data = pickle.dumps(resnet_rs.load(tiny_dir))
         (before,) = (
             digest
-            for name, digest in weights_files.fingerprint_of(str(tiny_dir))
+            for name, digest in files.fingerprint_of(str(tiny_dir))
             if name == "model.safetensors"
         )
         write_tiny_model(tiny_dir, seed=1)
         with pytest.raises(WeightsError, match="not the weights that were pickled") as caught:
             pickle.loads(data)
-        after = dict(weights_files.fingerprint_of(str(tiny_dir)))["model.safetensors"]
+        after = dict(files.fingerprint_of(str(tiny_dir)))["model.safetensors"]
         assert before != after
         for part in (str(tiny_dir), before, after):
             assert part in str(caught.value)
@@ -161,10 +162,10 @@ class TestHash:
     def test_directory_of_many_files_has_one_hash(self, tmp_path: Path) -> None:
         for number in range(9):
             (tmp_path / f"layer{number}_weight.txt").write_text(str(number))
-        ((name, digest),) = weights_files.fingerprint_of(str(tmp_path))
+        ((name, digest),) = files.fingerprint_of(str(tmp_path))
         assert "9 files" in name
         (tmp_path / "layer3_weight.txt").write_text("33")
-        assert weights_files.fingerprint_of(str(tmp_path)) != ((name, digest),)
+        assert files.fingerprint_of(str(tmp_path)) != ((name, digest),)
 
 
 class TestCache:

@@ -21,8 +21,8 @@ from typing import Any
 
 from .config import Preprocessing
 from .loading import load as load_request
+from .loading import request
 from .model import ResNet
-from .request import request
 
 
 class ResNet18(ResNet):

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from . import arguments
 from .config import Config, Preprocessing
 from .inference import Prediction
-from .loading import Loaded, load
+from .loading import Loaded, load, request
 from .profiling import Profiling, wants_profiles
-from .request import request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -330,7 +329,7 @@ class ResNet(Profiling):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .pickling import reduce_model
+        from .loading.pickling import reduce_model
 
         return reduce_model(self)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import Network
-from .config import Config
+from .._core import Network
+from ..config import Config
 
 Pixels = NDArray[np.uint8]
 Input = NDArray[np.float32] | NDArray[np.uint8]
@@ -73,7 +73,7 @@ class ReferenceNetwork:
 
     def _walk(self, x: Input, names: frozenset[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """The results of the operations that are named, up to the last of them."""
-        from .reference import run
+        from ..reference import run
 
         operations = self._network.operations(*x.shape[1:3])
         missing = set(names)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import arguments
-from .config import Preprocessing, merged, preset
+from .. import arguments
+from ..config import Preprocessing, merged, preset
 
 BACKENDS = ("fast", "reference")
 
@@ -42,7 +42,7 @@ class Request:
     @property
     def origin(self) -> str:
         """What messages call the weights."""
-        from .weights_bytes import ORIGIN
+        from .safetensors_bytes import ORIGIN
 
         return self.weights if isinstance(self.weights, str) else ORIGIN
 

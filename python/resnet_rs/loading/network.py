@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
-from . import _core
-from ._core import Network, WeightsError
-from .config import Config, merged, preset
-from .labels import class_labels
+from .. import _core
+from .._core import Network, WeightsError
+from ..config import Config, merged, preset
+from ..labels import class_labels
+from .files import Fingerprint, Stamp, config_beside, files_of, stamp_of
 from .request import Request, json_of, to_json
-from .weights_files import Fingerprint, Stamp, config_beside, files_of, stamp_of
 
 if TYPE_CHECKING:
-    from .formats import Checkpoint
+    from ..formats import Checkpoint
 
 # What timm's and Hugging Face's config.json have, and ours does not.
 _FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", "input_size"})
@@ -154,10 +154,10 @@ def _from_bytes(
     request: Request, data: bytes, stated: Mapping[str, Any], architecture: str | None
 ) -> Loaded:
     """Hand the core the tensors of a `.safetensors` file in memory."""
-    from .formats import RawCheckpoint
-    from .formats.complete import Wishes, complete
-    from .formats.names import read_rules
-    from .weights_bytes import tensors_in
+    from ..formats import RawCheckpoint
+    from ..formats.complete import Wishes, complete
+    from ..formats.names import read_rules
+    from .safetensors_bytes import tensors_in
 
     wishes = _wishes(request, stated)
     if wishes["names"] is not None:
@@ -174,7 +174,7 @@ def _by_formats(
     request: Request, stamp: Stamp, stated: Mapping[str, Any], architecture: str | None
 ) -> Loaded:
     """Read a format that is not ours."""
-    from . import formats
+    from .. import formats
 
     path, wishes = request.weights, _wishes(request, stated)
     assert isinstance(path, str)
@@ -264,7 +264,7 @@ def _is_bare(path: str) -> bool:
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:
     from pathlib import Path
 
-    from .formats.safetensors_file import read_safetensors
+    from ..formats.safetensors_file import read_safetensors
 
     return read_safetensors(Path(path)).tensors
 
@@ -276,7 +276,7 @@ def _check_architecture(where: str, found: Any, expected: str | None) -> None:
     """
     if expected is None or found == expected or found not in _core.architectures():
         return
-    from .family import CLASSES
+    from ..family import CLASSES
 
     raise WeightsError(
         f"{where}: {CLASSES[expected].__name__} takes the weights of {expected}, and these are of "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import WeightsError
+from .._core import WeightsError
 
 ORIGIN = "weights (bytes)"
 """What errors call the weights in place of a path."""

@@ -18,14 +18,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from . import _core
-from ._core import WeightsError
-from .loading import Loaded, load
+from .. import _core
+from .._core import WeightsError
+from .files import Fingerprint, fingerprint_of, sha256_of, stamp_of
+from .network import Loaded, load
 from .request import Request
-from .weights_files import Fingerprint, fingerprint_of, sha256_of, stamp_of
 
 if TYPE_CHECKING:
-    from .model import ResNet
+    from ..model import ResNet
 
 # The content, the class's architecture, the arguments, and what the environment makes of those
 # that were left open.
@@ -103,7 +103,7 @@ def _at_hand(request: Request) -> Request:
         or os.path.exists(request.weights)
     ):
         return request
-    from .pretrained import fetch
+    from ..pretrained import fetch
 
     name, architecture = request.pretrained
     return replace(request, weights=os.fspath(fetch(name, architecture=architecture).path))
