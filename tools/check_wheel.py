@@ -24,7 +24,7 @@ MAX_BYTES = 3_000_000
 SYSTEM_LIBRARIES = re.compile(
     r"linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|gcc_s)\.so|statically linked"
 )
-UNWANTED = re.compile(r"safetensors|\.(jpe?g|png|pth|onnx)$|tests/", re.IGNORECASE)
+UNWANTED = re.compile(r"\.(safetensors|jpe?g|png|pth|onnx)$|tests/", re.IGNORECASE)
 RUNS = 9
 
 
