@@ -33,8 +33,8 @@ test-python: build $(VENV)/.test ## Test the package (installs torch and torchvi
 	$(BIN)/python -m pytest
 
 .PHONY: test-slow
-test-slow: build $(VENV)/.slow ## Test the package, slow tests too (installs Ray)
-	$(BIN)/python -m pytest --runslow
+test-slow: build $(VENV)/.slow ## Pass the slow tests (installs Ray)
+	$(BIN)/python -m pytest --runslow -m slow
 
 .PHONY: docs
 docs: build $(VENV)/.docs ## Build the book into site/

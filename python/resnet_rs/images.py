@@ -131,7 +131,7 @@ def _from_path(path: str | os.PathLike[str], mode: str) -> Image.Image:
     name = os.fsdecode(path)
     if name.startswith(("http://", "https://")):
         raise ImageError(
-            f"{name!r}: a URL, and resnet_rs uses no network: download it and pass the bytes"
+            f"{name!r}: a URL, and images are not downloaded: fetch it and pass the bytes"
         )
     with open(path, "rb") as file:
         return _decode(file, repr(name), mode)

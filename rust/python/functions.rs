@@ -1,0 +1,112 @@
+//! The functions that need no network.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use numpy::{PyArray, PyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::arrays::{Arrays, Matrix, matrix};
+use super::errors::UnsupportedIsaError;
+use crate::classify;
+use crate::kernels::isa::cpu_features as features;
+use crate::kernels::{KernelTable, peak};
+use crate::network::family;
+use crate::network::weights::{self, WeightsFile};
+use crate::{Isa, text, threads};
+
+/// The names that a config's `architecture` may have.
+#[pyfunction]
+pub fn architectures() -> Vec<&'static str> {
+    family::names().collect()
+}
+
+/// A safetensors file's tensors: name to type, shape, first byte and end.
+#[pyfunction]
+pub fn safetensors_index<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
+    let file = WeightsFile::open(&path)?;
+    let tensors = file.tensors()?;
+    let mut entries: Vec<_> = tensors.entries().collect();
+    entries.sort_unstable_by_key(|(name, entry)| (file.range(entry.data).start, *name));
+    let index = PyDict::new(py);
+    for (name, entry) in entries {
+        let place = file.range(entry.data);
+        let shape = PyTuple::new(py, &entry.shape)?;
+        let dtype = format!("{:?}", entry.dtype);
+        index.set_item(name, (dtype, shape, place.start, place.end))?;
+    }
+    Ok(index)
+}
+
+/// Writes a safetensors file.
+#[pyfunction]
+pub fn write_safetensors(
+    py: Python<'_>,
+    path: PathBuf,
+    tensors: &Bound<'_, PyAny>,
+    metadata: HashMap<String, String>,
+) -> PyResult<()> {
+    let arrays = Arrays::new(tensors)?;
+    let entries = arrays.entries()?;
+    Ok(py.detach(|| weights::write(&path, &entries, metadata))?)
+}
+
+/// The numbers of a text file, as float32.
+#[pyfunction]
+pub fn read_numbers(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray1<f32>>> {
+    let numbers = py.detach(|| text::read_numbers(&path))?;
+    Ok(PyArray::from_vec(py, numbers))
+}
+
+/// Softmax scores of the k best classes, best first, and their indices.
+#[pyfunction]
+pub fn softmax_top_k<'py>(
+    py: Python<'py>,
+    logits: PyReadonlyArray2<'py, f32>,
+    k: usize,
+) -> PyResult<(Matrix<'py, f32>, Matrix<'py, i64>)> {
+    let &[batch, classes] = logits.shape() else {
+        return Err(PyValueError::new_err("logits: expected two dimensions"));
+    };
+    let k = k.min(classes);
+    let (mut scores, mut indices) = (Vec::new(), Vec::new());
+    for row in logits.as_slice()?.chunks_exact(classes.max(1)) {
+        for scored in classify::softmax_top_k(row, k) {
+            scores.push(scored.score);
+            indices.push(scored.index as i64);
+        }
+    }
+    Ok((
+        matrix(py, scores, [batch, k])?,
+        matrix(py, indices, [batch, k])?,
+    ))
+}
+
+/// The CPU features that the kernels look at, as far as this machine has them.
+#[pyfunction]
+pub fn cpu_features() -> Vec<&'static str> {
+    features()
+}
+
+/// The tiers that this machine can run, slowest first.
+#[pyfunction]
+pub fn available_isas() -> Vec<&'static str> {
+    Isa::available().map(Isa::name).collect()
+}
+
+/// Multiply-accumulates a second that one thread can do in registers with a tier's instructions.
+#[pyfunction]
+pub fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
+    let isa = Isa::resolve(Some(isa.parse()?))?;
+    let table = KernelTable::new(isa)
+        .ok_or_else(|| UnsupportedIsaError::new_err(format!("this machine has no {isa}")))?;
+    Ok(py.detach(|| peak::measure(&table)))
+}
+
+/// The number of threads that a model made now without `threads=` would use.
+#[pyfunction]
+pub fn default_threads() -> PyResult<usize> {
+    Ok(threads::default_threads()?)
+}

@@ -1,0 +1,35 @@
+//! The Python extension module `resnet_rs._core`: nothing outside this folder knows of Python.
+//!
+//! Its contract is python/resnet_rs/_core.pyi.
+
+mod arrays;
+mod errors;
+mod functions;
+mod network;
+mod operations;
+
+use pyo3::prelude::*;
+
+use errors::{UnsupportedIsaError, WeightsError};
+use network::Network;
+
+/// The compiled core of resnet_rs (private: use the classes of `resnet_rs`).
+#[pymodule(gil_used = false)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("WeightsError", py.get_type::<WeightsError>())?;
+    module.add("UnsupportedIsaError", py.get_type::<UnsupportedIsaError>())?;
+    module.add_class::<Network>()?;
+    module.add_function(wrap_pyfunction!(functions::architectures, module)?)?;
+    module.add_function(wrap_pyfunction!(operations::operations, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::safetensors_index, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::write_safetensors, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::read_numbers, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::softmax_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::cpu_features, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::available_isas, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::default_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::peak_macs_per_second, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! The class `Network`.
+
+use std::path::{Path, PathBuf};
+
+use numpy::{PyArray, PyArray4, PyArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::arrays::{Arrays, Batch, Matrix, matrix};
+use super::operations::operation_list;
+use crate::Isa;
+use crate::network::config::Config;
+use crate::network::layer::Layer;
+use crate::network::weights::Tensors;
+use crate::network::{Activation, Head, Images, Network as Core, Options};
+use crate::plan::Shape;
+
+/// A loaded and packed network.
+#[pyclass(frozen, module = "resnet_rs._core")]
+pub struct Network {
+    core: Core,
+}
+
+/// A whole number from 1 up, for an argument that is called `threads`.
+fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
+    let positive = |n: isize| match usize::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(PyValueError::new_err(format!(
+            "threads: expected at least 1, found {n}"
+        ))),
+    };
+    threads.map(positive).transpose()
+}
+
+fn options(
+    isa: Option<&str>,
+    threads: Option<isize>,
+    winograd: bool,
+    fused: bool,
+) -> PyResult<Options> {
+    Ok(Options {
+        isa: isa.map(str::parse::<Isa>).transpose()?,
+        threads: positive(threads)?,
+        winograd,
+        fused,
+    })
+}
+
+impl Network {
+    fn forward<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        head: Head,
+        threads: Option<isize>,
+    ) -> PyResult<Matrix<'py, f32>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let threads = positive(threads)?.unwrap_or(self.core.threads());
+        let images = batch.images()?;
+        let out = py.detach(|| self.core.forward_on(threads, images, shape, head))?;
+        matrix(py, out, [shape.batch, self.core.width(head)])
+    }
+}
+
+#[pymethods]
+impl Network {
+    #[new]
+    #[pyo3(signature = (weights, *, config=None, isa=None, threads=None, winograd=true, fused=true))]
+    fn new(
+        py: Python<'_>,
+        weights: PathBuf,
+        config: Option<&str>,
+        isa: Option<&str>,
+        threads: Option<isize>,
+        winograd: bool,
+        fused: bool,
+    ) -> PyResult<Self> {
+        let options = options(isa, threads, winograd, fused)?;
+        let config = config
+            .map(|text| Config::parse(text.as_bytes(), &weights))
+            .transpose()?;
+        let core = py.detach(|| match config {
+            Some(config) => Core::load_with(&weights, config, &options),
+            None => Core::load(&weights, &options),
+        })?;
+        Ok(Self { core })
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true
+    ))]
+    #[allow(clippy::too_many_arguments)] // They are keywords in Python.
+    fn from_tensors(
+        py: Python<'_>,
+        tensors: &Bound<'_, PyAny>,
+        config: &str,
+        origin: &str,
+        isa: Option<&str>,
+        threads: Option<isize>,
+        winograd: bool,
+        fused: bool,
+    ) -> PyResult<Self> {
+        let options = options(isa, threads, winograd, fused)?;
+        let path = Path::new(origin);
+        let config = Config::parse(config.as_bytes(), path)?;
+        let arrays = Arrays::new(tensors)?;
+        let tensors = Tensors::new(path, arrays.entries()?);
+        let core = py.detach(|| Core::new(config, &tensors, &options))?;
+        Ok(Self { core })
+    }
+
+    #[getter]
+    fn config_json(&self) -> PyResult<String> {
+        let mut config = self.core.config().clone();
+        config.num_classes = Some(self.core.num_classes());
+        serde_json::to_string(&config).map_err(|e| PyValueError::new_err(e.to_string()))
+    }
+
+    #[getter]
+    fn has_config(&self) -> bool {
+        self.core.has_config()
+    }
+
+    #[getter]
+    fn weights_path(&self) -> String {
+        self.core.weights_path().to_string_lossy().into_owned()
+    }
+
+    #[getter]
+    fn isa(&self) -> &'static str {
+        self.core.kernels().isa.name()
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.core.threads()
+    }
+
+    #[getter]
+    fn winograd(&self) -> bool {
+        self.core.winograd()
+    }
+
+    #[getter]
+    fn in_channels(&self) -> usize {
+        self.core.in_channels()
+    }
+
+    #[getter]
+    fn num_classes(&self) -> usize {
+        self.core.num_classes()
+    }
+
+    #[getter]
+    fn embedding_size(&self) -> usize {
+        self.core.width(Head::Embedding)
+    }
+
+    #[getter]
+    fn num_parameters(&self) -> usize {
+        self.core.num_parameters()
+    }
+
+    #[getter]
+    fn layer_names(&self) -> Vec<String> {
+        let name = |layer: &Layer| layer.name.clone();
+        self.core.layers().iter().map(name).collect()
+    }
+
+    #[pyo3(signature = (x, *, threads=None))]
+    fn logits<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        threads: Option<isize>,
+    ) -> PyResult<Matrix<'py, f32>> {
+        self.forward(py, x, Head::Logits, threads)
+    }
+
+    #[pyo3(signature = (x, *, threads=None))]
+    fn embed<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        threads: Option<isize>,
+    ) -> PyResult<Matrix<'py, f32>> {
+        self.forward(py, x, Head::Embedding, threads)
+    }
+
+    #[pyo3(signature = (x, names, *, threads=None))]
+    fn features<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        names: Vec<String>,
+        threads: Option<isize>,
+    ) -> PyResult<Vec<Bound<'py, PyArray4<f32>>>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let images = batch.images()?;
+        let places = names
+            .iter()
+            .map(|name| self.layer(name))
+            .collect::<PyResult<Vec<_>>>()?;
+        let mut ordered = places.clone();
+        ordered.sort_unstable();
+        ordered.dedup();
+        let threads = positive(threads)?.unwrap_or(self.core.threads());
+        let maps = py.detach(|| self.core.features(threads, images, shape, &ordered))?;
+        let maps = maps
+            .into_iter()
+            .map(|(_, shape, data)| PyArray::from_vec(py, data).reshape(shape))
+            .collect::<PyResult<Vec<_>>>()?;
+        if maps.is_empty() {
+            // An empty batch, or no names.
+            let empty = |_| PyArray::from_vec(py, Vec::new()).reshape([0, 0, 0, 0]);
+            return places.iter().map(empty).collect();
+        }
+        let map = |place| maps[ordered.partition_point(|other| other < place)].clone();
+        Ok(places.iter().map(map).collect())
+    }
+
+    fn activations<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<(String, Bound<'py, PyArray4<f32>>)>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let images = batch.images()?;
+        let activations = py.detach(|| self.core.activations(images, shape))?;
+        activations
+            .into_iter()
+            .map(|(name, shape, data): Activation| {
+                Ok((name, PyArray::from_vec(py, data).reshape(shape)?))
+            })
+            .collect()
+    }
+
+    fn operations<'py>(
+        &self,
+        py: Python<'py>,
+        height: usize,
+        width: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let image = [height, width, self.core.in_channels()];
+        operation_list(py, self.core.operations(), image)
+    }
+
+    fn plan<'py>(
+        &self,
+        py: Python<'py>,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        let plan = self.core.plan(shape)?;
+        let steps = PyList::empty(py);
+        for step in &plan.steps {
+            let entry = PyDict::new(py);
+            entry.set_item("name", &step.name)?;
+            entry.set_item("algorithm", step.step.algorithm())?;
+            entry.set_item("kernel", step.step.kernel(self.core.kernels()))?;
+            let [batch, height, width, channels] = step.step.output_shape();
+            entry.set_item("output_shape", (batch, height, width, channels))?;
+            entry.set_item("macs", step.step.macs())?;
+            entry.set_item("items", step.step.items())?;
+            steps.append(entry)?;
+        }
+        Ok(steps)
+    }
+
+    fn profile(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let images = batch.images()?;
+        Ok(py.detach(|| self.core.profile(images, shape))?)
+    }
+
+    fn reference_logits(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        match (batch.images()?, shape.batch) {
+            (Images::F32(image), 1) => {
+                let sides = [shape.height, shape.width];
+                Ok(py.detach(|| self.core.reference_logits(image, sides))?)
+            }
+            _ => Err(PyValueError::new_err("x: expected one float32 image")),
+        }
+    }
+
+    fn normalize<'py>(
+        &self,
+        py: Python<'py>,
+        pixels: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyArray4<f32>>> {
+        let channels = self.core.in_channels();
+        let (batch, shape) = Batch::new(pixels, channels)?;
+        let Images::U8(pixels) = batch.images()? else {
+            return Err(PyTypeError::new_err(
+                "pixels: expected uint8, found float32",
+            ));
+        };
+        let mut out = vec![0.0; pixels.len()];
+        py.detach(|| self.core.normalize(pixels, &mut out))?;
+        PyArray::from_vec(py, out).reshape([shape.batch, shape.height, shape.width, channels])
+    }
+
+    fn release(&self, py: Python<'_>) {
+        py.detach(|| self.core.release());
+    }
+}
+
+impl Network {
+    /// The place of layer `name`; a stage's name stands for its last block.
+    fn layer(&self, name: &str) -> PyResult<usize> {
+        let layers = self.core.layers();
+        let is_it = |layer: &Layer| layer.name == name;
+        let of_stage = |layer: &Layer| {
+            let block = layer
+                .name
+                .strip_prefix(name)
+                .and_then(|b| b.strip_prefix('.'));
+            block
+                .is_some_and(|block| !block.is_empty() && block.bytes().all(|b| b.is_ascii_digit()))
+        };
+        layers
+            .iter()
+            .position(is_it)
+            .or_else(|| layers.iter().rposition(of_stage))
+            .ok_or_else(|| {
+                let known: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+                PyValueError::new_err(format!(
+                    "names: expected layers of this network ({}), found {name:?}",
+                    known.join(", ")
+                ))
+            })
+    }
+}

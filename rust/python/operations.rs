@@ -1,0 +1,112 @@
+//! A network's operations as Python's lists and dicts.
+
+use std::path::Path;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::network::config::Config;
+use crate::network::fuse::{fuse, fused_into};
+use crate::network::head_side;
+use crate::network::operations::{Kind, Operation, output_shapes};
+
+/// What the function `operations` returns, for images of `[height, width, channels]`.
+pub fn operation_list<'py>(
+    py: Python<'py>,
+    operations: &[Operation],
+    image: [usize; 3],
+) -> PyResult<Bound<'py, PyList>> {
+    if image.contains(&0) {
+        return Err(PyValueError::new_err(
+            "height and width: expected at least 1, found 0",
+        ));
+    }
+    let shapes = output_shapes(operations, image);
+    let fused_into = fused_into(operations, &fuse(operations, true));
+    let list = PyList::empty(py);
+    for (i, operation) in operations.iter().enumerate() {
+        let entry = PyDict::new(py);
+        entry.set_item("name", &operation.name)?;
+        let inputs = operation.inputs.iter().map(|&id| match id {
+            0 => "image",
+            id => operations[id - 1].name.as_str(),
+        });
+        entry.set_item("inputs", inputs.collect::<Vec<_>>())?;
+        let [height, width, channels] = shapes[i + 1];
+        entry.set_item("output_shape", (height, width, channels))?;
+        entry.set_item("fused_into", &fused_into[i])?;
+        let parameters = PyDict::new(py);
+        for (part, shape) in operation.parameters() {
+            let name = format!("{}.{part}", operation.name);
+            parameters.set_item(part, (name, PyTuple::new(py, shape)?))?;
+        }
+        entry.set_item("parameters", parameters)?;
+        let number = |key: &str, value: usize| entry.set_item(key, value);
+        let kind = match operation.kind {
+            Kind::Conv(ref conv) => {
+                number("in_channels", conv.in_channels)?;
+                number("out_channels", conv.out_channels)?;
+                number("kernel", conv.kernel)?;
+                number("stride", conv.stride)?;
+                number("padding", conv.padding)?;
+                number("groups", conv.groups)?;
+                entry.set_item("bias", conv.bias)?;
+                "conv"
+            }
+            Kind::BatchNorm { channels, epsilon } => {
+                number("channels", channels)?;
+                entry.set_item("epsilon", epsilon)?;
+                "batch_norm"
+            }
+            Kind::Relu => "relu",
+            Kind::Add => "add",
+            Kind::MaxPool => {
+                number("kernel", 3)?;
+                number("stride", 2)?;
+                number("padding", 1)?;
+                "max_pool"
+            }
+            Kind::AvgPool(window) => {
+                number("kernel", window.kernel)?;
+                number("stride", window.stride)?;
+                number("padding", window.padding)?;
+                entry.set_item("ceil_mode", window.ceil_mode)?;
+                entry.set_item("count_include_pad", window.count_include_pad)?;
+                "avg_pool"
+            }
+            Kind::GlobalAvgPool => "global_avg_pool",
+            Kind::Linear {
+                channels,
+                side,
+                classes,
+            } => {
+                number("in_features", channels * side * side)?;
+                number("out_features", classes)?;
+                "linear"
+            }
+        };
+        entry.set_item("kind", kind)?;
+        list.append(entry)?;
+    }
+    Ok(list)
+}
+
+/// The operations of the network that a config describes.
+#[pyfunction]
+pub fn operations<'py>(
+    py: Python<'py>,
+    config: &str,
+    height: usize,
+    width: usize,
+) -> PyResult<Bound<'py, PyList>> {
+    const IMAGENET: usize = 1000;
+    let config = Config::parse(config.as_bytes(), Path::new("config"))?;
+    let architecture = config.architecture().map_err(PyValueError::new_err)?;
+    let (side, _) =
+        head_side(&architecture, &config.preprocessing).map_err(PyValueError::new_err)?;
+    let labels = config.labels.as_ref().map(Vec::len);
+    let classes = config.num_classes.or(labels).unwrap_or(IMAGENET);
+    let operations = architecture.operations(classes, side);
+    operation_list(py, &operations, [height, width, architecture.in_channels])
+}
