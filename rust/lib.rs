@@ -14,6 +14,7 @@
 pub mod buffer;
 pub mod classify;
 mod error;
+mod file;
 pub mod kernels;
 pub mod knobs;
 pub mod network;

@@ -1,11 +1,9 @@
 //! Files of numbers as text.
 
-use std::fs::File;
 use std::path::Path;
 
-use memmap2::Mmap;
-
 use crate::error::Error;
+use crate::file;
 
 /// Bytes of a number that is shown in a message.
 const SHOWN: usize = 40;
@@ -15,14 +13,9 @@ const SHOWN: usize = 40;
 /// # Errors
 /// The file cannot be read, or something in it is no finite number: with the line.
 pub fn read_numbers(path: &Path) -> Result<Vec<f32>, Error> {
-    let io = |e| Error::io(path, e);
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() == 0 {
+    let Some(map) = file::map(path)? else {
         return Ok(Vec::new());
-    }
-    // SAFETY: as for a weights file, the mapping is read-only, and nobody may cut the file short
-    // meanwhile.
-    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    };
     let mut numbers = Vec::new();
     for (i, line) in map.split(|&byte| byte == b'\n').enumerate() {
         for word in line

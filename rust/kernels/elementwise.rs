@@ -12,7 +12,7 @@ pub struct ElementwiseArgs<'a> {
     pub a_stride: usize,
     /// What is multiplied and then added, for each channel.
     pub norm: Option<(&'a [f32], &'a [f32])>,
-    /// The first pixel of what is added, and its stride; it may be `out`.
+    /// The first pixel of what is added, and its stride.
     pub b: Option<(*const f32, usize)>,
     /// Whether negative results become zero.
     pub relu: bool,

@@ -7,7 +7,7 @@ use super::view::View;
 pub enum Pixels<'a> {
     /// Normalised already.
     F32(&'a [f32]),
-    /// RGB values from 0 to 255, to be normalised.
+    /// Values from 0 to 255, to be normalised.
     U8(&'a [u8], &'a Normalization),
 }
 

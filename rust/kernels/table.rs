@@ -25,7 +25,7 @@ pub struct KernelTable {
     pub conv_tiles: &'static [ConvTile],
     /// One output pixel of a max pool.
     pub max_pool: MaxPool,
-    /// The channel means of one image.
+    /// One output pixel of an average pool.
     pub avg_pool: AvgPool,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
@@ -46,7 +46,7 @@ pub struct WinogradTransforms {
     pub weights: TransformWeights,
     /// `V = Bᵀ d B`.
     pub input: InputTile,
-    /// `out = relu(Aᵀ p A + bias)`.
+    /// `out = relu(Aᵀ p A + bias + residual)`.
     pub output: OutputTile,
 }
 

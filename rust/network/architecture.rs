@@ -318,7 +318,7 @@ impl HeadWindow {
         } = self.window();
         let possible = (1..=MAX_COUNT).contains(&kernel)
             && (1..=MAX_COUNT).contains(&stride)
-            && 2 * padding <= kernel;
+            && padding <= kernel / 2;
         if possible {
             return Ok(());
         }

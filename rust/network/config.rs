@@ -135,6 +135,10 @@ impl Config {
             ("", Some(&json)),
             ("preprocessing", json.get("preprocessing")),
             ("variant", json.get("variant").filter(|v| !v.is_null())),
+            (
+                "variant.head.avg_pool",
+                json.pointer("/variant/head/avg_pool"),
+            ),
         ] {
             if value.is_some_and(|v| !v.is_object()) {
                 return Err(malformed(field, "expected an object in braces".into()));
@@ -309,6 +313,16 @@ mod tests {
             (
                 with(r#""variant": {"stride": 1}"#),
                 vec!["variant", "stride_on"],
+            ),
+            (
+                with(r#""variant": {"head": {"avg_pool": [4, 4, 0]}}"#),
+                vec!["variant.head.avg_pool", "object"],
+            ),
+            (
+                with(
+                    r#""variant": {"head": {"avg_pool": {"kernel": 2, "padding": 9223372036854775809}}}"#,
+                ),
+                vec!["variant.head", "half the kernel"],
             ),
             (
                 with(r#""variant": {"blocks": [1, 0]}"#),

@@ -8,8 +8,8 @@ use super::operations::output_shapes;
 use super::session::Workspace;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
-use crate::plan::{Grouping, Plan, PlannedStep, Shape, StepContext};
-use crate::threads::Team;
+use crate::plan::{Grouping, Plan, PlannedStep, Shape, StepContext, shapes};
+use crate::threads::{Team, resolve_threads};
 
 /// Pixels of the images that run as one batch: eight of 224 x 224. More would not be faster, and so
 /// a forward's memory stays the same however many images it is given.
@@ -18,15 +18,16 @@ const BATCH_PIXELS: usize = 8 * 224 * 224;
 /// The largest image, in pixels: beyond it, sizes in the arena could overflow.
 const MAX_PIXELS: usize = 1 << 28;
 
-/// The largest batch that is planned as one, for the same reason.
-const MAX_BATCH: usize = 1 << 16;
+/// The most pixels of a batch that is planned as one, unless it is one image: a plan has a step for
+/// each block of tiles.
+const MAX_PLAN_PIXELS: usize = 128 * 224 * 224;
 
 /// Images to run, `[batch, height, width, channels]`, contiguous.
 #[derive(Clone, Copy, Debug)]
 pub enum Images<'a> {
     /// Normalised already.
     F32(&'a [f32]),
-    /// RGB pixels, normalised with the config's mean and standard deviation.
+    /// Pixels from 0 to 255, normalised with the config's mean and standard deviation.
     U8(&'a [u8]),
 }
 
@@ -58,7 +59,7 @@ impl Network {
     /// several forwards at once may want each on one.
     ///
     /// # Errors
-    /// As for [`Network::forward`].
+    /// As for [`Network::forward`], or `threads` is 0 or more than 1024.
     pub fn forward_on(
         &self,
         threads: usize,
@@ -66,6 +67,7 @@ impl Network {
         shape: Shape,
         head: Head,
     ) -> Result<Vec<f32>, Error> {
+        let threads = resolve_threads(Some(threads))?;
         let mut out = Vec::new();
         let len = shape.batch.saturating_mul(self.width(head));
         self.pixels(images, shape)?;
@@ -137,10 +139,7 @@ impl Network {
         self.session.get().with_workspace(|workspace| {
             self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
             let arena = workspace.arena(plan.arena_len)?;
-            let last = &steps[steps.len() - 1];
-            copy_out(last, arena, out);
-            let view = last.step.out();
-            flatten(out, view.height * view.width, view.channels);
+            copy_out_flat(&steps[steps.len() - 1], arena, out);
             Ok(())
         })
     }
@@ -224,8 +223,17 @@ impl Network {
         shape: Shape,
         layers: &[usize],
     ) -> Result<Vec<Activation>, Error> {
+        let threads = resolve_threads(Some(threads))?;
         let pixels = self.pixels(images, shape)?;
         let mut outputs: Vec<Activation> = Vec::new();
+        if shape.batch == 0 {
+            let shapes = shapes(&self.layers, shape, self.architecture.in_channels);
+            outputs.extend(layers.iter().map(|&i| {
+                let view = &shapes[i + 1];
+                let shape = [0, view.height, view.width, view.channels];
+                (self.layers[i].name.clone(), shape, Vec::new())
+            }));
+        }
         for (_, batch, pixels) in batches(pixels, shape) {
             let shape = Shape { batch, ..shape };
             let parts = self.features_of_batch(threads, pixels, shape, layers)?;
@@ -323,9 +331,10 @@ impl Network {
     pub fn plan(&self, shape: Shape) -> Result<Plan, Error> {
         check_sides(shape)?;
         self.check_head(shape)?;
-        if !(1..=MAX_BATCH).contains(&shape.batch) {
+        let most = (MAX_PLAN_PIXELS / (shape.height * shape.width)).max(1);
+        if !(1..=most).contains(&shape.batch) {
             return Err(Error::Argument(format!(
-                "batch: expected 1 to {MAX_BATCH}, found {}",
+                "batch: expected 1 to {most} images of this size, found {}",
                 shape.batch
             )));
         }
@@ -385,7 +394,7 @@ fn batches(pixels: Pixels<'_>, shape: Shape) -> impl Iterator<Item = (usize, usi
 }
 
 /// That an image has pixels, and not so many that sizes overflow.
-fn check_sides(shape: Shape) -> Result<(), Error> {
+pub(crate) fn check_sides(shape: Shape) -> Result<(), Error> {
     let Shape { height, width, .. } = shape;
     if height == 0 || width == 0 {
         return Err(Error::Argument(format!(
@@ -400,17 +409,20 @@ fn check_sides(shape: Shape) -> Result<(), Error> {
     Ok(())
 }
 
-/// From NHWC to torch's order of a flattened map, `[channels, pixels]` for each image: what fc's
-/// weights are for, and what an embedding is.
-fn flatten(images: &mut [f32], pixels: usize, channels: usize) {
-    if pixels == 1 {
-        return;
-    }
-    for image in images.chunks_exact_mut(pixels * channels) {
-        let nhwc = image.to_vec();
-        for (c, plane) in image.chunks_exact_mut(pixels).enumerate() {
-            for (pixel, value) in plane.iter_mut().enumerate() {
-                *value = nhwc[pixel * channels + c];
+/// Copies a head's output out of the arena, as a row for each image: a map in torch's order,
+/// `[channels, height, width]`, which is what fc's weights are for.
+fn copy_out_flat(step: &PlannedStep, arena: &[f32], out: &mut [f32]) {
+    let view = step.step.out();
+    let pixels = view.height * view.width;
+    for (n, image) in out.chunks_exact_mut(pixels * view.channels).enumerate() {
+        for y in 0..view.height {
+            for x in 0..view.width {
+                let start = view.pixel(n, y, x);
+                let pixel = &arena[start..start + view.channels];
+                let places = image[y * view.width + x..].iter_mut().step_by(pixels);
+                for (place, value) in places.zip(pixel) {
+                    *place = *value;
+                }
             }
         }
     }

@@ -34,6 +34,8 @@ use packed::PackedWeights;
 use session::Session;
 use weights::{Tensors, WeightsFile};
 
+#[cfg(feature = "python")]
+pub(crate) use forward::check_sides;
 pub use forward::{Activation, Head, Images};
 
 /// How to load a network; `Default` is what most want.
@@ -284,7 +286,10 @@ fn num_classes(config: &Config, tensors: &Tensors) -> Result<usize, Error> {
     if config.num_classes == Some(0) {
         return Ok(0);
     }
-    if !tensors.contains("fc.weight") && tensors.contains("conv1.weight") {
+    let has_stem = ["conv1.weight", "conv1.0.weight"]
+        .iter()
+        .any(|name| tensors.contains(name));
+    if !tensors.contains("fc.weight") && has_stem {
         return Err(tensors.error(
             "tensor fc.weight: expected in the file, not found (for a network without classes \
              state num_classes 0)",

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::fold::{BatchNorm, Folded};
 use super::layer::{ConvSpec, Layer, Norm, Op};
 use super::layout::oihw_to_ohwi;
-use super::weights::{Tensor, Tensors};
+use super::weights::{Tensor, Tensors, all_finite};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::kernels::KernelTable;
@@ -144,10 +144,16 @@ impl<'a> LayerSource<'a> {
             bias.resize(its_bias.len(), 0.0);
             bias.iter_mut().zip(its_bias).for_each(|(sum, b)| *sum += b);
         }
+        let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
+        let is_finite = norm.as_ref().is_none_or(Folded::is_finite) && all_finite(&bias);
+        if !is_finite {
+            let message = "its batch norm's scale and shift are too large for f32";
+            return Err(tensors.error(format!("layer {}: {message}", layer.name)));
+        }
         Ok(Self {
             algorithm,
             convs,
-            bias: bias.iter().map(|&b| b as f32).collect(),
+            bias,
             norm,
             nr,
             left: AtomicUsize::new(0),
@@ -274,6 +280,11 @@ impl ConvSource<'_> {
         if let Some(scale) = &self.scale {
             (table.scale_rows)(ohwi, &scale[channels.clone()]);
         }
+        if !all_finite(ohwi) {
+            return Err(self
+                .weights
+                .error("too large for f32 with its batch norm folded in"));
+        }
         if groups > 1 {
             self.spread_groups(channels, oihw, ohwi, table.nr);
         }
@@ -309,6 +320,12 @@ impl ConvSource<'_> {
 }
 
 impl Folded {
+    /// Whether f32 can hold all of it.
+    fn is_finite(&self) -> bool {
+        let mut values = self.scale.iter().chain(&self.bias);
+        values.all(|&value| (value as f32).is_finite())
+    }
+
     /// Writes the scales, and behind them the shifts.
     fn write(&self, out: &mut [f32]) {
         for (out, &value) in out.iter_mut().zip(self.scale.iter().chain(&self.bias)) {

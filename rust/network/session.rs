@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::plan::{Plan, Shape};
 use crate::threads::Shares;
 
-/// How many shapes are remembered. A plan is small and quickly made; a program that sees more
+/// How many plans are remembered, by shape and number of threads. A plan is small and quickly made; a program that sees more
 /// shapes than this in turn makes them again.
 const PLANS: usize = 16;
 

@@ -405,6 +405,57 @@ fn threads_and_batches_change_no_bit() {
 }
 
 #[test]
+fn groups_of_images_change_no_bit_of_any_variant() {
+    // Two images at a time go through the first layers on one thread, all of them on three.
+    let whole = shape(5, 120, 150);
+    for (name, architecture) in variants() {
+        let operations = architecture.operations(CLASSES, 1);
+        let weights = random_weights_of(&operations);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        write(&weights, &path);
+        let file = WeightsFile::open(&path).unwrap();
+        let tensors = file.tensors().unwrap();
+        let channels = architecture.in_channels;
+        let mut config = Config::default();
+        config.preprocessing.mean = vec![0.5; channels];
+        config.preprocessing.std = vec![0.25; channels];
+        let len = 120 * 150 * channels;
+        let x = random(5, 5 * len);
+        for fused in [true, false] {
+            let options = Options {
+                fused,
+                ..Options::default()
+            };
+            let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
+            let network = network.unwrap();
+            let run = |threads, x: &[f32], shape| {
+                let images = Images::F32(x);
+                network.forward_on(threads, images, shape, Head::Logits)
+            };
+            let expected = run(1, &x, whole).unwrap();
+            assert_eq!(run(3, &x, whole).unwrap(), expected, "{name} {fused}");
+            for (image, logits) in x.chunks_exact(len).zip(expected.chunks_exact(CLASSES)) {
+                let one = run(2, image, shape(1, 120, 150)).unwrap();
+                assert_eq!(one, logits, "{name} {fused}");
+            }
+        }
+        let message = |threads| {
+            let error = Network::of(
+                architecture.clone(),
+                config.clone(),
+                &tensors,
+                &Options::default(),
+            )
+            .unwrap()
+            .forward_on(threads, Images::F32(&x), whole, Head::Logits);
+            error.unwrap_err().to_string()
+        };
+        assert!(message(0).contains("at least 1") && message(1 << 61).contains("at most 1024"));
+    }
+}
+
+#[test]
 fn pixels_are_normalised_on_the_way_in() {
     let network = network(&random_weights(), Isa::Portable, 1);
     let shape = shape(1, 9, 13);

@@ -2,7 +2,7 @@
 //! is checked.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ pub use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
 
 use crate::error::Error;
+use crate::file;
 
 /// torchvision keeps this counter in its state dicts; inference has no use for it.
 const IGNORED_SUFFIX: &str = ".num_batches_tracked";
@@ -57,20 +58,12 @@ pub struct Tensor<'a> {
 }
 
 impl WeightsFile {
-    /// Opens `path`. The file must not be cut short or rewritten while it is being read; writers
-    /// that rename a finished file into place, as tools/export.py does, are safe.
+    /// Opens `path`, which must not be cut short or rewritten while it is being read.
     ///
     /// # Errors
-    /// The file cannot be opened or mapped.
+    /// The file is empty, or cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |e| Error::io(path, e);
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
-            return Err(Error::weights(path, "the file is empty"));
-        }
-        // SAFETY: the mapping is read-only and private to this loading; that nobody truncates the
-        // file meanwhile is what every user of memory-mapped files relies on.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = file::map(path)?.ok_or_else(|| Error::weights(path, "the file is empty"))?;
         Ok(Self {
             path: path.to_owned(),
             map,
@@ -304,6 +297,12 @@ impl<'a> Tensors<'a> {
 }
 
 impl Tensor<'_> {
+    /// An error of this tensor.
+    pub fn error(&self, message: &str) -> Error {
+        self.origin
+            .error(format!("tensor {}: {message}", self.name))
+    }
+
     /// Takes the tensor's pages out of this process's memory; they are in the file and its cache
     /// still. Without this a network would be in memory twice while it is loaded.
     pub fn release(&self) {
@@ -335,9 +334,7 @@ impl Tensor<'_> {
                 )));
             }
         }
-        // An infinity or NaN has all bits of the exponent set: one pass without branches.
-        let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
-        if values.iter().fold(true, |all, v| all & is_finite(v)) {
+        if all_finite(values) {
             return Ok(());
         }
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
@@ -347,6 +344,13 @@ impl Tensor<'_> {
             range.start + at
         )))
     }
+}
+
+/// Whether no value is infinite or no number.
+pub fn all_finite(values: &[f32]) -> bool {
+    // Those have all bits of the exponent set: one pass without branches.
+    let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
+    values.iter().fold(true, |all, v| all & is_finite(v))
 }
 
 fn extend<const N: usize>(values: &mut Vec<f32>, data: &[u8], convert: impl Fn([u8; N]) -> f32) {
@@ -362,6 +366,14 @@ pub fn write(
     tensors: &HashMap<String, Entry>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
+    const RESERVED: &str = "__metadata__";
+    if tensors.contains_key(RESERVED) {
+        return Err(Error::weights(
+            path,
+            format!("no tensor can be called {RESERVED}"),
+        ));
+    }
+    let metadata = (!metadata.is_empty()).then_some(metadata);
     let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     names.sort_unstable();
     let view = |name: &str| {
@@ -378,7 +390,7 @@ pub fn write(
     let mut part = path.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
-    let written = safetensors::serialize_to_file(views, Some(metadata), &part)
+    let written = safetensors::serialize_to_file(views, metadata, &part)
         .map_err(|e| match e {
             SafeTensorError::IoError(e) => Error::io(path, e),
             other => invalid(other),

@@ -26,7 +26,9 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
     let Op::Conv { sources, .. } = op else {
         return Algorithm::Direct;
     };
-    let [(_, conv)] = sources.as_slice() else {
+    // Never of the image, tensor 0: the transforms take whole vectors of channels, for which its
+    // pixels have no room.
+    let [(1.., conv)] = sources.as_slice() else {
         return Algorithm::Direct;
     };
     if (conv.kernel, conv.stride, conv.padding, conv.groups) != (3, 1, 1, 1) {
@@ -41,7 +43,7 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::architecture::Architecture;
+    use crate::network::architecture::{Architecture, Stem};
     use crate::network::fuse::fuse;
 
     /// The op of layer `name` of a network.
@@ -75,6 +77,17 @@ mod tests {
         let four = Algorithm::Winograd(TileSize::Four);
         for name in ["layer1.0.relu1", "layer1.0", "layer2.0", "layer2.1"] {
             assert_eq!(choose(&op_of("resnet18", name), 56, 56), four, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_convolution_is_direct() {
+        let mut architecture = Architecture::named("resnet18").unwrap();
+        architecture.stem = Stem::Conv3x3;
+        let layers = fuse(&architecture.operations(10, 1), true);
+        for size in [32, 64, 224] {
+            assert_eq!(choose(&layers[0].op, size, size), Algorithm::Direct);
+            assert_ne!(choose(&layers[1].op, size, size), Algorithm::Direct);
         }
     }
 

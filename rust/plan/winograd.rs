@@ -4,7 +4,7 @@ use super::step::Step;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::{Conv, Grid, Shift, Source};
 use crate::kernels::pack::packed_len;
-use crate::kernels::view::View;
+use crate::kernels::view::{LINE, View};
 use crate::kernels::winograd::{
     PointProducts, TileBlock, TileSize, TransformInput, TransformOutput,
 };
@@ -32,6 +32,8 @@ pub struct WinogradLayer {
 impl WinogradLayer {
     /// For a layer from `input` to `out`, at most `images` images at a time.
     pub fn new(size: TileSize, images: usize, input: &View, out: &View, threads: usize) -> Self {
+        // The transforms take whole vectors of channels.
+        assert!(input.pixel_stride.is_multiple_of(LINE) && out.pixel_stride.is_multiple_of(LINE));
         let tiles = images * size.tiles(out.height, out.width);
         let per_tile = size.points() * (input.channels + out.channels);
         let largest = (threads * SCRATCH_PER_THREAD / per_tile).clamp(1, tiles);

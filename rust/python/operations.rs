@@ -8,8 +8,9 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::network::config::Config;
 use crate::network::fuse::{fuse, fused_into};
-use crate::network::head_side;
 use crate::network::operations::{Kind, Operation, output_shapes};
+use crate::network::{check_sides, head_side};
+use crate::plan::Shape;
 
 /// What the function `operations` returns, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
@@ -17,11 +18,11 @@ pub fn operation_list<'py>(
     operations: &[Operation],
     image: [usize; 3],
 ) -> PyResult<Bound<'py, PyList>> {
-    if image.contains(&0) {
-        return Err(PyValueError::new_err(
-            "height and width: expected at least 1, found 0",
-        ));
-    }
+    check_sides(Shape {
+        batch: 1,
+        height: image[0],
+        width: image[1],
+    })?;
     let shapes = output_shapes(operations, image);
     let fused_into = fused_into(operations, &fuse(operations, true));
     let list = PyList::empty(py);

@@ -5,20 +5,26 @@ use std::thread::available_parallelism;
 use crate::error::Error;
 use crate::knobs::{self, Knob};
 
+/// The most threads: far beyond what a forward has work for.
+pub const MAX_THREADS: usize = 1024;
+
 /// The number of threads to use: `wish`, else `RESNET_RS_NUM_THREADS`, else `RAYON_NUM_THREADS`,
 /// else `OMP_NUM_THREADS`, else the cores that are ours.
 ///
 /// # Errors
-/// The wish is zero, or `RESNET_RS_NUM_THREADS` is no number from 1 up. The other two variables
-/// are not ours: where they hold something else, they are passed over.
+/// The wish or `RESNET_RS_NUM_THREADS` is no number from 1 to [`MAX_THREADS`]. The other two
+/// variables are not ours: where they hold something else, they are passed over.
 pub fn resolve_threads(wish: Option<usize>) -> Result<usize, Error> {
     let ours = knobs::NUM_THREADS.read();
     let others = [&knobs::RAYON_NUM_THREADS, &knobs::OMP_NUM_THREADS].map(Knob::read);
     match wish {
+        Some(n) if (1..=MAX_THREADS).contains(&n) => Ok(n),
         Some(0) => Err(Error::Argument(
             "threads: expected at least 1, found 0".into(),
         )),
-        Some(n) => Ok(n),
+        Some(n) => Err(Error::Argument(format!(
+            "threads: expected at most {MAX_THREADS}, found {n}"
+        ))),
         None => from_variables(ours.as_deref(), &others).map(|n| n.unwrap_or_else(our_cores)),
     }
 }
@@ -26,16 +32,17 @@ pub fn resolve_threads(wish: Option<usize>) -> Result<usize, Error> {
 /// What [`resolve_threads`] gives without a wish.
 ///
 /// # Errors
-/// `RESNET_RS_NUM_THREADS` is no number from 1 up.
+/// `RESNET_RS_NUM_THREADS` is no number from 1 to [`MAX_THREADS`].
 pub fn default_threads() -> Result<usize, Error> {
     resolve_threads(None)
 }
 
 fn from_variables(ours: Option<&str>, others: &[Option<String>]) -> Result<Option<usize>, Error> {
     if let Some(text) = ours {
-        return parse(text).map(Some).ok_or_else(|| {
+        let number = parse(text).filter(|&n| n <= MAX_THREADS);
+        return number.map(Some).ok_or_else(|| {
             Error::Argument(format!(
-                "{}: expected a number of threads from 1 up, found {text:?}",
+                "{}: expected a number of threads from 1 up to {MAX_THREADS}, found {text:?}",
                 knobs::NUM_THREADS.name
             ))
         });
@@ -44,7 +51,8 @@ fn from_variables(ours: Option<&str>, others: &[Option<String>]) -> Result<Optio
     Ok(others
         .iter()
         .flatten()
-        .find_map(|text| parse(text.split(',').next()?)))
+        .find_map(|text| parse(text.split(',').next()?))
+        .map(|n| n.min(MAX_THREADS)))
 }
 
 fn parse(text: &str) -> Option<usize> {
@@ -54,7 +62,7 @@ fn parse(text: &str) -> Option<usize> {
 /// The cores that this process may use: the smaller of the affinity mask and the cgroup's quota,
 /// both of which the standard library reads.
 fn our_cores() -> usize {
-    available_parallelism().map_or(1, usize::from)
+    available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS))
 }
 
 #[cfg(test)]

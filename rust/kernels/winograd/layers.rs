@@ -83,7 +83,8 @@ impl TransformInput {
         // row above and one column left of its outputs; below and right there is one more.
         for (i, Place { n, y, x }) in self.block.item(item, &self.input) {
             let first = self.input.pixel(n, y, x) - self.input.row_pitch - self.input.pixel_stride;
-            // SAFETY: the views lie inside the arena; rows and columns end with the border.
+            // SAFETY: the views lie inside the arena, their pixels have room for whole vectors, as
+            // the plan asserts; rows and columns end with the border.
             unsafe {
                 (table.winograd(self.block.size).input)(&InputTileArgs {
                     input: arena.add(first),
@@ -188,7 +189,8 @@ impl TransformOutput {
         let bias = &weights[self.bias..][..self.out.channels.next_multiple_of(16)];
         let side = self.block.size.outputs();
         for (i, Place { n, y, x }) in self.block.item(item, &self.out) {
-            // SAFETY: the views lie inside the arena; rows and columns end with the image.
+            // SAFETY: the views lie inside the arena, their pixels have room for whole vectors, as
+            // the plan asserts; rows and columns end with the image.
             unsafe {
                 (table.winograd(self.block.size).output)(&OutputTileArgs {
                     p: arena.add(self.p.pixel(0, 0, i)),

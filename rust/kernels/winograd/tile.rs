@@ -31,8 +31,8 @@ pub struct InputTileArgs {
 }
 
 /// # Safety
-/// The tier is there; the pixels that are there are valid for reads, and `v` at each point for
-/// writes.
+/// The tier is there; of the pixels that are there the channels rounded up to 16 are valid for
+/// reads, and those of `v` at each point for writes.
 pub type InputTile = unsafe fn(&InputTileArgs);
 
 /// The input transform of tier `S` and scheme `T`.
@@ -124,8 +124,9 @@ pub struct OutputTileArgs {
 }
 
 /// # Safety
-/// The tier is there; `p` at each point and `bias` are valid for reads, and the pixels inside the
-/// image for writes, and for reads where there is a residual.
+/// The tier is there; the channels rounded up to 16 of `p` at each point and of `bias` are valid for
+/// reads, and those of the pixels inside the image for writes, and for reads where there is a
+/// residual.
 pub type OutputTile = unsafe fn(&OutputTileArgs);
 
 /// The output transform of tier `S` and scheme `T`.
