@@ -246,7 +246,7 @@ def _read_one(read: Callable[[Path], Any], path: Path, size: int, outcome: Outco
     gc.collect()
     tracemalloc.reset_peak()
     held = tracemalloc.get_traced_memory()[0]
-    resident = _reset_resident_peak()
+    resident = reset_resident_peak()
     complaint = ""
     try:
         read(path)
@@ -258,7 +258,7 @@ def _read_one(read: Callable[[Path], Any], path: Path, size: int, outcome: Outco
     except Exception as error:
         complaint = f"expected WeightsError or OSError, got {error!r}"
     python = tracemalloc.get_traced_memory()[1] - held
-    grown = _resident_peak() - resident
+    grown = resident_peak() - resident
     outcome.python_peak_bytes = max(outcome.python_peak_bytes, python)
     outcome.resident_peak_bytes = max(outcome.resident_peak_bytes, grown)
     if python > 2 * size + PYTHON_ALLOWANCE_BYTES:
@@ -268,15 +268,15 @@ def _read_one(read: Callable[[Path], Any], path: Path, size: int, outcome: Outco
     return complaint
 
 
-def _reset_resident_peak() -> int:
+def reset_resident_peak() -> int:
     """Start a new peak where the system can; returns the peak that growth is counted from."""
     # Where it cannot, the peak is the process's, and only a read above all earlier ones shows.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _resident_peak()
+    return resident_peak()
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     """Most bytes of memory in use by this process since the last reset."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -299,3 +299,24 @@ class TestProgram:
             result = subprocess.run(command, capture_output=True, timeout=120, env=environment)
             assert (result.returncode, result.stderr) == (0, b"")
             assert b"caf" in result.stdout
+
+
+class TestBrokenOutput:
+    def test_full_disk_behind_stdout_is_one_line(self) -> None:
+        if not os.path.exists("/dev/full"):
+            pytest.skip("this system has no /dev/full")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "resnet_rs", "info"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "No space left" in done.stderr
+
+    def test_closed_stdout_is_no_error(self) -> None:
+        command = f"{sys.executable} -m resnet_rs info >&-"
+        done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (0, "")

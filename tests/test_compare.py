@@ -96,6 +96,18 @@ def test_rows_measure_the_difference(tiny, tmp_path) -> None:
     assert comparison.first_wrong == "layer1.0.conv2"
 
 
+def test_rows_that_agree_after_a_wrong_one_are_green(tiny, tmp_path) -> None:
+    x = noise(1, 47, 40, 3)
+    changed = dict(tiny.trace(x).items())
+    changed["layer1.0.conv2"] = changed["layer1.0.conv2"] * 2
+    write_dump(tmp_path / "dump.npz", changed.items())
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    lines = comparison.text(color=True).splitlines()
+    colors = {line.split()[0][5:]: line[:5] for line in lines if line.startswith("\x1b")}
+    red = {"layer1.0.conv2": "\x1b[31m"}
+    assert colors == dict.fromkeys((row.name for row in comparison.rows), "\x1b[32m") | red
+
+
 def test_tolerance_decides(tiny, tmp_path) -> None:
     x = noise(1, 47, 40, 3)
     changed = {name: array * (1 + 1e-3) for name, array in tiny.trace(x).items()}

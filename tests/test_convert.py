@@ -7,11 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import keras_cases
 import numpy as np
+import onnx_cases
 import pytest
 import torch
-from checkpoints import assert_same_tensors
+from checkpoints import TOLERANCE, assert_same_tensors
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from test_hub_directories import Logits, transformers_model
 from test_text_directory import narrow
 from text_directory_writer import write_text_directory
 from tiny_torch import NUM_CLASSES, TinyResNet, tiny_variant
@@ -211,6 +215,45 @@ def test_a_text_directory_is_converted(tmp_path: Path) -> None:
     checkpoint = formats.read(tmp_path / "out")
     assert checkpoint.config["variant"]["stride_on"] == "conv1"
     assert_same_tensors(checkpoint, module.state_dict())
+
+
+def assert_gives(out: Path, x: NDArray[np.float32], expected: NDArray[Any]) -> None:
+    """The directory's network turns images that are normalised already into these logits."""
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    found = resnet_rs.load(out, threads=1).forward(x)
+    assert np.linalg.norm(found - expected) <= TOLERANCE * np.linalg.norm(expected)
+
+
+def test_keras_files_are_converted(tmp_path: Path) -> None:
+    keras_cases.write(tmp_path, "tiny")
+    for ending in (".keras", ".h5"):
+        out = tmp_path / f"out{ending}"
+        assert convert(tmp_path / f"tiny{ending}", out) == 0
+        # Keras' own preprocessing, which the file's kind implies, is in the config.
+        spec = resnet_rs.load(out, threads=1).config.preprocessing
+        x = (keras_cases.pixels() / 255 - spec.mean) / spec.std
+        assert_gives(out, x.astype(np.float32), np.load(tmp_path / "tiny.npy"))
+
+
+def test_an_onnx_file_is_converted(tmp_path: Path) -> None:
+    model = onnx_cases.variant(stride_on="conv1", conv_bias=True)
+    path = onnx_cases.export(model, tmp_path / "x.onnx")
+    assert convert(path, tmp_path / "out", "--preset", "IMAGENET1K_V1") == 0
+    x = onnx_cases.images()
+    assert_gives(tmp_path / "out", x, onnx_cases.reference(model, x))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["preprocessing"]["resize"] == 256
+
+
+def test_a_transformers_directory_is_converted(tmp_path: Path) -> None:
+    model = transformers_model(downsample_in_bottleneck=True)
+    model.save_pretrained(tmp_path / "hub")
+    preset = ("--preset", "IMAGENET1K_V2")
+    assert convert(tmp_path / "hub", tmp_path / "out", *preset) == 0
+    x = onnx_cases.images()
+    assert_gives(tmp_path / "out", x, onnx_cases.reference(Logits(model, "logits"), x))
+    labels = resnet_rs.load(tmp_path / "out").labels
+    assert labels == tuple(f"class {index}" for index in range(6))
 
 
 def test_names_and_key(module: TinyResNet, tmp_path: Path) -> None:

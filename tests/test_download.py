@@ -18,8 +18,7 @@ from file_server import FileServer
 from pretrained_case import CONTENT, PATH, ROW, SHA256, visible
 
 from resnet_rs.pretrained import connection, download, fetch
-from resnet_rs.pretrained.connection import DownloadError, NotFoundError
-from resnet_rs.pretrained.meter import meter_text
+from resnet_rs.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 
@@ -254,35 +253,6 @@ class TestDownload:
 
 
 class TestMeter:
-    @pytest.mark.parametrize(
-        ("numbers", "text"),
-        [
-            (
-                (25_000_000, 100_000_000, 20_000_000, 2.0),
-                "[######..................]   25%  25.0 of 100.0 MB  10.0 MB/s  8 s left",
-            ),
-            (
-                (100, 100, 100, 0.5),
-                "[########################]  100%  0.0 of 0.0 MB  0.0 MB/s  0 s left",
-            ),
-            (
-                (0, 600_000_000, 0, 0.0),
-                "[........................]    0%  0.0 of 600.0 MB  0.0 MB/s",
-            ),
-            (
-                (10_000_000, 600_000_000, 1_000_000, 1.0),
-                "[........................]    2%  10.0 of 600.0 MB  1.0 MB/s  9:50 min left",
-            ),
-            (
-                (1_000_000, 10_000_000_000, 1_000_000, 1.0),
-                "[........................]    0%  1.0 of 10000.0 MB  1.0 MB/s  2:46 h left",
-            ),
-            ((5_000_000, None, 5_000_000, 2.0), "5.0 MB  2.5 MB/s"),
-        ],
-    )
-    def test_text(self, numbers: tuple[int, int | None, int, float], text: str) -> None:
-        assert meter_text(*numbers) == text
-
     def test_bar_is_shown_on_a_terminal_only(
         self, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -78,7 +78,7 @@ class TestImages:
         pytest.param(lambda d: d / "f" / "x.jpg", NotADirectoryError, "x.jpg", id="not-a-dir"),
         pytest.param(lambda d: "", FileNotFoundError, "No such file", id="empty-name"),
         pytest.param(lambda d: "a\0b.jpg", ValueError, "null", id="nul-in-name"),
-        pytest.param(lambda d: "https://x/y.jpg", ImageError, "download it", id="url"),
+        pytest.param(lambda d: "https://x/y.jpg", ImageError, "not downloaded", id="url"),
         pytest.param(lambda d: (d / "f").open(), TypeError, "mode 'rb'", id="text-file"),
         pytest.param(lambda d: io.StringIO("x"), TypeError, "mode 'rb'", id="text-stream"),
         pytest.param(lambda d: closed(io.BytesIO(b"x")), ImageError, "open it", id="closed-file"),

@@ -105,8 +105,6 @@ class TestKill:
         photos: list[Path],
         tmp_path: Path,
     ) -> None:
-        if suffix == "parquet":
-            pytest.importorskip("pyarrow")
         out, whole = tmp_path / f"{what}.{suffix}", tmp_path / f"{what}-whole.{suffix}"
         model = ["--weights", tiny_dir]
 
@@ -169,6 +167,124 @@ class TestKill:
         assert process.stderr.read().decode() == f"resnet-rs: {out}: add --resume to continue\n"
         process.stdin.close()
         process.stderr.close()
+
+
+class TestOtherRun:
+    """A run that goes on with other weights or options is refused, and the file is left alone."""
+
+    @pytest.fixture
+    def other_dir(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_tiny_model(tmp_path_factory.mktemp("other"), seed=1)
+
+    @pytest.mark.parametrize(("what", "suffix"), FORMATS)
+    def test_other_weights(
+        self,
+        what: str,
+        suffix: str,
+        tiny_dir: Path,
+        other_dir: Path,
+        folder: Path,
+        photos: list[Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        out = tmp_path / f"{what}.{suffix}"
+        arguments = [what, "-o", str(out), "--resume", "--weights"]
+        assert main([*arguments, str(tiny_dir), *map(str, photos[:3])]) == 0
+        if suffix == "jsonl":
+            out.write_bytes(out.read_bytes() + b'{"path": "/so')  # a torn record is left, too
+        error = self.refused([*arguments, str(other_dir), str(folder)], tmp_path, capsys)
+        assert str(out) in error
+        assert str(photos[0]) in error
+        assert main([*arguments, str(tiny_dir), str(folder)]) == 1
+        assert len(records_of(out)) == PHOTOS
+
+    @pytest.mark.parametrize("before_the_end", [False, True])
+    @pytest.mark.parametrize(
+        ("what", "suffix", "other"),
+        [
+            ("predict", "jsonl", ["--tta", "hflip"]),
+            ("predict", "csv", ["--tta", "hflip"]),
+            ("predict", "parquet", ["--tta", "hflip"]),
+            ("embed", "npy", ["--normalize"]),
+            ("embed", "parquet", ["--normalize"]),
+            ("embed", "csv", ["--normalize"]),
+        ],
+    )
+    def test_other_options(
+        self,
+        what: str,
+        suffix: str,
+        other: list[str],
+        before_the_end: bool,
+        tiny_dir: Path,
+        photos: list[Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        out = tmp_path / f"{what}.{suffix}"
+        arguments = [what, "--weights", str(tiny_dir), "-o", str(out), "--resume"]
+        broken = next(path for path in photos if path.name in BROKEN)
+        inputs = [str(broken), *map(str, photos[:3])]
+        if before_the_end:
+            # The last argument ends the run, and a Parquet file is not made.
+            inputs = [*inputs[1:], str(tmp_path / "missing.png")]
+            assert main([*arguments, "--on-error", "fail", *inputs]) == 1
+        else:
+            assert main([*arguments, *inputs]) == 1
+        error = self.refused([*arguments, *other, *inputs], tmp_path, capsys)
+        assert str(out) in error
+        assert str(photos[0]) in error
+
+    def refused(
+        self, arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> str:
+        """Run a command that is to be refused and to leave a folder alone; returns its error."""
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert "was begun with other weights or options" in error
+        return error
+
+    @pytest.mark.parametrize(("what", "suffix"), FORMATS)
+    def test_first_image_that_is_there_is_compared(
+        self,
+        what: str,
+        suffix: str,
+        tiny_dir: Path,
+        other_dir: Path,
+        photos: list[Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        out = tmp_path / f"{what}.{suffix}"
+        copies = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+        for copy, photo in zip(copies, photos, strict=False):
+            copy.write_bytes(photo.read_bytes())
+        arguments = [what, "-o", str(out), "--resume", *map(str, copies), "--weights"]
+        assert main([*arguments, str(tiny_dir)]) == 0
+        copies[0].unlink()
+        copies[1].write_bytes(b"no image any more")
+        assert main([*arguments, str(tiny_dir)]) == 0
+        assert str(copies[2]) in self.refused([*arguments, str(other_dir)], tmp_path, capsys)
+        # Without any there is nothing to compare.
+        copies[2].unlink()
+        assert main([*arguments, str(other_dir)]) == 0
+
+    def test_top_k_of_a_whole_parquet_file_whose_images_are_gone(
+        self, tiny_dir: Path, photos: list[Path], tmp_path: Path, capsys: Any
+    ) -> None:
+        out, copy = tmp_path / "out.parquet", tmp_path / "a.png"
+        copy.write_bytes(photos[0].read_bytes())
+        arguments = ["predict", "--weights", str(tiny_dir), "-o", str(out), "--resume", str(copy)]
+        assert main(arguments) == 0
+        copy.unlink()
+        error = self.refused([*arguments, "--top-k", "1"], tmp_path, capsys)
+        assert "5 classes for each image, and this run gives 1" in error
+        assert main(arguments) == 0
 
 
 class TestResults:

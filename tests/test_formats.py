@@ -139,6 +139,32 @@ def test_names_of_ones_own_are_mapped(module: TinyResNet, tmp_path: Path) -> Non
     assert_same_tensors(formats.read(path, **stated(), names=rules_path), module.state_dict())
 
 
+def test_rules_that_match_nothing_are_said(module: TinyResNet, tmp_path: Path) -> None:
+    theirs = {f"net.{n.replace('layer', 'stage')}": t for n, t in module.state_dict().items()}
+    path = tmp_path / "net.safetensors"
+    save_file(theirs, path)
+    rules: dict[str, str | None] = {"net.stage(.*)": r"layer\1", "loss.weight": None}
+    checkpoint = formats.read(path, **stated(), names=rules)
+    assert_same_tensors(checkpoint, module.state_dict())
+    nothing = "names: no tensor was renamed or left out by loss.weight"
+    assert checkpoint.remarks[-2:] == ('stripped "net." from every name', nothing)
+    with pytest.raises(WeightsError, match="no ResNet that is known") as caught:
+        formats.read(path, **stated(), names={"stge(.*)": r"layer\1"})
+    message = str(caught.value)
+    assert 'stripped "net." from every name' in message
+    assert r"no tensor was renamed or left out by stge(.*)" in message
+
+
+def test_rules_may_be_written_with_the_key_or_without(module: TinyResNet, tmp_path: Path) -> None:
+    state = module.state_dict()
+    theirs = {f"teacher.{n.replace('layer', 'stage')}": t for n, t in state.items()}
+    path = tmp_path / "net.safetensors"
+    save_file({**theirs, "student.x": torch.zeros(2)}, path)
+    for left in ("stage(.*)", "teacher.stage(.*)"):
+        checkpoint = formats.read(path, **stated(), names={left: r"layer\1"}, key="teacher")
+        assert_same_tensors(checkpoint, state)
+
+
 def test_detectron2s_stride_is_asked_for(tmp_path: Path) -> None:
     from test_names import DETECTRON2, in_words_of
 
@@ -296,6 +322,11 @@ def test_a_head_that_flattens_a_map_is_asked_for(module: TinyResNet, tmp_path: P
         preprocessing={"resize": 64, "crop": 64},
     )
     assert checkpoint.tensors["fc.weight"].shape == (NUM_CLASSES, 256)
+    with pytest.raises(WeightsError, match="as no crop is stated") as caught:
+        formats.read(path, architecture="resnet50", variant=tiny_variant(head=head))
+    message = str(caught.value)
+    assert "fc takes 256 features, and the head that is stated gives 1024" in message
+    assert "state it, as in" not in message
 
 
 # --- classes, labels, preprocessing

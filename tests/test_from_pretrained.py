@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
+import torchvision
+import transformers
 from file_server import FileServer
 
 import resnet_rs
 from resnet_rs import ResNet18, ResNet50
 from resnet_rs.cli import main
 from resnet_rs.pretrained import TorchvisionWeights, torchvision_weights
-
-torch = pytest.importorskip("torch")
-torchvision = pytest.importorskip("torchvision")
 
 pytest_plugins = ["pretrained_fixtures"]
 
@@ -112,7 +113,6 @@ def test_preset_can_be_another(published: FileServer) -> None:
 def test_timm_repository_gives_the_same_numbers(
     server: FileServer, network: torch.nn.Module, photo: np.ndarray
 ) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
     base = "/timm/resnet18.a1_in1k/resolve/main"
     config = {
         "architecture": "resnet18",
@@ -128,7 +128,7 @@ def test_timm_repository_gives_the_same_numbers(
             "std": [0.229, 0.224, 0.225],
         },
     }
-    weights = safetensors.save(network.state_dict())
+    weights = safetensors.torch.save(network.state_dict())
     server.files[f"{base}/config.json"] = json.dumps(config).encode()
     server.files[f"{base}/model.safetensors"] = weights
     server.headers[f"{base}/model.safetensors"] = {
@@ -162,7 +162,6 @@ def test_command_writes_a_weights_directory(
 def test_hugging_face_repository_gives_the_same_numbers(
     server: FileServer, photo: np.ndarray, tmp_path: Path
 ) -> None:
-    transformers = pytest.importorskip("transformers")
     torch.manual_seed(1)
     config = transformers.ResNetConfig(
         embedding_size=8,

@@ -11,7 +11,7 @@ from file_server import FileServer, file_server
 from pretrained_case import visible
 
 from resnet_rs.pretrained import fetch
-from resnet_rs.pretrained.connection import DownloadError, NotFoundError
+from resnet_rs.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from checkpoints import TOLERANCE
 from mutations import mutations
 from safetensors.numpy import load_file
+from safetensors.torch import save
 from tiny_model import write_tiny_model
+from tiny_torch import randomize
+from torch_variants import VariantResNet
 
 import resnet_rs
 from resnet_rs import ResNet, ResNet50, WeightsError, _core
@@ -60,7 +70,7 @@ class TestBytes:
             (lambda data: data[:300], "header should have"),
             (lambda data: data[:-4], "does not fit"),
             (lambda data: data[:8] + b"x" + data[9:], "no JSON"),
-            (lambda data: data.replace(b'"F32"', b'"F99"', 1), "F32 or F16, found F99"),
+            (lambda data: data.replace(b'"F32"', b'"F99"', 1), "F32, F16, BF16 or F64, found F99"),
             (lambda data: (2).to_bytes(8, "little") + b"[]", "no JSON object"),
         ],
     )
@@ -70,6 +80,27 @@ class TestBytes:
         data = (tiny_dir / "model.safetensors").read_bytes()
         with pytest.raises(WeightsError, match=message):
             ResNet50(spoil(data), config=config_of(tiny_dir))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_every_type_that_a_file_may_have(
+        self, dtype: torch.dtype, tiny_dir: Path, tmp_path: Path
+    ) -> None:
+        tensors = load_file(tiny_dir / "model.safetensors")
+        state = {name: torch.from_numpy(array).to(dtype) for name, array in tensors.items()}
+        for counter in (torch.int32, torch.int64):
+            state[f"bn1.{counter}.num_batches_tracked"] = torch.zeros((), dtype=counter)
+        data = save(state)
+        (tmp_path / "x.safetensors").write_bytes(data)
+        config = config_of(tiny_dir)
+        expected = ResNet50(tmp_path / "x.safetensors", config=config).logits(PHOTO)
+        np.testing.assert_array_equal(ResNet50(data, config=config).logits(PHOTO), expected)
+
+    def test_a_number_that_f32_cannot_hold_is_refused(self, tiny_dir: Path) -> None:
+        tensors = load_file(tiny_dir / "model.safetensors")
+        state = {name: torch.from_numpy(array).double() for name, array in tensors.items()}
+        state["fc.bias"][0] = 1e300
+        with pytest.raises(WeightsError, match=r"fc\.bias.*finite"):
+            ResNet50(save(state), config=config_of(tiny_dir))
 
     def test_mutated_files_end_in_an_error_or_load(self, tiny_dir: Path) -> None:
         data = (tiny_dir / "model.safetensors").read_bytes()
@@ -87,8 +118,6 @@ class TestBytes:
 
 class TestOtherFormats:
     def test_state_dict_of_torch(self, tmp_path: Path, tiny_dir: Path, tiny: ResNet) -> None:
-        import torch
-
         state = {
             name: torch.from_numpy(array)
             for name, array in load_file(tiny_dir / "model.safetensors").items()
@@ -105,8 +134,6 @@ class TestOtherFormats:
     def test_preset_that_nothing_states_is_warned_of(
         self, tmp_path: Path, tiny_dir: Path, tiny: ResNet
     ) -> None:
-        import torch
-
         state = {
             name: torch.from_numpy(array)
             for name, array in load_file(tiny_dir / "model.safetensors").items()
@@ -159,3 +186,135 @@ class TestCheckpoint:
         change = half.logits(PHOTO) - tiny.logits(PHOTO)
         # 11 bits of precision, some dozen layers one after the other.
         assert 0 < np.linalg.norm(change) / np.linalg.norm(tiny.logits(PHOTO)) < 0.02
+
+
+RULES = {
+    r"stage(\d)\.(\d)\.skip\.(.+)": r"layer\1.\2.downsample.\3",
+    r"stage(.+)": r"layer\1",  # matches the shortcuts too: the order decides
+    r"head\.(.+)": r"fc.\1",
+    "ema_decay": None,
+}
+"""From the names of `hand_written` to torchvision's."""
+
+OWN_VARIANT: dict[str, Any] = {
+    "blocks": [2, 1, 1, 1],
+    "widths": [4, 4, 8, 8],
+    "stem_widths": [4],
+    "stride_on": "conv1",
+    "relu_before_add": True,
+    "conv_bias": True,
+    "head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}},
+}
+SIDE = 64
+OWN = {
+    "architecture": "resnet50",
+    "variant": OWN_VARIANT,
+    "preprocessing": {"resize": SIDE, "crop": SIDE},
+}
+
+
+@pytest.fixture(scope="module")
+def hand_written() -> VariantResNet:
+    """A v1.0 bottleneck network as people write it: biases, a ReLU more, a pool that pads."""
+    module = VariantResNet(OWN_VARIANT, num_classes=6, side=SIDE)
+    randomize(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def own_state(hand_written: VariantResNet) -> dict[str, Any]:
+    """Its state dict under its author's names."""
+    state = {
+        name.replace("layer", "stage").replace("downsample", "skip").replace("fc.", "head."): tensor
+        for name, tensor in hand_written.state_dict().items()
+    }
+    return {**state, "ema_decay": torch.ones(1)}
+
+
+def expected_logits(module: VariantResNet, x: np.ndarray) -> np.ndarray:
+    """What torch computes in f64 of `[batch, height, width, 3]`."""
+    with torch.inference_mode():
+        expected: np.ndarray = module.double()(torch.from_numpy(x).permute(0, 3, 1, 2).double())
+    module.float()
+    return np.asarray(expected)
+
+
+class TestHandWrittenNetwork:
+    """A network that someone wrote by hand loads too."""
+
+    @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+    @pytest.mark.parametrize("names", ["dict", "file"])
+    def test_logits_are_torchs(
+        self,
+        names: str,
+        legacy: bool,
+        hand_written: VariantResNet,
+        own_state: dict[str, Any],
+        tmp_path: Path,
+    ) -> None:
+        torch.save(own_state, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
+        (tmp_path / "names.json").write_text(json.dumps(RULES))
+        rules = RULES if names == "dict" else tmp_path / "names.json"
+        model = resnet_rs.load(tmp_path / "x.pth", **OWN, names=rules)
+        copy = pickle.loads(pickle.dumps(model))
+        x = np.random.default_rng(3).standard_normal((2, SIDE, SIDE, 3), dtype=np.float32)
+        expected = expected_logits(hand_written, x)
+        assert expected.shape == (2, 6)
+        for network in (model, copy):
+            error = np.linalg.norm(network.forward(x) - expected) / np.linalg.norm(expected)
+            assert error <= TOLERANCE
+
+    def test_a_rules_place_survives_a_pickle_in_another_process(
+        self, own_state: dict[str, Any], tmp_path: Path
+    ) -> None:
+        torch.save(own_state, tmp_path / "x.pth")
+        model = resnet_rs.load(tmp_path / "x.pth", **OWN, names=RULES)
+        (tmp_path / "model.pickle").write_bytes(pickle.dumps(model))
+        script = (
+            "import pickle, sys, numpy as np\n"
+            "model = pickle.load(open(sys.argv[1], 'rb'))\n"
+            "np.save(sys.argv[2], model.logits(np.zeros((9, 9, 3), np.uint8)))"
+        )
+        arguments = [str(tmp_path / "model.pickle"), str(tmp_path / "logits.npy")]
+        subprocess.run([sys.executable, "-c", script, *arguments], check=True)
+        expected = model.logits(np.zeros((9, 9, 3), np.uint8))
+        np.testing.assert_allclose(np.load(arguments[1]), expected, rtol=TOLERANCE)
+
+    def test_order_of_the_rules_decides(self, own_state: dict[str, Any], tmp_path: Path) -> None:
+        torch.save(own_state, tmp_path / "x.pth")
+        turned = dict(reversed(RULES.items()))
+        with pytest.raises(WeightsError, match=r"downsample|skip"):
+            resnet_rs.load(tmp_path / "x.pth", **OWN, names=turned)
+
+    def test_rules_may_have_the_prefix_that_all_names_share(
+        self, own_state: dict[str, Any], tmp_path: Path
+    ) -> None:
+        torch.save(own_state, tmp_path / "x.pth")
+        plain = resnet_rs.load(tmp_path / "x.pth", **OWN, names=RULES)
+        torch.save({f"net.{n}": t for n, t in own_state.items()}, tmp_path / "net.pth")
+        for start in ("", r"net."):
+            rules = {f"{start}{left}": right for left, right in RULES.items()}
+            model = resnet_rs.load(tmp_path / "net.pth", **OWN, names=rules)
+            np.testing.assert_array_equal(model.logits(PHOTO), plain.logits(PHOTO))
+
+
+class TestOwnFiles:
+    """What lies under the names of our files need not be ours."""
+
+    def test_a_pipe_is_refused_at_once(self, tiny_dir: Path, tmp_path: Path) -> None:
+        for name in ("config.json", "model.safetensors"):
+            directory = tmp_path / name.replace(".", "_")
+            shutil.copytree(tiny_dir, directory)
+            (directory / name).unlink()
+            os.mkfifo(directory / name)
+            with pytest.raises(WeightsError, match=rf"{name}: expected a regular file"):
+                resnet_rs.load(directory)
+        os.mkfifo(tmp_path / "x.safetensors")
+        with pytest.raises(WeightsError, match=r"x\.safetensors: expected a regular file"):
+            ResNet50(tmp_path / "x.safetensors")
+
+    def test_a_config_of_gigabytes_is_not_read(self, tiny_dir: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_dir, tmp_path / "x")
+        os.truncate(tmp_path / "x" / "config.json", 1 << 40)  # takes no room on the disk
+        with pytest.raises(WeightsError, match=r"config\.json: 1099511627776 bytes are too many"):
+            resnet_rs.load(tmp_path / "x")

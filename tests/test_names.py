@@ -103,7 +103,8 @@ def test_rules_rename_by_name_by_pattern_and_leave_out() -> None:
         "blk_3.c1.w": "special",
         "extra": None,
     }
-    renamed = names.apply_rules(given, rules, "here")
+    renamed, unused = names.apply_rules(given, rules, "here")
+    assert unused == []
     assert set(renamed) == {"conv1.weight", "layer1.3.conv2.weight", "special", "kept"}
     assert renamed["special"] is given["blk_3.c1.w"]
 
@@ -212,8 +213,39 @@ def test_a_file_without_a_resnet_says_what_it_has() -> None:
         prefixes.select({}, key=None, drop_heads=False, origin="here")
 
 
-def test_shared_wrappers_go_before_a_users_rules() -> None:
-    found, remarks = prefixes.strip_shared(tensors("module.net.a", "module.net.b"))
-    assert set(found) == {"a", "b"}
-    assert len(remarks) == 2
-    assert prefixes.strip_shared(tensors("module.a", "b"))[1] == []
+def test_wrappers_that_every_name_has_are_found_from_outside_in() -> None:
+    assert prefixes.shared_wrappers(["module.net.a", "module.net.b"]) == ["module.", "net."]
+    assert prefixes.shared_wrappers(["module.a", "b"]) == []
+    assert prefixes.shared_wrappers([]) == []
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"module.net.stage(.*)": r"layer\1"},
+        {"module.net.stage(.*)": r"module.net.layer\1"},
+        {"net.stage(.*)": r"layer\1"},
+        {"net.stage(.*)": r"net.layer\1"},
+        {"stage(.*)": r"layer\1"},
+        {"module.net.stage1.w": "layer1.w"},
+        {"stage1.w": "layer1.w"},
+    ],
+    ids=str,
+)
+def test_rules_match_with_and_without_shared_wrappers(rules: dict[str, str | None]) -> None:
+    given = tensors("module.net.conv1.w", "module.net.stage1.w")
+    renamed, unused = names.apply_rules(given, rules, "here", ["module.", "net."])
+    assert set(renamed) == {"conv1.w", "layer1.w"}
+    assert unused == []
+
+
+def test_an_earlier_rule_for_a_short_name_goes_before_a_later_one_for_the_full_name() -> None:
+    rules = {"a": "first", "net.(.*)": "second", "net.b": "third", "c": None}
+    renamed, unused = names.apply_rules(tensors("net.a", "net.b"), rules, "here", ["net."])
+    assert set(renamed) == {"first", "third"}
+    assert unused == ["net.(.*)", "c"]
+
+
+def test_names_that_become_one_without_their_wrapper_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"net\.a and net\.b would both be b"):
+        names.apply_rules(tensors("net.a", "net.b"), {"a": "b"}, "here", ["net."])

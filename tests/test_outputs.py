@@ -24,6 +24,7 @@ from resnet_rs.folders.outputs import (
     npy_header,
     paths_of,
 )
+from resnet_rs.folders.resumed import difference
 from resnet_rs.stream import Result
 
 # What a name may be: bytes that are no UTF-8, and all that separates fields and records.
@@ -76,6 +77,10 @@ class TestFormats:
         for result in results(what):
             entry = kind.decode(kind.encode(result))
             assert (entry.path, entry.failed) == (result.path, result.error is not None)
+            if result.error is None:
+                found = kind.result(kind.encode(result))
+                assert (found.path, found.predictions) == (result.path, result.predictions)
+                np.testing.assert_array_equal(found.vector, result.vector)
 
     def test_json_lines_hold_the_numbers(self) -> None:
         records = [json.loads(JsonLines("predictions", 2).encode(r)) for r in results("predict")]
@@ -116,7 +121,7 @@ class TestFormats:
             (JsonLines("predictions", 2), b'{"path": "a", "predictions": [1, 2, 3]}\n'),
             (JsonLines("predictions", 2), b'{"path": "a", "predictions": [1, 2], "error": ""}\n'),
             (JsonLines("embedding", 1), b'{"path": "a", "predictions": [1]}\n'),
-            (Rows(), b'{"path": "a", "row": "1"}\n'),
+            (Rows(lambda row: np.zeros(3, np.float32)), b'{"path": "a", "row": "1"}\n'),
             (Table.of_predictions(",", 1), b"a,,b,1,2,3\n"),
             (Table.of_predictions(",", 1), b"a\n"),
         ],
@@ -124,6 +129,32 @@ class TestFormats:
     def test_other_records_are_refused(self, kind: Format, record: bytes) -> None:
         with pytest.raises(ValueError, match=r"[Ee]xpect"):
             kind.decode(record)
+
+
+class TestDifference:
+    """What another machine's rounding does is no other run."""
+
+    @pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1 + 1e-5, True), (0.998, False)])
+    def test_numbers(self, factor: float, same: bool) -> None:
+        scores = [0.9, 1e-4]
+        before, now = (
+            Result(0, "a", predictions=[Prediction("cat", s * f, 1) for s in scores])
+            for f in (1.0, factor)
+        )
+        assert (difference(before, now) is None) == same
+        vector = np.array([0, 1e-9, -2.5], np.float32)
+        before, now = (Result(0, "a", vector=vector * f) for f in (1.0, factor))
+        assert (difference(before, now) is None) == same
+
+    def test_numbers_near_zero(self) -> None:
+        before, now = (Result(0, "a", vector=np.array([x, 1], np.float32)) for x in (0, 1e-7))
+        assert difference(before, now) is None
+
+    @pytest.mark.parametrize("other", [("dog", 0.5, 1), ("cat", 0.5, 2), ("cat", 0.4, 1)])
+    def test_classes(self, other: tuple[str, float, int]) -> None:
+        before = Result(0, "a", predictions=[Prediction("cat", 0.5, 1)])
+        now = Result(0, "a", predictions=[Prediction(*other)])
+        assert f"class 1 is cat (0.5) there and {other[0]}" in str(difference(before, now))
 
 
 def write_all(output: Any, made: list[Result]) -> None:
@@ -275,7 +306,6 @@ class TestNpyFile:
 class TestParquet:
     @pytest.fixture(params=["predict", "embed"])
     def what(self, request: pytest.FixtureRequest) -> str:
-        pytest.importorskip("pyarrow")
         what: str = request.param
         return what
 

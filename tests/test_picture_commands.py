@@ -11,8 +11,6 @@ from tiny_model import write_tiny_model
 from resnet_rs.cli import main
 from resnet_rs.pictures import style
 
-pytest.importorskip("matplotlib")
-
 
 class TestCommands:
     @pytest.fixture

@@ -26,8 +26,6 @@ from resnet_rs.pictures import (
 from resnet_rs.pictures.geometry import Box, crop_box, enlarge, stride
 from resnet_rs.preprocess import load_pixels
 
-pytest.importorskip("matplotlib")
-
 # Sums of some thousand float32 products in another order than the core's, relative to the largest.
 RELATIVE = 1e-5
 
@@ -164,6 +162,27 @@ class TestActivationMaps:
             assert 0.15 < hand.mean() < 0.4, "the hand is not where this test looks for it"
             # By chance it would be the hand's own share of the photo.
             assert hand[hottest].mean() > 2 * hand.mean(), photo.name
+
+    @pytest.mark.parametrize("axis", [0, 1], ids="yx")
+    def test_demo_models_map_moves_with_the_hand(
+        self, axis: int, model: ResNet50, demo_photos: list[Path]
+    ) -> None:
+        """What a blob that lies in the middle of every photo would not do."""
+        for photo in demo_photos:
+            pixels = load_pixels(photo, model.config.preprocessing)
+            padded = np.pad(pixels, ((12, 12), (12, 12), (0, 0)), mode="edge")
+            centres = []
+            for offset in (24, 0):  # 12 pixels back and 12 forth
+                begin = [12, 12]
+                begin[axis] = offset
+                moved = padded[begin[0] :, begin[1] :][:64, :64]
+                (each,) = activation_maps(
+                    model, np.ascontiguousarray(moved), [int(photo.name[0])], shifts=4
+                )
+                drawn = enlarge(each.values, each.rows, each.columns, each.cell, 64)
+                centres.append(np.argwhere(drawn >= np.quantile(drawn, 0.9)).mean(axis=0)[axis])
+            # The photo moves by 24; its edges, which are repeated, hold the map back.
+            assert centres[1] - centres[0] > 8, photo.name
 
 
 class TestGeometry:

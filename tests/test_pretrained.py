@@ -35,7 +35,8 @@ pytestmark = pytest.mark.usefixtures("empty_cache")
 
 class TestTables:
     def test_torchvision_says_the_same(self) -> None:
-        models = pytest.importorskip("torchvision.models")
+        from torchvision import models
+
         ours = {row.full_name: row for row in TORCHVISION_WEIGHTS}
         theirs = {
             f"{name}.{weights.name}": weights
@@ -62,7 +63,8 @@ class TestTables:
             assert row.is_default == (weights == default)
 
     def test_timm_says_the_same(self) -> None:
-        timm = pytest.importorskip("timm")
+        import timm
+
         for architecture, tags in TIMM_WEIGHTS.items():
             theirs = {
                 name.partition(".")[2]: cfg

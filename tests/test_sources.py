@@ -134,3 +134,20 @@ class TestSources:
             known[".avif"] = "AVIF"
         assert set(SUFFIXES) <= known.keys()
         assert list(SUFFIXES) == sorted(SUFFIXES)
+
+
+def test_pipes_in_a_folder_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    os.mkfifo(tmp_path / "b.jpg")
+    assert [os.path.basename(path) for path in Sources([str(tmp_path)])] == ["a.jpg"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\nb.jpg\n")
+    assert list(Sources([f"@{tmp_path / 'list.txt'}"])) == ["a.jpg", "b.jpg"]
+
+
+def test_a_nul_in_a_line_is_said_to_want_another_option(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a.jpg\0b.jpg\0")
+    with pytest.raises(ValueError, match="add -0"):
+        list(Sources([f"@{tmp_path / 'list.txt'}"]))

@@ -169,7 +169,8 @@ def test_command_says_what_is_wrong(tmp_path, capsys) -> None:
     assert run("--weights", tmp_path / "none") == 2
     assert "none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run("--architecture", "resnet18", "--weights", "weights")
+        run("--size", "64")
+    assert "--weights --architecture" in capsys.readouterr().err
 
 
 def test_macs_agree_with_what_the_forward_computes(model) -> None:

@@ -91,6 +91,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--threads", type=int, default=1, metavar="N", help="of each actor (default: 1)"
     )
     parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="files that an actor is given at a time (default: 32)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write Parquet files (default: print lines)"
     )
     parser.add_argument(
@@ -127,7 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         ray.init(address=arguments.address)
     model = load(arguments.weights, threads=arguments.threads, send_weights=arguments.send_weights)
-    results = classify(arguments.folder, model, actors=arguments.actors).materialize()
+    results = classify(
+        arguments.folder, model, actors=arguments.actors, batch_size=arguments.batch_size
+    ).materialize()
     if arguments.out is not None:
         results.write_parquet(str(arguments.out))
     failed = 0

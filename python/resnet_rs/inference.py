@@ -117,7 +117,7 @@ class Inference:
             ImageError, OSError, TypeError, ValueError: as `predict` does; also where the
                 augmentation does not go with the model's preprocessing or its last layers.
         """
-        from .tta import VIEWS, softmax, views
+        from .tta import VIEWS, MeanProbabilities, softmax, views
 
         self._require_classes()
         tta = arguments.choice("tta", tta, (None, *VIEWS))
@@ -130,19 +130,19 @@ class Inference:
                 "tta='multiscale' runs the network at several sizes, and this one's head takes "
                 "a single size: use tta='hflip' or tta='10crop'"
             )
-        config, views_each = self._loaded.config, VIEWS[tta]
+        config = self._loaded.config
 
         def views_of(source: ImageLike) -> Iterator[NDArray[np.uint8]]:
             return views(source, config.preprocessing, config.in_channels, tta)
 
-        sums = np.zeros((len(sources), self._network.num_classes))
+        mean = MeanProbabilities(len(sources), self._network.num_classes, tta)
         done = 0
         for pixels in batches_of_views(sources, views_of, single=single):
-            for row in softmax(self._network.logits(pixels)):
-                sums[done // views_each] += row
-                done += 1
-        means = (sums / views_each).astype(np.float32)
-        return means[0] if single else means
+            mean.add(
+                self._network.logits(pixels), np.arange(done, done + len(pixels)) // VIEWS[tta]
+            )
+            done += len(pixels)
+        return mean.result()[0] if single else mean.result()
 
     def logits(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
         """The network's raw outputs, before softmax.

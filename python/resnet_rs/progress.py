@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TextIO
 
 # How often the line changes at most, in seconds: more often is only flicker.
@@ -51,32 +52,65 @@ class Progress:
         self.say("")
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a `Meter` counts.
+
+    Attributes:
+        name: as it is shown.
+        size: how much of what is counted makes one of it.
+        digits: how many of a count are shown after the point.
+    """
+
+    name: str
+    size: float = 1.0
+    digits: int = 0
+
+    def text(self, amount: float) -> str:
+        """An amount, without the name."""
+        return f"{amount / self.size:.{self.digits}f}"
+
+
+IMAGES = Unit("images")
+BYTES = Unit("MB", 1e6, 1)
+
+
 class Meter:
     """How far counted work has come: a bar, the count, the rate and the time left.
 
-        [########----------------]  312/1000  41.2 images/s  0:17 left  2 failed
+        [########----------------]  312/1000 images  41.2 images/s  0:17 left  2 failed
 
     Args:
         progress: the line to write to.
         unit: what is counted.
+        name: what the line starts with, such as a file's name.
         start: how much was done before; the rate leaves it out.
     """
 
-    def __init__(self, progress: Progress, unit: str, *, start: int = 0) -> None:
-        self.total: int | None = None
-        """How much there is to do; None as long as it is not known."""
+    def __init__(self, progress: Progress, unit: Unit, *, name: str = "", start: int = 0) -> None:
+        self.advanced = False
+        """Whether anything was done since the meter was made."""
         self._progress = progress
         self._unit = unit
-        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
+        self._name = name
         self._next = 0.0
+        self.begin(start, None)
 
     @property
     def is_on(self) -> bool:
         """Whether anybody looks."""
         return self._progress.is_on
 
+    def begin(self, start: int, total: int | None) -> None:
+        """Begin, maybe anew, where `start` of `total` is done; None is not known."""
+        self.total = total
+        """How much there is to do; None as long as it is not known."""
+        self._start = start
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
+
     def show(self, done: int, failed: int = 0) -> None:
         """Say how much is done, unless that was said a moment ago."""
+        self.advanced |= done > self._start
         now = time.monotonic()
         if not self._progress.is_on or now < self._next:
             return
@@ -86,20 +120,28 @@ class Meter:
             self._samples.popleft()
         since, before = self._samples[0]
         rate = (done - before) / max(now - since, 1e-9)
+        self.say(meter_text(done, self.total, rate, failed, self._unit))
+
+    def say(self, text: str) -> None:
+        """Replace the line by `text`, behind the name."""
+        line = f"{self._name}  {text}" if self._name else text
         # One column less than there are, because some terminals break a line that is full.
-        width = shutil.get_terminal_size().columns - 1
-        self._progress.say(meter_text(done, self.total, rate, failed, self._unit)[:width])
+        self._progress.say(line[: shutil.get_terminal_size().columns - 1])
 
 
-def meter_text(done: int, total: int | None, rate: float, failed: int, unit: str) -> str:
-    """The line of a `Meter`: without bar and time left where `total` is not known."""
-    parts = [f"{done}"]
+def meter_text(done: int, total: int | None, rate: float, failed: int, unit: Unit) -> str:
+    """The line of a `Meter`: without bar and time left where `total` is not known.
+
+    `done` and `total` are counted singly, and so is `rate`, per second.
+    """
+    parts = [f"{unit.text(done)} {unit.name}"]
     if total:
         share = min(done / total, 1.0)
         filled = int(share * _BAR_COLUMNS)
         bar = "#" * filled + "-" * (_BAR_COLUMNS - filled)
-        parts = [f"[{bar}]", f"{done:>{len(str(total))}}/{total}"]
-    parts.append(f"{rate:.1f} {unit}/s")
+        whole = unit.text(total)
+        parts = [f"[{bar}]", f"{unit.text(done):>{len(whole)}}/{whole} {unit.name}"]
+    parts.append(f"{rate / unit.size:.1f} {unit.name}/s")
     if total and rate > 0:
         parts.append(f"{duration_text((total - done) / rate)} left")
     if failed:

@@ -81,6 +81,29 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
+class MeanProbabilities:
+    """The mean over the views of each image, summed in float64 in the order in which they come.
+
+    Args:
+        images: how many there are.
+        classes: how many the network tells apart.
+        tta: one of `VIEWS`.
+    """
+
+    def __init__(self, images: int, classes: int, tta: str) -> None:
+        self._sums = np.zeros((images, classes))
+        self._views = VIEWS[tta]
+
+    def add(self, logits: NDArray[np.float32], images: NDArray[np.intp]) -> None:
+        """Add views: logits `[n, classes]`, and `[n]`, the image that each is of, from 0."""
+        # Unlike `sums[images] += ...`, this adds every row of an image that comes more than once.
+        np.add.at(self._sums, images, softmax(logits))
+
+    def result(self) -> NDArray[np.float32]:
+        """`[images, classes]`, once every view of every image was added."""
+        return (self._sums / self._views).astype(np.float32)
+
+
 def top_k(
     probabilities: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

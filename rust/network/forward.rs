@@ -144,7 +144,8 @@ impl Network {
         })
     }
 
-    /// Runs `steps` on the team; `after_step` is called by one worker when a step is done.
+    /// Runs `steps` on the team; `after_step` is called by one worker when a step is done and no
+    /// worker has begun the next.
     fn walk(
         &self,
         steps: &[PlannedStep],
@@ -164,10 +165,7 @@ impl Network {
                     // to one worker, and the barrier below ends a step before the next begins.
                     unsafe { step.run_item(item, &context) };
                 });
-                worker.wait();
-                if worker.index == 0 {
-                    after_step(i);
-                }
+                worker.wait_then(|| after_step(i));
             }
         });
         Ok(())

@@ -292,7 +292,8 @@ fn num_classes(config: &Config, tensors: &Tensors) -> Result<usize, Error> {
     if !tensors.contains("fc.weight") && has_stem {
         return Err(tensors.error(
             "tensor fc.weight: expected in the file, not found (for a network without classes \
-             state num_classes 0)",
+             state num_classes 0: num_classes=0 in Python, or write a directory with \
+             resnet-rs convert)",
         ));
     }
     let shape = tensors.shape("fc.weight")?;

@@ -2,7 +2,7 @@
 //! is checked.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -390,12 +390,19 @@ pub fn write(
     let mut part = path.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
+    let io = |e| Error::io(path, e);
+    // safetensors makes files that only their owner can read: it gets those of any new file.
+    let permissions = File::create(&part)
+        .and_then(|file| file.metadata())
+        .map_err(io)?
+        .permissions();
     let written = safetensors::serialize_to_file(views, metadata, &part)
         .map_err(|e| match e {
-            SafeTensorError::IoError(e) => Error::io(path, e),
+            SafeTensorError::IoError(e) => io(e),
             other => invalid(other),
         })
-        .and_then(|()| fs::rename(&part, path).map_err(|e| Error::io(path, e)));
+        .and_then(|()| fs::set_permissions(&part, permissions).map_err(io))
+        .and_then(|()| fs::rename(&part, path).map_err(io));
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }

@@ -30,14 +30,16 @@ impl Barrier {
         }
     }
 
-    /// Waits for the others; what they wrote before is visible after.
+    /// Waits for the others; what they wrote before is visible after. The last thread to come calls
+    /// `last` before it lets them go on.
     ///
     /// # Panics
     /// Where another thread has called [`Barrier::poison`]: it will never come.
-    pub fn wait(&self) {
+    pub fn wait_then(&self, last: impl FnOnce()) {
         let generation = self.generation.load(Ordering::Acquire);
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
             self.arrived.store(0, Ordering::Relaxed);
+            last();
             self.generation.store(generation + 1, Ordering::Release);
             return;
         }
@@ -76,9 +78,9 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..200 {
                         rounds.fetch_add(1, Ordering::Relaxed);
-                        barrier.wait();
+                        barrier.wait_then(|| ());
                         assert_eq!(rounds.load(Ordering::Relaxed), (round + 1) * THREADS);
-                        barrier.wait();
+                        barrier.wait_then(|| ());
                     }
                 });
             }
@@ -89,7 +91,7 @@ mod tests {
     fn a_poisoned_barrier_lets_nobody_hang() {
         let barrier = Barrier::new(2);
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| barrier.wait());
+            let waiter = scope.spawn(|| barrier.wait_then(|| ()));
             barrier.poison();
             assert!(waiter.join().is_err());
         });

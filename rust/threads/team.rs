@@ -42,8 +42,14 @@ impl Worker<'_> {
 
     /// Waits until all workers have come here.
     pub fn wait(&self) {
-        if let Some(barrier) = self.barrier {
-            barrier.wait();
+        self.wait_then(|| ());
+    }
+
+    /// Waits until all workers have come here; the last one calls `last` before any goes on.
+    pub fn wait_then(&self, last: impl FnOnce()) {
+        match self.barrier {
+            Some(barrier) => barrier.wait_then(last),
+            None => last(),
         }
     }
 }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from .common import BROKEN_PIPE, INTERRUPTED
+from .common import BROKEN_PIPE, INTERRUPTED, fail
 
 _DESCRIPTION = "Classify and embed images with ResNets on the CPU, and look inside."
 
@@ -88,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    # A daemon may have closed them.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # A file name that the terminal's encoding lacks is shown escaped rather than as a traceback.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -101,10 +106,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (as in `| head`). Python flushes stdout once more at exit, and would
-        # complain: let it flush into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone (as in `| head`).
+        _forget_output()
         return BROKEN_PIPE
+    except OSError as error:
+        # A full disk behind stdout.
+        _forget_output()
+        return fail(error)
+
+
+def _forget_output() -> None:
+    """Python flushes stdout once more at exit, and would complain: let it flush into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

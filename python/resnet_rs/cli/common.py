@@ -19,8 +19,9 @@ BAD_USAGE = 2  # argparse exits with this number too
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# What loading a model raises: WeightsError is a ValueError, UnsupportedIsaError a RuntimeError;
-# ImportError is a format whose extra is not installed.
+# What loading a model and opening an output raise: WeightsError is a ValueError,
+# UnsupportedIsaError a RuntimeError; ImportError is an extra, as for Parquet or pictures, that is
+# not installed.
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 
 

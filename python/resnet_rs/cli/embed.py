@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..folders.formats import Format, JsonLines, Table
-from ..folders.outputs import NpyFile, Output
+from ..folders.outputs import Check, NpyFile, Output
 from ..model import ResNet
 from ..pooling import POOLS
 from .images import INPUTS_HELP, STATUS_HELP, Opener, add_image_arguments, run_command
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=lambda arguments: _run(parser, arguments))
 
 
-def _parquet(out: Path, mode: str, size: int) -> Output:
+def _parquet(out: Path, mode: str, check: Check, size: int) -> Output:
     from ..folders.parquet import ParquetFile
 
-    return ParquetFile(out, size, mode, embeds=True)
+    return ParquetFile(out, size, mode, embeds=True, check=check)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -60,8 +60,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         return Opener(
             records,
             {
-                "npy": lambda out, mode: NpyFile(out, size, mode),
-                "parquet": lambda out, mode: _parquet(out, mode, size),
+                "npy": lambda out, mode, check: NpyFile(out, size, mode, check=check),
+                "parquet": lambda out, mode, check: _parquet(out, mode, check, size),
             },
         )
 

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..folders.formats import Format
-from ..folders.outputs import Output, OutputError, RecordFile, refuse_existing
+from ..folders.outputs import (
+    Check,
+    Output,
+    OutputError,
+    RecordFile,
+    no_check,
+    refuse_existing,
+)
 from ..folders.printed import JsonArray, Records, Text
+from ..folders.resumed import same_run
 from ..folders.run import run
 from ..folders.sources import SUFFIXES, Sources
 from ..model import ResNet
@@ -55,11 +63,12 @@ class Opener:
 
     Attributes:
         records: the formats that are a record after the other, in a file or on stdout.
-        files: the formats that are files only, made of a path and a mode.
+        files: the formats that are files only, made of a path, a mode and a check of what a
+            resumed one has.
     """
 
     records: dict[str, Format]
-    files: dict[str, Callable[[Path, str], Output]]
+    files: dict[str, Callable[[Path, str, Check], Output]]
 
 
 def add_image_arguments(
@@ -137,7 +146,10 @@ def run_command(
         try:
             sources.check()
             model = load_model(arguments)
-            output = _output(arguments, kind, opener(model))
+            outputs = opener(model)
+            resumes = arguments.out is not None and arguments.resume
+            check = same_run(model, arguments.out, **options) if resumes else no_check
+            output = _output(arguments, kind, outputs, check)
             summary = run(
                 model,
                 sources,
@@ -193,7 +205,7 @@ def _format(
     return kind
 
 
-def _output(arguments: argparse.Namespace, kind: str, opener: Opener) -> Output:
+def _output(arguments: argparse.Namespace, kind: str, opener: Opener, check: Check) -> Output:
     """Open where results go.
 
     Raises:
@@ -203,7 +215,7 @@ def _output(arguments: argparse.Namespace, kind: str, opener: Opener) -> Output:
     mode = "resume" if arguments.resume else "overwrite" if arguments.overwrite else "new"
     if kind in opener.files:
         assert out is not None
-        return opener.files[kind](out, mode)
+        return opener.files[kind](out, mode, check)
     if kind in opener.records:
         record = opener.records[kind]
         if out is None:
@@ -212,7 +224,7 @@ def _output(arguments: argparse.Namespace, kind: str, opener: Opener) -> Output:
             if mode == "resume":
                 raise OutputError(f"{out}: is no regular file, so leave out --resume")
             return Records(open(out, "wb"), record)
-        return RecordFile(out, record, mode)
+        return RecordFile(out, record, mode, check=check)
     stream = sys.stdout
     if out is not None:
         if mode == "new" and not _is_pipe(out):

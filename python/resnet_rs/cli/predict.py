@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..folders.formats import Format, JsonLines, Table
-from ..folders.outputs import Output
+from ..folders.outputs import Check, Output
 from ..model import ResNet
 from ..tta import VIEWS
 from .common import count
@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=lambda arguments: _run(parser, arguments))
 
 
-def _parquet(out: Path, mode: str, classes: int) -> Output:
+def _parquet(out: Path, mode: str, check: Check, classes: int) -> Output:
     from ..folders.parquet import ParquetFile
 
-    return ParquetFile(out, classes, mode, embeds=False)
+    return ParquetFile(out, classes, mode, embeds=False, check=check)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -67,7 +67,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             "csv": Table.of_predictions(",", classes),
             "tsv": Table.of_predictions("\t", classes),
         }
-        return Opener(records, {"parquet": lambda out, mode: _parquet(out, mode, classes)})
+        return Opener(
+            records, {"parquet": lambda out, mode, check: _parquet(out, mode, check, classes)}
+        )
 
     return run_command(
         parser,

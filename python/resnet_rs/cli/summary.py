@@ -23,18 +23,24 @@ exit status: 0, or 2 for bad usage or weights that could not be loaded.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument(
+    parser.add_argument(
         "--weights", metavar="DIR", help="a weights directory, or any file that convert takes"
     )
-    network.add_argument("--architecture", metavar="NAME", help="resnet50, resnet18, ...")
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="resnet50, resnet18, ...: of that network without weights, or what the weights are "
+        "of where they do not state it",
+    )
     parser.add_argument("--size", type=count, metavar="N", help="the input's side in pixels")
     add_format(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=lambda arguments: run(parser, arguments))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Print the summary; returns the exit status."""
+    if arguments.weights is None and arguments.architecture is None:
+        parser.error("one of the arguments --weights --architecture is required")
     with plain_warnings():
         try:
             summary = _summary(arguments)
@@ -45,8 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _summary(arguments: argparse.Namespace) -> Summary:
-    if arguments.architecture is not None:
+    if arguments.weights is None:
         return summarize_architecture(arguments.architecture, arguments.size or SIZE)
     from .. import load
 
-    return summarize(load(arguments.weights), arguments.size)
+    model = load(arguments.weights, architecture=arguments.architecture)
+    return summarize(model, arguments.size)

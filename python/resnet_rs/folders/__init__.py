@@ -5,6 +5,7 @@
 - `sources`: paths from files, directories, patterns and lists, one at a time.
 - `formats`: a result as a line of JSON, CSV or TSV, and back.
 - `outputs`: files of results that are complete after every image, so that a run can be resumed.
+- `resumed`: whether a file that is continued was begun by the same run.
 - `parquet`: such a file made into Parquet.
 - `printed`: results on stdout instead.
 - `run`: a stream of results into an output, with progress.

@@ -21,9 +21,13 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model import Prediction
 from ..stream import Result
 
 _START = b'{"path": '
@@ -67,6 +71,14 @@ class Format(ABC):
             ValueError: it is none of this format, or of other options.
         """
 
+    @abstractmethod
+    def result(self, record: bytes) -> Result:
+        """The result that a record which `decode` takes and that is no error was made of.
+
+        Raises:
+            ValueError: what is in it is none of this format.
+        """
+
     def is_complete(self, record: bytes) -> bool:
         """Whether a record goes no further than these lines."""
         return record.endswith(b"\n")
@@ -94,15 +106,29 @@ class JsonLines(Format):
             raise ValueError(f"expected a list of {self._length} for {self._key}")
         return Entry(path, value is None)
 
+    def result(self, record: bytes) -> Result:
+        """Its predictions or its vector."""
+        path, value = _path_and(record, self._key)
+        try:
+            if self._key == "embedding":
+                return Result(-1, path, vector=np.array(value, np.float32))
+            return Result(-1, path, predictions=[Prediction(**one) for one in value])
+        except TypeError as error:
+            raise ValueError(f"expected numbers or classes for {self._key}") from error
+
 
 class Rows(Format):
     """`{"path", "row"}`: which row of a `.npy` file an image has.
 
     `next_row` counts up with each result that is encoded.
+
+    Args:
+        read_row: reads a row of that file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read_row: Callable[[int], NDArray[np.float32]]) -> None:
         self.next_row = 0
+        self._read_row = read_row
 
     def encode(self, result: Result) -> bytes:
         """One line."""
@@ -118,6 +144,11 @@ class Rows(Format):
             raise ValueError("expected a whole number for row")
         return Entry(path, row is None, row)
 
+    def result(self, record: bytes) -> Result:
+        """The row that it names."""
+        path, row = _path_and(record, "row")
+        return Result(-1, path, vector=self._read_row(row))
+
 
 class Table(Format):
     """CSV or TSV.
@@ -125,12 +156,13 @@ class Table(Format):
     Args:
         separator: a comma or a tab.
         columns: the names of what comes after `path` and `error`.
+        embeds: whether those are a vector's numbers; otherwise three make a prediction.
     """
 
     start = b""
 
-    def __init__(self, separator: str, columns: list[str]) -> None:
-        self._separator = separator
+    def __init__(self, separator: str, columns: list[str], *, embeds: bool) -> None:
+        self._separator, self._embeds = separator, embeds
         self._width = 2 + len(columns)
         self.header = self._line(["path", "error", *columns])
 
@@ -138,12 +170,13 @@ class Table(Format):
     def of_predictions(cls, separator: str, count: int) -> Table:
         """A table with three columns for each of `count` classes."""
         kinds = ("label", "score", "index")
-        return cls(separator, [f"{kind}_{i}" for i in range(1, count + 1) for kind in kinds])
+        columns = [f"{kind}_{i}" for i in range(1, count + 1) for kind in kinds]
+        return cls(separator, columns, embeds=False)
 
     @classmethod
     def of_embeddings(cls, separator: str, size: int) -> Table:
         """A table with a column for each of `size` numbers."""
-        return cls(separator, [f"feature_{i}" for i in range(size)])
+        return cls(separator, [f"feature_{i}" for i in range(size)], embeds=True)
 
     def encode(self, result: Result) -> bytes:
         """One row."""
@@ -157,13 +190,25 @@ class Table(Format):
 
     def decode(self, record: bytes) -> Entry:
         """Read a row back."""
+        path, error = self._fields(record)[:2]
+        return Entry(path, error != "")
+
+    def result(self, record: bytes) -> Result:
+        """Its predictions or its vector."""
+        path, _, *values = self._fields(record)
+        if self._embeds:
+            return Result(-1, path, vector=np.array(values, np.float32))
+        triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+        named = [Prediction(label, float(score), int(index)) for label, score, index in triples]
+        return Result(-1, path, predictions=named)
+
+    def _fields(self, record: bytes) -> list[str]:
         text = record.decode("utf-8", "surrogateescape")
         # newline="": those inside quotes are part of a name.
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
         if len(rows) != 1 or len(rows[0]) != self._width:
             raise ValueError(f"expected {self._width} columns")
-        path, error = rows[0][:2]
-        return Entry(path, error != "")
+        return rows[0]
 
     def is_complete(self, record: bytes) -> bool:
         """Whether a row goes no further than these lines."""

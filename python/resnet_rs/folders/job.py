@@ -104,11 +104,10 @@ def _augmented_job(model: ResNet, top_k: int, tta: str) -> Job:
 
     def compute(batch: Sequence[Loaded], threads: int) -> list[list[Prediction]]:
         # View by view, because the views of an image may differ in size.
-        sums = np.zeros((len(batch), network.num_classes))
+        mean = augmentation.MeanProbabilities(len(batch), network.num_classes, tta)
         for views in zip(*batch, strict=True):
-            sums += augmentation.softmax(network.logits(np.stack(views), threads=threads))
-        means = (sums / augmentation.VIEWS[tta]).astype(np.float32)
-        return _named(labels, *augmentation.top_k(means, top_k))
+            mean.add(network.logits(np.stack(views), threads=threads), np.arange(len(batch)))
+        return _named(labels, *augmentation.top_k(mean.result(), top_k))
 
     return Job(load, compute, model.threads)
 

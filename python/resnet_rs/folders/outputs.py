@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,24 @@ from .formats import Format, Rows, records
 NPY_HEADER_BYTES = 128
 _MODES = ("new", "resume", "overwrite")
 
+Check: TypeAlias = Callable[[Iterator[Result]], None]
+"""Takes the results that an output has of images that are still there, before it is changed.
+
+It raises `OutputError` where they are of another run.
+"""
+
 
 class OutputError(ValueError):
     """An output cannot be written or continued; the message says what to do."""
+
+
+def no_check(earlier: Iterator[Result]) -> None:
+    """The `Check` that takes anything."""
+
+
+def still_there(path: str) -> bool:
+    """Whether an image can be run again."""
+    return os.path.isfile(path)
 
 
 class Output(Protocol):
@@ -95,6 +111,7 @@ class RecordFile:
         mode: `new` refuses a file that is there, `resume` continues or starts it,
             `overwrite` starts it anew.
         rows: for a resumed `.npy`, how many rows that file has: records of others are cut off.
+        check: looks at what a resumed file has before that is changed.
 
     Raises:
         OutputError: the file is there, or is none that this run can continue, or another
@@ -102,7 +119,15 @@ class RecordFile:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, kind: Format, mode: str, *, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: Format,
+        mode: str,
+        *,
+        rows: int | None = None,
+        check: Check = no_check,
+    ) -> None:
         assert mode in _MODES, mode
         self.done = self.failed = 0
         self._path, self._kind = path, kind
@@ -112,7 +137,9 @@ class RecordFile:
         self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
         try:
             _lock(self._file, path)
-            self._file.seek(self._read_earlier(rows) if mode == "resume" else 0)
+            end = self._read_earlier(rows) if mode == "resume" else 0
+            check(self._results(end))
+            self._file.seek(end)
             self._file.truncate()
             if self._file.tell() == 0:
                 self._file.write(kind.header)
@@ -167,6 +194,23 @@ class RecordFile:
             raise self._stranger("it does not look like an output of this command")
         return end
 
+    def _results(self, end: int) -> Iterator[Result]:
+        """The results before `end`, in bytes, whose images are still there."""
+        at = len(self._kind.header) if end else 0
+        self._file.seek(at)
+        for record in records(self._file, self._kind):
+            at += len(record)
+            if at > end:
+                return
+            entry = self._kind.decode(record)
+            if entry.failed or not still_there(entry.path):
+                continue
+            try:
+                result = self._kind.result(record)
+            except ValueError as error:
+                raise self._stranger(f"the record of {entry.path}: {error}") from error
+            yield result
+
     def _stranger(self, what: str) -> OutputError:
         return OutputError(
             f"{self._path}: cannot be continued, {what}. Give the options that it was begun with, "
@@ -181,18 +225,19 @@ class NpyFile:
         path: the file; its records go to the name that `paths_of` gives.
         size: how many numbers a row has.
         mode: as for `RecordFile`.
+        check: as for `RecordFile`.
 
     Raises:
         OutputError, OSError: as `RecordFile` does.
     """
 
-    def __init__(self, path: Path, size: int, mode: str) -> None:
+    def __init__(self, path: Path, size: int, mode: str, *, check: Check = no_check) -> None:
         if mode == "new":
             refuse_existing(path)
-        self._size = size
-        self._kind = Rows()
+        self._path, self._size = path, size
+        self._kind = Rows(self._read_row)
         rows = _rows_of(path, size) if mode == "resume" else 0
-        self._records = RecordFile(paths_of(path), self._kind, mode, rows=rows)
+        self._records = RecordFile(paths_of(path), self._kind, mode, rows=rows, check=check)
         try:
             self._kind.next_row = self._records.done - self._records.failed
             # Unbuffered: a row has left this process when its record is written.
@@ -235,6 +280,10 @@ class NpyFile:
         """Close both files."""
         self._file.close()
         self._records.close()
+
+    def _read_row(self, row: int) -> NDArray[np.float32]:
+        at = NPY_HEADER_BYTES + 4 * self._size * row
+        return np.fromfile(self._path, "<f4", self._size, offset=at)
 
     def _write_header(self) -> None:
         self._file.seek(0)

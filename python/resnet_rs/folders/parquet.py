@@ -24,7 +24,17 @@ from ..images import ImageError
 from ..model import Prediction
 from ..stream import Result
 from .formats import JsonLines
-from .outputs import NPY_HEADER_BYTES, NpyFile, OutputError, Paths, RecordFile, paths_of
+from .outputs import (
+    NPY_HEADER_BYTES,
+    Check,
+    NpyFile,
+    OutputError,
+    Paths,
+    RecordFile,
+    no_check,
+    paths_of,
+    still_there,
+)
 
 # Records of a row group: 32 MB of embeddings.
 _GROUP = 4096
@@ -44,13 +54,16 @@ class ParquetFile:
         count: how many classes a prediction has, or how many numbers an embedding.
         mode: as for `RecordFile`.
         embeds: whether results are embeddings.
+        check: as for `RecordFile`.
 
     Raises:
         ImportError: there is no pyarrow.
         OutputError, OSError: as `RecordFile` does.
     """
 
-    def __init__(self, path: Path, count: int, mode: str, *, embeds: bool) -> None:
+    def __init__(
+        self, path: Path, count: int, mode: str, *, embeds: bool, check: Check = no_check
+    ) -> None:
         _pyarrow()
         self._path, self._count, self._embeds = path, count, embeds
         partial = path.name.removesuffix(".parquet") + ".partial"
@@ -66,9 +79,9 @@ class ParquetFile:
                 "start anew"
             )
         if mode == "resume" and path.exists() and not self._journal.exists():
-            self._read_whole()
+            self._read_whole(check)
         else:
-            self._records = self._open(mode)
+            self._records = self._open(mode, check)
 
     @property
     def done(self) -> int:
@@ -112,10 +125,11 @@ class ParquetFile:
         if self._records is not None:
             self._records.close()
 
-    def _open(self, mode: str) -> RecordFile | NpyFile:
+    def _open(self, mode: str, check: Check = no_check) -> RecordFile | NpyFile:
         if self._values is not None:
-            return NpyFile(self._values, self._count, mode)
-        return RecordFile(self._journal, JsonLines("predictions", self._count), mode)
+            return NpyFile(self._values, self._count, mode, check=check)
+        kind = JsonLines("predictions", self._count)
+        return RecordFile(self._journal, kind, mode, check=check)
 
     def _batches(self, schema: _Schema) -> Iterator[_Batch]:
         """The records as record batches."""
@@ -130,8 +144,8 @@ class ParquetFile:
                     else _predictions(schema, group)
                 )
 
-    def _read_whole(self) -> None:
-        """Remember the paths of a Parquet file that is whole."""
+    def _read_whole(self, check: Check) -> None:
+        """Check a Parquet file that is whole, and remember its paths."""
         import pyarrow.parquet
 
         file = pyarrow.parquet.ParquetFile(self._path)
@@ -140,6 +154,14 @@ class ParquetFile:
                 f"{self._path}: cannot be continued, it has other columns. Give the options that "
                 "it was begun with, another --out, or --overwrite"
             )
+        length = None if self._embeds else _first_length(file)
+        if length not in (None, self._count):
+            raise OutputError(
+                f"{self._path}: was begun with other weights or options: it has {length} classes "
+                f"for each image, and this run gives {self._count}. Give the options that it was "
+                "begun with, another --out, or --overwrite"
+            )
+        check(_results(file))
         self._earlier = earlier = Paths()
         self._done = self._failed = 0
         for batch in file.iter_batches(_GROUP, columns=["path", "error"]):
@@ -209,6 +231,27 @@ def _embeddings(
     paths = pa.array([_shown(record["path"]) for record in group], pa.string())
     errors = pa.array([record.get("error") for record in group], pa.string())
     return pa.RecordBatch.from_arrays([paths, errors, embedding], schema=schema)
+
+
+def _first_length(file: Any) -> int | None:
+    """How many predictions the first row that has any has; None where there is no such row."""
+    for batch in file.iter_batches(_GROUP, columns=["predictions"]):
+        lengths = batch.column(0).value_lengths().drop_null()
+        if len(lengths):
+            length: int = lengths[0].as_py()
+            return length
+    return None
+
+
+def _results(file: Any) -> Iterator[Result]:
+    """The results whose images are still there."""
+    for batch in file.iter_batches(_GROUP):
+        heads = zip(
+            batch.column("path").to_pylist(), batch.column("error").to_pylist(), strict=True
+        )
+        for i, (path, error) in enumerate(heads):
+            if error is None and still_there(_real(path)):
+                yield _result(batch.slice(i, 1).to_pylist()[0])
 
 
 def _result(row: dict[str, Any]) -> Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..progress import Meter, Progress
+from ..progress import IMAGES, Meter, Progress
 from ..stream import Result, stream
 from .outputs import Output
 from .sources import Sources
@@ -68,7 +68,7 @@ def run(
 
     found = replace(sources, on_error=cannot_list, on_empty=empty.append)
     paths = (path for path in found if path not in output)
-    meter = Meter(progress, "images", start=before)
+    meter = Meter(progress, IMAGES, start=before)
     stopped_by: Result | None = None
 
     def take(result: Result) -> bool:

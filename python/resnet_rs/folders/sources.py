@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ SUFFIXES = (
 _SUFFIXES = frozenset(SUFFIXES)
 
 _CHUNK_BYTES = 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which some editors begin a text file
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,18 @@ def _list(directory: str) -> tuple[list[str], list[str]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and not entry.is_dir():
+            elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and _is_readable(entry):
                 files.append(entry.name)
     return sorted(files), sorted(directories)
+
+
+def _is_readable(entry: os.DirEntry[str]) -> bool:
+    """Whether it may be a file: no directory, and no pipe or device, which would never end."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return True  # as a link to nothing, which becomes a record with an error
+    return stat.S_ISREG(mode)
 
 
 def _entries(descriptor: int, nul: bool) -> Iterator[str]:
@@ -156,7 +167,11 @@ def _entries(descriptor: int, nul: bool) -> Iterator[str]:
     """
     separator = b"\0" if nul else b"\n"
     rest = b""
+    begins = True
     while chunk := os.read(descriptor, _CHUNK_BYTES):
+        if begins:
+            chunk = chunk.removeprefix(_BYTE_ORDER_MARK)
+            begins = False
         *complete, rest = (rest + chunk).split(separator)
         yield from _names(complete, nul)
     yield from _names([rest], nul)
@@ -165,5 +180,10 @@ def _entries(descriptor: int, nul: bool) -> Iterator[str]:
 def _names(entries: list[bytes], nul: bool) -> Iterator[str]:
     for entry in entries:
         name = entry if nul else entry.removesuffix(b"\r")
+        if b"\0" in name:
+            raise ValueError(
+                "a list of paths with a NUL in a line: for the output of find -print0 add -0; an "
+                "image itself is named by its path"
+            )
         if name:
             yield os.fsdecode(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import _core
@@ -58,8 +58,52 @@ def complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
     Raises:
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
-    headless = wishes.num_classes == 0 or raw.config.get("num_classes") == 0
-    tensors, scheme, remarks = _named(raw.tensors, origin, wishes, drop_heads=headless)
+    tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    if wishes.names is None:
+        return _complete(replace(raw, tensors=tensors), origin, wishes)
+    drop_heads = _is_headless(raw, wishes)
+    tensors, remarks, notes = _by_rules(tensors, wishes.names, origin, wishes.key, drop_heads)
+    renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
+    try:
+        return _complete(renamed, origin, replace(wishes, key=None))
+    except WeightsError as error:
+        if notes:
+            raise WeightsError(f"{error} ({'; '.join(notes)})") from error
+        raise
+
+
+def _by_rules(
+    tensors: Tensors, rules: NameRules, origin: str, key: str | None, drop_heads: bool
+) -> tuple[Tensors, list[str], list[str]]:
+    """Rename tensors by the caller's rules.
+
+    Returns:
+        The tensors by their new names; remarks; and those of them that may explain an error.
+    """
+    remarks: list[str] = []
+    notes: list[str] = []
+    if key is None:
+        wrappers = prefixes.shared_wrappers(tensors)
+    else:
+        chosen, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
+        wrappers = [key if key.endswith(".") or not key else f"{key}."]
+        tensors = {f"{wrappers[0]}{name}": tensor for name, tensor in chosen.items()}
+    tensors, unused = naming.apply_rules(tensors, rules, origin, wrappers)
+    if key is None and wrappers:
+        notes.append(f'stripped "{"".join(wrappers)}" from every name')
+    if unused:
+        notes.append(f"names: no tensor was renamed or left out by {listed(unused)}")
+    return tensors, [*remarks, f"renamed tensors by names ({len(rules)} rules)", *notes], notes
+
+
+def _is_headless(raw: RawCheckpoint, wishes: Wishes) -> bool:
+    return wishes.num_classes == 0 or raw.config.get("num_classes") == 0
+
+
+def _complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
+    """`complete` for names of a known project."""
+    headless = _is_headless(raw, wishes)
+    tensors, scheme, remarks = _named(raw.tensors, origin, wishes.key, drop_heads=headless)
     try:
         config = _config(raw.config, tensors, scheme, origin, wishes)
     except shapes.NotResNetError as error:
@@ -82,23 +126,10 @@ def complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
 
 
 def _named(
-    tensors: Tensors, origin: str, wishes: Wishes, *, drop_heads: bool
+    tensors: Tensors, origin: str, key: str | None, *, drop_heads: bool
 ) -> tuple[Tensors, str | None, list[str]]:
     """The network's tensors by torchvision's names; the naming scheme they had; remarks."""
-    remarks: list[str] = []
-    tensors = {name: t for name, t in tensors.items() if not name.endswith(_COUNTER)}
-    if wishes.names is not None:
-        if wishes.key is not None:
-            tensors, remarks = prefixes.select(
-                tensors, key=wishes.key, drop_heads=drop_heads, origin=origin
-            )
-        else:
-            tensors, remarks = prefixes.strip_shared(tensors)
-        tensors = naming.apply_rules(tensors, wishes.names, origin)
-        remarks.append(f"renamed tensors by names ({len(wishes.names)} rules)")
-    key = None if wishes.names is not None else wishes.key
-    tensors, more = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
-    remarks += more
+    tensors, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
     scheme = naming.scheme_of(tensors)
     if scheme not in (None, naming.TORCHVISION):
         assert scheme is not None
@@ -280,12 +311,22 @@ def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
     except ValueError as error:
         raise WeightsError(f"{origin}: {error}") from error
     if difference := shapes.first_difference(expected, found):
-        raise WeightsError(f"{origin}: {difference}{_hint(found, config)}")
+        raise WeightsError(f"{origin}: {difference}{_hint(found, config, expected)}")
     if surplus := [name for name in found if name not in expected.shapes]:
         raise WeightsError(
-            f"{origin}: not part of {config['architecture']}: {listed(surplus)}. To leave tensors "
-            "out, name them: names={...: None}"
+            f"{origin}: not part of {config['architecture']}: {listed(surplus)}. "
+            f"{_advice_on_surplus(surplus)}"
         )
+
+
+def _advice_on_surplus(surplus: list[str]) -> str:
+    """What to do about tensors that the network has no place for."""
+    if any(".se." in name for name in surplus):
+        return "Squeeze-and-excitation (se) is not supported"
+    if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
+        # Leaving these out would give a network that runs, and is another one.
+        return "They belong to blocks that are not supported"
+    return "To leave tensors out, name them: names={...: None}"
 
 
 def _sides(crop: Any) -> tuple[int, int] | None:
@@ -298,11 +339,22 @@ def _sides(crop: Any) -> tuple[int, int] | None:
     return None
 
 
-def _hint(found: Mapping[str, shapes.Shape], config: Mapping[str, Any]) -> str:
+def _hint(
+    found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
+) -> str:
     """What else the caller may have meant."""
     head = found.get("fc.weight", ())
     features = shapes.structure(found).channels[-1]
-    if len(head) == 2 and head[1] > features and head[1] % features == 0:
+    if "head" in config.get("variant", {}):
+        wanted = expected.shapes.get("fc.weight", head)
+        if len(head) == 2 and head != wanted:
+            crop = config.get("preprocessing", {}).get("crop")
+            return (
+                f". fc takes {head[1]} features, and the head that is stated gives {wanted[1]} "
+                f"from images of {crop or '224, as no crop is stated'}: state the size of the "
+                "images as preprocessing's crop, or another head"
+            )
+    elif len(head) == 2 and head[1] > features and head[1] % features == 0:
         return (
             f". fc takes {head[1] // features} values of each of the {features} channels: if the "
             "head pools to a map and flattens it, state it, as in "

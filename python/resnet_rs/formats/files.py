@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .._core import WeightsError
-
-MAX_JSON_BYTES = 16 << 20
-"""No config or index comes near; a file above this is not one."""
+from ..small_files import read_small
+from ..small_files import require_regular as require_regular
 
 MAX_LIST_SHOWN = 6
 """How many names an error message gives before it says how many more there are."""
-
-
-def require_regular(path: Path) -> None:
-    """Check that `path` is a file that ends: no pipe or device, which a read would wait for.
-
-    Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is something else.
-    """
-    if not path.exists():
-        raise FileNotFoundError(2, os.strerror(2), str(path))
-    if not path.is_file():
-        raise WeightsError(f"{path}: expected a regular file")
 
 
 def read_json(path: Path) -> Any:
@@ -38,12 +23,9 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: there is none.
         WeightsError: it is too large or no JSON.
     """
-    require_regular(path)
-    size = path.stat().st_size
-    if size > MAX_JSON_BYTES:
-        raise WeightsError(f"{path}: {size} bytes are too many for a JSON file of this kind")
+    content = read_small(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: no JSON: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,9 @@ def read_rules(names: NameRules | str | os.PathLike[str]) -> dict[str, str | Non
     return dict(names)
 
 
-def apply_rules(tensors: Tensors, rules: Mapping[str, str | None], origin: str) -> Tensors:
+def apply_rules(
+    tensors: Tensors, rules: Mapping[str, str | None], origin: str, wrappers: Sequence[str] = ()
+) -> tuple[Tensors, list[str]]:
     r"""Rename tensors by a user's map.
 
     A rule whose left side is a tensor's name renames that tensor. Any other left side is a
@@ -122,23 +124,46 @@ def apply_rules(tensors: Tensors, rules: Mapping[str, str | None], origin: str) 
     may hold `\1`, `\2`, ... A right side of None leaves the tensor out. Names that no rule
     matches stay.
 
+    A rule may be written for a name as it is in the file, or for what is left of it without
+    `wrappers`; a new name that still starts with them loses them.
+
+    Args:
+        tensors: all by the names that the file has.
+        rules: the map.
+        origin: the file, for messages.
+        wrappers: prefixes that all names start with, the outermost first.
+
+    Returns:
+        The tensors by their new names, and the left sides that were applied to none.
+
     Raises:
         WeightsError: a rule is no regular expression, or two tensors get one name.
     """
     patterns = _compiled(rules, origin)
     renamed: dict[str, str] = {}
     result: Tensors = {}
+    used: set[str | None] = set()
     for name, tensor in tensors.items():
-        target = _renamed(name, rules, patterns, origin)
+        left, target = _renamed(_without_each(name, wrappers), rules, patterns, origin)
+        used.add(left)
         if target is None:
             continue
+        target = _without_each(target, wrappers)[-1]
         if target in result:
             raise WeightsError(
                 f"{origin}: names: tensors {renamed[target]} and {name} would both be {target}"
             )
         renamed[target] = name
         result[target] = tensor
-    return result
+    return result, [left for left in rules if left not in used]
+
+
+def _without_each(name: str, wrappers: Sequence[str]) -> list[str]:
+    """A name, and what is left of it after each prefix."""
+    forms = [name]
+    for prefix in wrappers:
+        forms.append(forms[-1].removeprefix(prefix))
+    return forms
 
 
 def _compiled(
@@ -154,19 +179,22 @@ def _compiled(
 
 
 def _renamed(
-    name: str,
+    forms: Sequence[str],
     rules: Mapping[str, str | None],
     patterns: list[tuple[re.Pattern[str], str | None]],
     origin: str,
-) -> str | None:
-    if name in rules:
-        return rules[name]
+) -> tuple[str | None, str | None]:
+    """The left side that applies to one of a name's forms, if any, and the new name."""
+    for form in forms:
+        if form in rules:
+            return form, rules[form]
     for pattern, replacement in patterns:
-        if match := pattern.fullmatch(name):
+        for match in filter(None, map(pattern.fullmatch, forms)):
             try:
-                return None if replacement is None else match.expand(replacement)
+                target = None if replacement is None else match.expand(replacement)
             except (re.error, IndexError) as error:
                 raise WeightsError(
                     f"{origin}: names: {pattern.pattern!r}: {replacement!r}: {error}"
                 ) from error
-    return name
+            return pattern.pattern, target
+    return None, forms[0]

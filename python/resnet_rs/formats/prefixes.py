@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,20 +23,16 @@ FAVOURED = (
 """Networks of which one file often holds several: the first is the trained one."""
 
 
-def strip_shared(tensors: Tensors) -> tuple[Tensors, list[str]]:
-    """Take away the wrappers' prefixes that all names share, one inside the other too.
-
-    Returns:
-        The tensors by shorter names, and remarks.
-    """
-    remarks = []
-    while tensors:
-        prefix = next((p for p in WRAPPERS if all(name.startswith(p) for name in tensors)), None)
+def shared_wrappers(names: Iterable[str]) -> list[str]:
+    """The wrappers' prefixes that all names share, the outermost first."""
+    rest, found = list(names), []
+    while rest:
+        prefix = next((p for p in WRAPPERS if all(name.startswith(p) for name in rest)), None)
         if prefix is None:
             break
-        remarks.append(f'stripped "{prefix}" from every name')
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors, remarks
+        found.append(prefix)
+        rest = [name.removeprefix(prefix) for name in rest]
+    return found
 
 
 def network_prefixes(tensors: Tensors) -> list[str]:

@@ -12,14 +12,19 @@ from .. import _core
 from .._core import WeightsError
 from .checkpoint import RawCheckpoint
 
-_FLOATS: dict[str, np.dtype[Any]] = {
+BFLOAT16 = "BF16"
+"""The one type that NumPy lacks; its bytes are read as whole numbers."""
+
+FLOATS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
+    BFLOAT16: np.dtype("<u2"),
     "F64": np.dtype("<f8"),
 }
-_BFLOAT16 = "BF16"
-# Counters such as num_batches_tracked, and masks: a forward does not need them.
-_NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""The types that are read, as they are stored."""
+
+NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Those of counters such as num_batches_tracked, and of masks: a forward does not need them."""
 
 
 def read_safetensors(path: Path) -> RawCheckpoint:
@@ -36,22 +41,47 @@ def read_safetensors(path: Path) -> RawCheckpoint:
     tensors: dict[str, NDArray[Any]] = {}
     # In the order in which they lie in the file, so that messages are the same every time.
     for name, (kind, shape, begin, end) in sorted(index.items(), key=lambda item: item[1][2:]):
-        if kind in _NOT_FLOATS:
+        if kind in NOT_FLOATS:
             continue
-        stored = content[begin:end]
-        if kind == _BFLOAT16:
-            array: NDArray[Any] = widen_bfloat16(stored)
-        elif kind in _FLOATS:
-            # A tensor need not start at a multiple of its element's size: copy it where not.
-            array = np.require(stored.view(_FLOATS[kind]), requirements="A")
-            if kind == "F64":
-                array = array.astype(np.float32)
-        else:
-            raise WeightsError(
-                f"{path}: tensor {name}: expected F32, F16, BF16 or F64, found {kind}"
-            )
-        tensors[name] = np.asarray(array).reshape(shape)
+        require_float(kind, f"{path}: tensor {name}")
+        tensors[name] = floats(content[begin:end], kind).reshape(shape)
     return RawCheckpoint(tensors)
+
+
+def require_float(kind: str, where: str) -> None:
+    """Check that tensors of a type are read.
+
+    Args:
+        kind: the type in the file's words.
+        where: the file and the tensor, for the message.
+
+    Raises:
+        WeightsError: they are not.
+    """
+    if kind not in FLOATS:
+        *most, last = FLOATS
+        raise WeightsError(f"{where}: expected {', '.join(most)} or {last}, found {kind}")
+
+
+def floats(stored: NDArray[np.uint8], kind: str) -> NDArray[Any]:
+    """A tensor's numbers from its bytes.
+
+    Args:
+        stored: the little-endian bytes, a whole number of elements.
+        kind: one of `FLOATS`.
+
+    Returns:
+        `[elements]`, float32 or float16: a view of F32 and F16, others converted. An F64 that
+        float32 cannot hold becomes infinite, which a network refuses.
+    """
+    if kind == BFLOAT16:
+        return widen_bfloat16(stored)
+    # A tensor need not start at a multiple of its element's size: copy it where not.
+    array = np.require(np.asarray(stored).view(FLOATS[kind]), requirements="A")
+    if kind == "F64":
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    return array
 
 
 def widen_bfloat16(stored: NDArray[np.uint8]) -> NDArray[np.float32]:

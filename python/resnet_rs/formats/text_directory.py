@@ -252,12 +252,12 @@ def _plan(layers: Layers, convs: dict[str, ConvParam]) -> list[_Part]:
 
 
 def _read_files(parts: Sequence[_Part]) -> dict[str, NDArray[Any]]:
-    """Read the files, as many at a time as this process has CPUs."""
+    """Read the files, as many at a time as a network would take threads."""
     total = sum(part.bytes for part in parts)
     done = 0
     begin = time.monotonic()
     read: dict[str, NDArray[np.float32]] = {}
-    with ThreadPoolExecutor(_cpus()) as pool, Progress() as progress:
+    with ThreadPoolExecutor(_core.default_threads()) as pool, Progress() as progress:
         # The largest first, so that no thread is left with one at the end.
         ordered = sorted(parts, key=lambda part: -part.bytes)
         pending = {pool.submit(_read_part, part): part for part in ordered}
@@ -316,10 +316,3 @@ def _status(done: int, total: int, seconds: float) -> str:
         f"reading text: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.0f} MB/s, "
         f"{left:.0f} s left"
     )
-
-
-def _cpus() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -20,6 +20,7 @@ from .. import _core
 from .._core import Network, WeightsError
 from ..config import Config, merged, preset
 from ..labels import class_labels
+from ..small_files import read_small, require_regular
 from .files import Fingerprint, Stamp, config_beside, files_of, stamp_of
 from .request import Request, json_of, to_json
 
@@ -113,6 +114,9 @@ def load(request: Request, architecture: str | None) -> Loaded:
     path = request.weights
     stamp = stamp_of(path)
     if request.names is None and request.key is None and _may_be_ours(path):
+        weights = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+        if os.path.exists(weights):
+            require_regular(weights)
         config_path = config_beside(path)
         config = _own_config(config_path)
         if config is not None:
@@ -228,14 +232,18 @@ def _own_config(path: str) -> dict[str, Any] | None:
 
     Returns:
         None where there is no file, or where it is timm's or Hugging Face's.
+
+    Raises:
+        WeightsError: it is no regular file, or too large for a config.
     """
     import json
 
     try:
-        with open(path, "rb") as file:
-            config = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
+        content = read_small(path)
+    except FileNotFoundError:
         return None
+    try:
+        config = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(config, dict):

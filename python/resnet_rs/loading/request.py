@@ -19,8 +19,8 @@ class Request:
     Attributes:
         weights: an absolute path, or the bytes of a `.safetensors` file.
         overrides: a JSON object of fields of config.json that are laid over the weights' own.
-        names: a JSON object from the file's tensor names to torchvision's, or a JSON string with
-            the path of such a file; None for names that are known.
+        names: a JSON object from the file's tensor names to torchvision's, in the caller's order,
+            or a JSON string with the path of such a file; None for names that are known.
         key: which network of a file that holds several; None for the usual one.
         isa: the tier, None for the machine's choice.
         threads: how many, None for the machine's choice.
@@ -88,7 +88,8 @@ def request(
         if isinstance(weights, (bytes, bytearray, memoryview))
         else arguments.path("weights", weights),
         overrides=to_json(merged(fields, stated)),
-        names=None if names is None else to_json(names),
+        # Of the rules that match a name the first one counts, so their order is part of them.
+        names=None if names is None else to_json(names, sort_keys=False),
         key=None if key is None else arguments.text("key", key),
         isa=isa,
         threads=None if threads is None else arguments.count("threads", threads),
@@ -97,15 +98,20 @@ def request(
     )
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, *, sort_keys: bool = True) -> str:
     """JSON in which equal values have equal text; numpy's numbers and arrays are welcome.
+
+    Args:
+        value: what to write.
+        sort_keys: whether dicts that differ in order alone have equal text; otherwise the order
+            is kept.
 
     Raises:
         TypeError: something that JSON does not have.
     """
     import json
 
-    return json.dumps(value, sort_keys=True, default=_plain)
+    return json.dumps(value, sort_keys=sort_keys, default=_plain)
 
 
 def json_of(text: str) -> Any:

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import WeightsError
+from ..formats.safetensors_file import FLOATS, NOT_FLOATS, floats, require_float
 
 ORIGIN = "weights (bytes)"
 """What errors call the weights in place of a path."""
 
 _LENGTH_BYTES = 8
-_FLOATS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
-_COUNTER = "I64"  # num_batches_tracked, which a forward does not need
 
 
 def tensors_in(data: bytes) -> dict[str, NDArray[Any]]:
@@ -26,7 +25,8 @@ def tensors_in(data: bytes) -> dict[str, NDArray[Any]]:
         data: a whole file: the header's length (u64, little-endian), a JSON header, the tensors.
 
     Returns:
-        Arrays by name, float32 or float16: views of `data`, read-only.
+        Arrays by name, float32 or float16: of F32 and F16 read-only views of `data`; BF16 and F64
+        are converted, and integers left out, as from a file.
 
     Raises:
         WeightsError: it is no such file, or holds tensors of another type.
@@ -51,12 +51,15 @@ def tensors_in(data: bytes) -> dict[str, NDArray[Any]]:
     return {
         name: _tensor(name, entry, data, start)
         for name, entry in header.items()
-        if name != "__metadata__" and not (isinstance(entry, dict) and _is_counter(entry))
+        if name != "__metadata__" and not _is_left_out(entry)
     }
 
 
-def _is_counter(entry: dict[str, Any]) -> bool:
-    return entry.get("dtype") == _COUNTER
+def _is_left_out(entry: Any) -> bool:
+    match entry:
+        case {"dtype": str(kind)}:
+            return kind in NOT_FLOATS
+    return False
 
 
 def _tensor(name: str, entry: Any, data: bytes, start: int) -> NDArray[Any]:
@@ -66,19 +69,14 @@ def _tensor(name: str, entry: Any, data: bytes, start: int) -> NDArray[Any]:
             pass
         case _:
             raise WeightsError(f"{ORIGIN}: {name}: expected dtype, shape and data_offsets")
-    if kind not in _FLOATS:
-        raise WeightsError(
-            f"{ORIGIN}: {name}: expected F32 or F16, found {kind}: convert the file with "
-            "`resnet-rs convert`"
-        )
+    require_float(kind, f"{ORIGIN}: {name}")
     if not all(isinstance(side, int) and side >= 0 for side in shape):
         raise WeightsError(f"{ORIGIN}: {name}: no shape: {shape}")
-    dtype, count = _FLOATS[kind], math.prod(shape)
-    if not 0 <= begin <= end <= len(data) - start or end - begin != count * dtype.itemsize:
+    length = math.prod(shape) * FLOATS[kind].itemsize
+    if not 0 <= begin <= end <= len(data) - start or end - begin != length:
         raise WeightsError(
             f"{ORIGIN}: {name}: {kind} {shape} does not fit bytes {begin} to {end} of "
             f"{len(data) - start}"
         )
-    array = np.frombuffer(data, dtype, count, start + begin).reshape(shape)
-    # Tensors need not start at a multiple of their element's size: such a one is copied.
-    return np.require(array, requirements="A")
+    stored = np.frombuffer(data, np.uint8, length, start + begin)
+    return floats(stored, kind).reshape(shape)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .cache import cache_folder, is_offline, locked, sha256_of
+from .errors import DownloadError
 from .names import HubRepository, resolve
 from .timm_weights import TIMM_WEIGHTS, TimmPreset, timm_names, timm_preset
 from .torchvision_weights import (
@@ -33,6 +34,7 @@ from .torchvision_weights import (
 __all__ = [
     "TIMM_WEIGHTS",
     "TORCHVISION_WEIGHTS",
+    "DownloadError",
     "PretrainedFile",
     "TimmPreset",
     "TorchvisionWeights",
@@ -128,8 +130,6 @@ def _fetch_torchvision(
                 download(url, target, sha256=weights.sha256_prefix, progress=progress)
     sha256 = sha256_of(target)
     if not sha256.startswith(weights.sha256_prefix):
-        from .connection import DownloadError
-
         raise DownloadError(
             f"{target}: expected a file whose sha256 begins with {weights.sha256_prefix}; got "
             f"{sha256}. It is damaged or another file: remove it to have it fetched again"

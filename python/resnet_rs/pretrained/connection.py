@@ -11,6 +11,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from .._core import __version__
+from .errors import DownloadError, NotFoundError
 
 TIMEOUT_S = 30.0
 
@@ -19,14 +20,6 @@ _TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 # There is a server, but it hung up.
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-
-
-class DownloadError(OSError):
-    """A file could not be fetched, or what came is not what was expected."""
-
-
-class NotFoundError(DownloadError):
-    """The server has no such file."""
 
 
 class InterruptedDownload(Exception):

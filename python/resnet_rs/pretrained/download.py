@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..progress import Progress
+from ..progress import BYTES, Meter, Progress
 from .cache import digest_of, remember
-from .connection import DownloadError, InterruptedDownload, NotFoundError, RangeRefused, Reply, get
-from .meter import Meter
+from .connection import InterruptedDownload, RangeRefused, Reply, get
+from .errors import DownloadError, NotFoundError
 
 __all__ = ["DownloadError", "Downloaded", "NotFoundError", "download"]
 
@@ -116,13 +116,15 @@ def _receive(
     """Fill `part` up, with new attempts after cuts."""
     attempt = 0
     with Progress() as line:
-        meter = Meter(target.name, line if progress else None)
+        if not progress:
+            line.turn_off()
+        meter = Meter(line, BYTES, name=target.name)
         while True:
             before = _size(part)
             try:
                 return _one_connection(url, part, headers, meter, known=known)
             except InterruptedDownload as cut:
-                if cut.unreachable and not meter.received:
+                if cut.unreachable and not meter.advanced:
                     raise DownloadError(_no_network(url, target, cut)) from cut
                 attempt = 1 if _size(part) - before >= _PROGRESS_BYTES else attempt + 1
                 if attempt == _ATTEMPTS:
@@ -155,11 +157,12 @@ def _one_connection(
         total = _position(reply, file, start)
         _keep_version(part, reply)
         _check_space(part, total, file.tell())
-        meter.start(file.tell(), total)
+        done = file.tell()
+        meter.begin(done, total)
         while block := reply.read(_BLOCK_BYTES):
             file.write(block)
-            meter.add(len(block))
-        done = file.tell()
+            done += len(block)
+            meter.show(done)
     if total is not None and done != total:
         raise InterruptedDownload(f"the connection ended after {done} of {total} bytes")
     commit = reply.first_header("X-Repo-Commit") or ""
