@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -299,3 +300,15 @@ def test_a_file_that_is_not_there_is_one_line(
 ) -> None:
     assert convert(tmp_path / "nowhere.pth", tmp_path / "out") == 2
     assert "nowhere.pth" in capsys.readouterr().err
+
+
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    """A service often runs as another user than whoever converted its weights."""
+    path = str(tmp_path / "net.safetensors")
+    before = os.umask(0o022)
+    try:
+        _core.write_safetensors(path, {"a": np.zeros(3, np.float32)}, {})
+    finally:
+        os.umask(before)
+    assert os.stat(path).st_mode & 0o777 == 0o644
+    assert os.listdir(tmp_path) == ["net.safetensors"]
