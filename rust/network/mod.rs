@@ -13,6 +13,7 @@ mod packed;
 pub mod reference;
 mod session;
 pub mod weights;
+pub mod write;
 
 #[cfg(test)]
 mod tests;

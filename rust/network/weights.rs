@@ -2,14 +2,13 @@
 //! is checked.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
 pub use safetensors::Dtype;
-use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
+use safetensors::tensor::{SafeTensorError, SafeTensors};
 
 use crate::error::Error;
 use crate::file;
@@ -357,60 +356,12 @@ fn extend<const N: usize>(values: &mut Vec<f32>, data: &[u8], convert: impl Fn([
     values.extend(data.as_chunks::<N>().0.iter().map(|&b| convert(b)));
 }
 
-/// Writes tensors as a safetensors file: to a file beside `path` first, which is then renamed.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write(
-    path: &Path,
-    tensors: &HashMap<String, Entry>,
-    metadata: HashMap<String, String>,
-) -> Result<(), Error> {
-    const RESERVED: &str = "__metadata__";
-    if tensors.contains_key(RESERVED) {
-        return Err(Error::weights(
-            path,
-            format!("no tensor can be called {RESERVED}"),
-        ));
-    }
-    let metadata = (!metadata.is_empty()).then_some(metadata);
-    let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    let view = |name: &str| {
-        let entry = &tensors[name];
-        TensorView::new(entry.dtype, entry.shape.clone(), entry.data)
-            .map(|view| (name.to_owned(), view))
-    };
-    let invalid = |e: SafeTensorError| Error::weights(path, format!("cannot be written: {e}"));
-    let views: Vec<_> = names
-        .into_iter()
-        .map(view)
-        .collect::<Result<_, _>>()
-        .map_err(invalid)?;
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
-    let io = |e| Error::io(path, e);
-    // safetensors makes files that only their owner can read: it gets those of any new file.
-    let permissions = File::create(&part)
-        .and_then(|file| file.metadata())
-        .map_err(io)?
-        .permissions();
-    let written = safetensors::serialize_to_file(views, metadata, &part)
-        .map_err(|e| match e {
-            SafeTensorError::IoError(e) => io(e),
-            other => invalid(other),
-        })
-        .and_then(|()| fs::set_permissions(&part, permissions).map_err(io))
-        .and_then(|()| fs::rename(&part, path).map_err(io));
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     fn expected() -> Vec<(String, Vec<usize>)> {

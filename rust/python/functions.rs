@@ -14,7 +14,8 @@ use crate::classify;
 use crate::kernels::isa::cpu_features as features;
 use crate::kernels::{KernelTable, peak};
 use crate::network::family;
-use crate::network::weights::{self, WeightsFile};
+use crate::network::weights::WeightsFile;
+use crate::network::write;
 use crate::{Isa, text, threads};
 
 /// The names that a config's `architecture` may have.
@@ -50,7 +51,7 @@ pub fn write_safetensors(
 ) -> PyResult<()> {
     let arrays = Arrays::new(tensors)?;
     let entries = arrays.entries()?;
-    Ok(py.detach(|| weights::write(&path, &entries, metadata))?)
+    Ok(py.detach(|| write::write_safetensors(&path, &entries, metadata))?)
 }
 
 /// The numbers of a text file, as float32.
