@@ -160,21 +160,26 @@ fn write(weights: &Weights, path: &Path) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
+/// The weights as a file, which is mapped still when its name is gone.
+fn weights_file(weights: &Weights) -> WeightsFile {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(weights, &path);
+    WeightsFile::open(&path).unwrap()
+}
+
 fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
     network_with(weights, isa, threads, true)
 }
 
 fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> Network {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(weights, &path);
     let options = Options {
         isa: Some(isa),
         threads: Some(threads),
         winograd,
         ..Options::default()
     };
-    let file = WeightsFile::open(&path).unwrap();
+    let file = weights_file(weights);
     let tensors = file.tensors().unwrap();
     Network::of(tiny(), Config::default(), &tensors, &options).unwrap()
 }
@@ -202,10 +207,7 @@ fn assert_matches_reference(architecture: &Architecture, config: &Config, shape:
     let (side, _) = head_side(architecture, &config.preprocessing).unwrap();
     let operations = architecture.operations(CLASSES, side);
     let weights = random_weights_of(&operations);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&weights, &path);
-    let file = WeightsFile::open(&path).unwrap();
+    let file = weights_file(&weights);
     let tensors = file.tensors().unwrap();
 
     let channels = architecture.in_channels;
@@ -291,10 +293,7 @@ fn a_head_of_windows_is_flattened_as_torch_does_and_fixes_the_size() {
 
         let operations = architecture.operations(CLASSES, side);
         let file = random_weights_of(&operations);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.safetensors");
-        write(&file, &path);
-        let file = WeightsFile::open(&path).unwrap();
+        let file = weights_file(&file);
         let tensors = file.tensors().unwrap();
         let network = Network::of(architecture, config, &tensors, &Options::default()).unwrap();
         // The embedding is what fc's weights are for, in their order.
@@ -339,10 +338,7 @@ fn without_classes_the_logits_are_the_embedding() {
         if !with_fc {
             weights.retain(|name, _| !name.starts_with("fc."));
         }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.safetensors");
-        write(&weights, &path);
-        let file = WeightsFile::open(&path).unwrap();
+        let file = weights_file(&weights);
         let tensors = file.tensors().unwrap();
         let config = Config {
             num_classes: Some(0),
@@ -367,10 +363,7 @@ fn a_bias_beside_a_batch_norm_is_read_where_it_is() {
     let operations = architecture.operations(CLASSES, 1);
     let mut weights = random_weights_of(&operations);
     weights.remove("layer1.0.conv2.bias").unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&weights, &path);
-    let file = WeightsFile::open(&path).unwrap();
+    let file = weights_file(&weights);
     let tensors = file.tensors().unwrap();
     let options = Options::default();
     let network = Network::of(architecture, Config::default(), &tensors, &options).unwrap();
@@ -411,10 +404,7 @@ fn groups_of_images_change_no_bit_of_any_variant() {
     for (name, architecture) in variants() {
         let operations = architecture.operations(CLASSES, 1);
         let weights = random_weights_of(&operations);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.safetensors");
-        write(&weights, &path);
-        let file = WeightsFile::open(&path).unwrap();
+        let file = weights_file(&weights);
         let tensors = file.tensors().unwrap();
         let channels = architecture.in_channels;
         let mut config = Config::default();
@@ -505,10 +495,7 @@ fn shapes_that_do_not_fit_are_errors() {
 fn a_variance_below_zero_is_named() {
     let mut weights = random_weights();
     weights.get_mut("layer1.0.bn2.running_var").unwrap().1[3] = -1.0;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&weights, &path);
-    let file = WeightsFile::open(&path).unwrap();
+    let file = weights_file(&weights);
     let result = Network::of(
         tiny(),
         Config::default(),
