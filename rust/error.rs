@@ -1,4 +1,4 @@
-//! What can go wrong, in terms of what was expected and what was found.
+//! Errors: each message says what was expected and what was found.
 
 use std::io;
 use std::path::{Path, PathBuf};

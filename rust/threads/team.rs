@@ -8,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
-use crate::kernels::FlushDenormals;
+use crate::simd::FlushDenormals;
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// made on first use and kept.
