@@ -12,7 +12,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 
@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// Puts `what` in front of an argument's error message.
+    /// Puts `what` in front of the message of an argument's error.
     pub(crate) fn context(self, what: &str) -> Self {
         match self {
             Self::Argument(message) => Self::Argument(format!("{what}: {message}")),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::layout::{Grouping, Layout, embedding_layers};
 use super::step::{PlannedStep, Step};
-use super::weights::{LayerWeights, channels};
+use super::weights::{LayerWeights, panel_channels};
 use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
 use crate::kernels::conv::{Conv, Grid, Source, TileShape};
 use crate::kernels::elementwise::ElementwiseLayer;
@@ -113,7 +113,7 @@ impl Builder<'_> {
                 let m = out.batch * out.height * out.width;
                 let panels = out.channels.div_ceil(tile.nr);
                 let source = |(id, conv): &(TensorId, ConvSpec)| {
-                    let channels = channels(conv, tile.nr);
+                    let channels = panel_channels(conv, tile.nr);
                     let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
                     Source::grouped(view(*id), kernel, stride, padding, channels, panels)
                 };

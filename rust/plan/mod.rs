@@ -17,4 +17,4 @@ pub use choose::{Algorithm, algorithms, choose};
 pub use layout::Grouping;
 pub use outputs::shapes;
 pub use step::{PlannedStep, Step};
-pub use weights::{LayerWeights, channels, k};
+pub use weights::{LayerWeights, panel_channels, panel_k};

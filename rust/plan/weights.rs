@@ -42,13 +42,13 @@ impl LayerWeights {
 }
 
 /// The input channels that each panel of `nr` output channels reads.
-pub fn channels(conv: &ConvSpec, nr: usize) -> ChannelWindow {
+pub fn panel_channels(conv: &ConvSpec, nr: usize) -> ChannelWindow {
     ChannelWindow::new(conv.in_channels, conv.out_channels, conv.groups, nr)
 }
 
 /// K of the matrix product of a panel of `nr` output channels.
-pub fn k(conv: &ConvSpec, nr: usize) -> usize {
-    conv.kernel * conv.kernel * channels(conv, nr).len
+pub fn panel_k(conv: &ConvSpec, nr: usize) -> usize {
+    conv.kernel * conv.kernel * panel_channels(conv, nr).len
 }
 
 fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
@@ -64,7 +64,7 @@ fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
     };
     match algorithm {
         Algorithm::Direct => {
-            let k = layer.convs().map(|conv| k(conv, nr)).sum();
+            let k = layer.convs().map(|conv| panel_k(conv, nr)).sum();
             packed_len(conv.out_channels, k, nr)
         }
         // A matrix for each point, then the biases, which the output transform adds.

@@ -318,7 +318,7 @@ impl Network {
     /// The place of layer `name`; a stage's name stands for its last block.
     fn layer(&self, name: &str) -> PyResult<usize> {
         let layers = self.core.layers();
-        let is_it = |layer: &Layer| layer.name == name;
+        let is_named = |layer: &Layer| layer.name == name;
         let of_stage = |layer: &Layer| {
             let block = layer
                 .name
@@ -329,7 +329,7 @@ impl Network {
         };
         layers
             .iter()
-            .position(is_it)
+            .position(is_named)
             .or_else(|| layers.iter().rposition(of_stage))
             .ok_or_else(|| {
                 let known: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();

@@ -12,7 +12,7 @@ use crate::graph::head::head_side;
 use crate::graph::operations::{Kind, Operation, output_shapes};
 use crate::shape::{MAX_POOL, Shape};
 
-/// What the function `operations` returns, for images of `[height, width, channels]`.
+/// The result of the function `operations`, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
     py: Python<'py>,
     operations: &[Operation],

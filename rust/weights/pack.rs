@@ -15,7 +15,7 @@ use crate::graph::layer::Layer;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
 use crate::memory::Buffer;
-use crate::plan::{Algorithm, LayerWeights, k};
+use crate::plan::{Algorithm, LayerWeights, panel_k};
 use crate::threads::Team;
 
 /// Packed weights, and the place of each layer's.
@@ -133,7 +133,7 @@ impl Job<'_> {
             // A shortcut's rows follow on the main convolution's.
             Algorithm::Direct => {
                 let rows: Vec<_> = rows
-                    .map(|(conv, ohwi)| (&ohwi[..], k(conv.spec, nr)))
+                    .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
                     .collect();
                 for panel in self.panels {
                     (table.conv.pack)(&rows, bias, nr, panel);

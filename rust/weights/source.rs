@@ -10,7 +10,7 @@ use super::tensors::Tensors;
 use crate::error::Error;
 use crate::graph::layer::{ConvSpec, Layer, Norm, Op};
 use crate::kernels::conv::ConvKernels;
-use crate::plan::{Algorithm, channels as panel_channels, k};
+use crate::plan::{Algorithm, panel_channels, panel_k};
 
 /// A layer's tensors in the file, with the values that are folded into them.
 pub(super) struct LayerSource<'a> {
@@ -95,7 +95,11 @@ impl<'a> LayerSource<'a> {
     /// K of the products whose panels are packed.
     pub(super) fn k(&self) -> usize {
         match self.algorithm {
-            Algorithm::Direct => self.convs.iter().map(|conv| k(conv.spec, self.nr)).sum(),
+            Algorithm::Direct => self
+                .convs
+                .iter()
+                .map(|conv| panel_k(conv.spec, self.nr))
+                .sum(),
             Algorithm::Winograd(_) => self.convs.iter().map(|conv| conv.spec.in_channels).sum(),
         }
     }

@@ -13,7 +13,7 @@ pub struct ChannelWindow {
     /// Channels that a panel reads.
     pub len: usize,
     /// Channels of the whole input.
-    pub in_channels: usize,
+    pub(super) in_channels: usize,
     group_in: usize,
     group_out: usize,
     nr: usize,
