@@ -131,7 +131,7 @@ fn report(cases: &[Case], start: SystemTime) {
         if measured.is_empty() {
             continue;
         }
-        let peak = 2.0 * kernels.peak.measure() / 1e9;
+        let peak = 2.0 * kernels.f32.peak.measure() / 1e9;
         println!("peak of one core, {isa}: {peak:.1} GFLOP/s");
         let speed = |flops: f64, seconds: f64| {
             let gflops = flops / seconds / 1e9;

@@ -15,6 +15,7 @@
 //! imports only from rooms below it.
 
 pub mod classify;
+pub mod dtype;
 mod error;
 pub mod graph;
 pub mod infer;
@@ -31,5 +32,5 @@ pub mod weights;
 
 pub use error::Error;
 pub use infer::{Head, Images, Network, Options};
-pub use shape::Shape;
+pub use shape::{Shape, TensorShape};
 pub use simd::Isa;

@@ -39,6 +39,38 @@ impl Shape {
     }
 }
 
+/// The shape of an NHWC tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorShape {
+    /// Images.
+    pub batch: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Channels of a pixel.
+    pub channels: usize,
+}
+
+impl TensorShape {
+    /// Pixels of all images.
+    pub fn pixels(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+}
+
+impl From<[usize; 4]> for TensorShape {
+    /// From `[batch, height, width, channels]`.
+    fn from([batch, height, width, channels]: [usize; 4]) -> Self {
+        Self {
+            batch,
+            height,
+            width,
+            channels,
+        }
+    }
+}
+
 /// A square window and how it moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {

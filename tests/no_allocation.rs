@@ -236,7 +236,7 @@ mod resident_memory {
         assert_eq!(live_after, live_before, "plans of forgotten shapes must go");
         let grown = resident_after.saturating_sub(resident_before);
         assert!(grown <= SLACK, "grown by {grown} bytes, more than {SLACK}");
-        let arena = 4 * network.plan(largest).unwrap().arena_len;
+        let arena = network.plan(largest).unwrap().arena_bytes;
         assert!(arena > 2 * SLACK, "the largest shape is too small to tell");
     }
 }

@@ -246,7 +246,7 @@ def test_core_reads_what_was_written(out):
     network = _core.Network(str(out))
     assert network.has_config
     assert network.num_classes == CLASSES
-    assert json.loads(network.config_json)["preprocessing"]["crop"] == 32
+    assert network.config["preprocessing"]["crop"] == 32
 
 
 # What is refused

@@ -1,7 +1,7 @@
 //! A layer's convolutions as one matrix product.
 
+use resnet_rs::TensorShape;
 use resnet_rs::graph::layer::{ConvSpec, Layer};
-use resnet_rs::kernels::view::View;
 
 /// M, K and N of the product; a shortcut's K is added.
 #[derive(Clone, Copy, PartialEq)]
@@ -16,10 +16,10 @@ pub struct Size {
 
 impl Size {
     /// The size of a layer with this output; None for pools.
-    pub fn of(layer: &Layer, out: &View) -> Option<Self> {
+    pub fn of(layer: &Layer, out: &TensorShape) -> Option<Self> {
         layer.convs().next()?;
         Some(Self {
-            m: out.batch * out.height * out.width,
+            m: out.pixels(),
             k: layer.convs().map(ConvSpec::window_len).sum(),
             n: out.channels,
         })

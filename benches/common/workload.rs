@@ -27,19 +27,19 @@ impl Workload {
         shape: Shape,
         table: &KernelTable,
     ) -> Self {
-        let places = LayerWeights::lay_out(layers, algorithms, table.conv.nr);
+        let places = LayerWeights::lay_out(layers, algorithms, &table.shapes());
         let plan = Plan::new(
             layers,
             &places,
             shape,
             IN_CHANNELS,
-            table.conv.tile(),
+            &table.shapes(),
             1,
             Grouping::Whole,
         );
         Self {
-            arena: random_buffer(plan.arena_len, 1),
-            weights: random_buffer(LayerWeights::total(&places), 2),
+            arena: random_buffer(plan.arena_bytes, 1),
+            weights: random_buffer(LayerWeights::total_bytes(&places), 2),
             table: *table,
             plan,
         }
@@ -68,8 +68,9 @@ impl Workload {
     }
 }
 
-fn random_buffer(len: usize, seed: u64) -> Buffer {
-    let mut buffer = Buffer::new(len, "benchmark").expect("memory for a forward");
-    buffer.fill_with(random(seed));
+/// Bytes that are random f32 values.
+fn random_buffer(bytes: usize, seed: u64) -> Buffer {
+    let mut buffer = Buffer::new(bytes, "benchmark").expect("memory for a forward");
+    buffer.as_mut_slice_of::<f32>().fill_with(random(seed));
     buffer
 }

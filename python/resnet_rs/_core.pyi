@@ -91,8 +91,8 @@ class Network:
             TypeError: something that is no such array.
         """
     @property
-    def config_json(self) -> str:
-        """The validated config, defaults filled in, as JSON."""
+    def config(self) -> dict[str, Any]:
+        """The fields of config.json, validated and with defaults filled in: a new dict each time."""
     @property
     def has_config(self) -> bool:
         """Whether a `config.json` was read; without one the config is all defaults."""
@@ -268,7 +268,7 @@ def read_numbers(path: str) -> NDArray[np.float32]:
     """
 
 def cpu_features() -> list[str]:
-    """The CPU features that the kernels look at, as far as this machine has them."""
+    """The processor's features that kernels may be chosen by, those that this machine has."""
 
 def available_isas() -> list[str]:
     """The tiers that this machine can run, slowest first; `portable` is always there."""

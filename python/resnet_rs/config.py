@@ -69,16 +69,13 @@ class Config:
     variant: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Config:
-        """Read the config that the core has validated and filled in."""
-        import json
-
-        values = json.loads(text)
-        preprocessing = values["preprocessing"]
-        labels = values["labels"]
+    def from_dict(cls, fields: Mapping[str, Any]) -> Config:
+        """Take the fields that the core has validated and filled in."""
+        preprocessing = fields["preprocessing"]
+        labels = fields["labels"]
         return cls(
-            architecture=values["architecture"],
-            num_classes=values["num_classes"],
+            architecture=fields["architecture"],
+            num_classes=fields["num_classes"],
             labels=None if labels is None else tuple(labels),
             preprocessing=Preprocessing(
                 resize=_size(preprocessing["resize"]),
@@ -87,8 +84,8 @@ class Config:
                 mean=tuple(preprocessing["mean"]),
                 std=tuple(preprocessing["std"]),
             ),
-            source=values["source"],
-            variant=values.get("variant") or {},
+            source=fields["source"],
+            variant=fields.get("variant") or {},
         )
 
     @property

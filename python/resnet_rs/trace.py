@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -286,7 +287,7 @@ def unfused(model: ResNet) -> Network:
     network = model._network
     return Network.from_tensors(
         model._loaded.tensors(),
-        network.config_json,
+        json.dumps(network.config),
         origin=model._loaded.request.origin,
         isa=network.isa,
         threads=network.threads,

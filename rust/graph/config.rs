@@ -216,6 +216,12 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_their_decimals() {
+        let value = serde_json::to_value(Config::default()).unwrap();
+        assert_eq!(value["preprocessing"]["mean"][0], 0.485);
+    }
+
+    #[test]
     fn what_cannot_be_is_named() {
         let with = |field: &str| {
             format!(r#"{{"format_version": 1, "architecture": "resnet50", {field}}}"#)

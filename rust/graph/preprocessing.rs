@@ -1,6 +1,6 @@
 //! The way from an image to the network's input, as config.json states it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// From an image to the network's input: resize, centre crop, normalise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +13,18 @@ pub struct Preprocessing {
     /// The filter of the resizing, in Pillow's names.
     pub interpolation: Interpolation,
     /// The mean of each channel, as a share of the full range.
+    #[serde(serialize_with = "decimals")]
     pub mean: Vec<f32>,
     /// The standard deviation of each channel, likewise.
+    #[serde(serialize_with = "decimals")]
     pub std: Vec<f32>,
+}
+
+/// Writes each value as the f64 nearest to its shortest decimals: 0.485, as the file has it, and not
+/// the f64 that equals the f32, 0.48500001430511475.
+fn decimals<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+    let shortest = |value: &f32| value.to_string().parse().unwrap_or(f64::from(*value));
+    serializer.collect_seq(values.iter().map(shortest))
 }
 
 /// One number or two.

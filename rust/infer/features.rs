@@ -41,8 +41,8 @@ impl Network {
         if shape.batch == 0 {
             let shapes = shapes(&self.layers, shape, self.architecture.in_channels);
             outputs.extend(layers.iter().map(|&i| {
-                let view = &shapes[i + 1];
-                let shape = [0, view.height, view.width, view.channels];
+                let out = &shapes[i + 1];
+                let shape = [0, out.height, out.width, out.channels];
                 (self.layers[i].name.clone(), shape, Vec::new())
             }));
         }
@@ -92,7 +92,7 @@ impl Network {
                 out.try_reserve_exact(len)
                     .map_err(|e| Error::OutOfMemory(format!("features: {e}")))?;
                 out.resize(len, 0.0);
-                copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
+                copy_out(step, workspace.arena(plan.arena_bytes)?, &mut out);
                 outputs.push((step.name.clone(), shape, out));
             }
             Ok(outputs)

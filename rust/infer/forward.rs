@@ -103,7 +103,7 @@ impl Network {
         let team = Team::get(threads);
         self.session.get().with_workspace(|workspace| {
             self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
-            let arena = workspace.arena(plan.arena_len)?;
+            let arena = workspace.arena(plan.arena_bytes)?;
             copy_out_flat(&steps[steps.len() - 1], arena, out);
             Ok(())
         })

@@ -14,7 +14,7 @@ use crate::graph::operations::{Kind, Operation};
 use crate::kernels::KernelTable;
 use crate::kernels::input::Normalization;
 use crate::plan::{Algorithm, LayerWeights, algorithms};
-use crate::simd::Isa;
+use crate::simd::{Features, Isa};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
 use crate::weights::{PackedWeights, Tensors, WeightsFile};
 
@@ -136,7 +136,7 @@ impl Network {
     ) -> Result<Self, Error> {
         let isa = Isa::resolve(options.isa)?;
         let threads = resolve_threads(options.threads)?;
-        let table = KernelTable::new(isa)
+        let table = KernelTable::new(isa, Features::detect())
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
 
         let num_classes = num_classes(&config, tensors)?;

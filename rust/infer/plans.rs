@@ -44,7 +44,7 @@ impl Network {
             &self.weights.layers,
             shape,
             self.architecture.in_channels,
-            self.table.conv.tile(),
+            &self.table.shapes(),
             threads,
             grouping,
         )
@@ -56,7 +56,7 @@ pub fn kernel_name(step: &Step, table: &KernelTable) -> String {
     match (step, step.operation()) {
         // Plain Rust, the same for all tiers.
         (Step::Input(_), operation) => operation.into(),
-        (_, "conv") => table.conv_name(),
-        (_, operation) => table.name(operation),
+        (_, "conv") => table.conv_name(step.dtype()),
+        (_, operation) => table.name(step.dtype(), operation),
     }
 }

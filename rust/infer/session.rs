@@ -29,15 +29,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// At least `len` elements.
+    /// At least `bytes` bytes.
     ///
     /// # Errors
     /// The system does not have that much memory.
-    pub fn arena(&mut self, len: usize) -> Result<&mut Buffer, Error> {
-        if self.arena.as_ref().is_none_or(|arena| arena.len() < len) {
+    pub fn arena(&mut self, bytes: usize) -> Result<&mut Buffer, Error> {
+        if self.arena.as_ref().is_none_or(|arena| arena.len() < bytes) {
             // Given back before the larger one is taken.
             self.arena = None;
-            self.arena = Some(Buffer::new(len, "activations")?);
+            self.arena = Some(Buffer::new(bytes, "activations")?);
         }
         self.arena
             .as_mut()

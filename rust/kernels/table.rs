@@ -1,52 +1,50 @@
 //! The one place that turns a tier into a set of kernels.
 
-use super::conv::ConvKernels;
+use super::activations::ActivationLayout;
+use super::conv::f32::ConvKernels;
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::peak::Peak;
 use super::pool::PoolKernels;
+use super::shapes::KernelShapes;
+use crate::dtype::Dtype;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Isa, Portable, Simd};
+use crate::simd::{Features, Isa, Portable, Simd};
 
-/// The kernels of one tier. Having one means that this machine has the tier.
+/// The kernels of one tier, a set for each dtype. Having one means that this machine has the tier.
 #[derive(Clone, Copy)]
 pub struct KernelTable {
     /// The tier.
     pub isa: Isa,
+    /// The features that the kernels were chosen by, besides the tier.
+    pub features: Features,
+    /// The layout of activations that the kernels work on.
+    pub layout: ActivationLayout,
+    /// The kernels that compute in f32.
+    pub f32: F32Kernels,
+}
+
+/// The kernels of one tier that compute in f32.
+#[derive(Clone, Copy)]
+pub struct F32Kernels {
     /// Convolutions, and the packing of their weights.
     pub conv: ConvKernels,
     /// Winograd's transforms.
     pub winograd: WinogradKernels,
     /// Pools.
-    pub pool: PoolKernels,
+    pub pool: PoolKernels<f32>,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
     pub peak: Peak,
 }
 
-impl KernelTable {
-    /// The kernels of `isa`, or `None` if this machine lacks it.
-    pub fn new(isa: Isa) -> Option<Self> {
-        if !isa.is_available() {
-            return None;
-        }
-        Some(match isa {
-            Isa::Portable => Self::of::<Portable>(isa, ConvKernels::portable()),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self::of::<Avx2>(isa, ConvKernels::avx2()),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self::of::<Avx512>(isa, ConvKernels::avx512()),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => return None,
-        })
-    }
-
-    fn of<S: Simd>(isa: Isa, conv: ConvKernels) -> Self {
+impl F32Kernels {
+    /// The kernels of tier `S`, which the machine must have.
+    fn new<S: Simd>(conv: ConvKernels) -> Self {
         Self {
-            isa,
             conv,
             winograd: WinogradKernels::new::<S>(),
             pool: PoolKernels::new::<S>(),
@@ -54,19 +52,54 @@ impl KernelTable {
             peak: Peak::new::<S>(),
         }
     }
+}
 
-    /// The convolution kernel's name: `f32_conv_<MR>x<NR>_<isa>`.
-    pub fn conv_name(&self) -> String {
-        format!("f32_conv_{}x{}_{}", self.conv.mr(), self.conv.nr, self.isa)
+impl KernelTable {
+    /// The kernels of `isa`, or `None` if this machine lacks it. Kernels of a tier that need more
+    /// than the tier's own instructions are chosen here, by `features`; f32 has none.
+    pub fn new(isa: Isa, features: Features) -> Option<Self> {
+        if !isa.is_available() {
+            return None;
+        }
+        let f32 = match isa {
+            Isa::Portable => F32Kernels::new::<Portable>(ConvKernels::portable()),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => F32Kernels::new::<Avx2>(ConvKernels::avx2()),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => F32Kernels::new::<Avx512>(ConvKernels::avx512()),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => return None,
+        };
+        Some(Self {
+            isa,
+            features,
+            layout: ActivationLayout::Nhwc,
+            f32,
+        })
     }
 
-    /// The name of another operation's kernel: `f32_<operation>_<isa>`.
-    pub fn name(&self, operation: &str) -> String {
-        format!("f32_{operation}_{}", self.isa)
+    /// The shapes of the kernels, for the plan.
+    pub fn shapes(&self) -> KernelShapes {
+        KernelShapes {
+            layout: self.layout,
+            f32: self.f32.conv.tile(),
+        }
+    }
+
+    /// The name of the convolution kernel that computes in `dtype`: `<dtype>_conv_<MR>x<NR>_<isa>`.
+    pub fn conv_name(&self, dtype: Dtype) -> String {
+        let tile = self.shapes().tile(dtype);
+        self.name(dtype, &format!("conv_{}x{}", tile.mr, tile.nr))
+    }
+
+    /// The name of another operation's kernel: `<dtype>_<operation>_<isa>`.
+    pub fn name(&self, dtype: Dtype, operation: &str) -> String {
+        format!("{dtype}_{operation}_{}", self.isa)
     }
 
     /// The tables of every tier that this machine has, slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        Isa::available().filter_map(Self::new)
+        let features = Features::detect();
+        Isa::available().filter_map(move |isa| Self::new(isa, features))
     }
 }

@@ -1,7 +1,11 @@
 //! Tensors of the kernels' tests: random values, into an arena and out of it.
 
+use std::ops::{Deref, DerefMut};
+
+use super::activations::ActivationLayout;
 use super::reference::Tensor;
-use super::view::View;
+use super::view::{LINE_BYTES, View};
+use crate::dtype::Dtype;
 
 /// Against loops in f64: f32 rounds each of K sums and products by at most 2^-24, mostly far less
 /// because the errors go both ways; K is below 5,000.
@@ -9,6 +13,36 @@ const TOLERANCE: f64 = 2e-6;
 
 /// The value of an output before a kernel writes it, and of everything around it: never a result.
 pub const CANARY: f32 = f32::NAN;
+
+/// Each byte of an arena before a kernel writes there; four of them are a NaN.
+const CANARY_BYTE: u8 = 0xff;
+
+/// Memory for tensors, full of canaries, aligned for every dtype.
+pub struct Arena(Vec<u128>);
+
+impl Deref for Arena {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl DerefMut for Arena {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// An f32 tensor between layers, `[batch, height, width, channels]`.
+pub fn activations(shape: [usize; 4], border: usize) -> View {
+    ActivationLayout::Nhwc.activations(Dtype::F32, shape.into(), border)
+}
+
+/// An f32 tensor as the network's input.
+pub fn image(shape: [usize; 4], border: usize) -> View {
+    ActivationLayout::Nhwc.image(Dtype::F32, shape.into(), border)
+}
 
 /// Values between -1 and 1, the same for the same seed; exact in f32.
 pub fn random(shape: [usize; 4], seed: usize) -> Tensor {
@@ -25,15 +59,18 @@ pub fn f32s(values: &[f64]) -> Vec<f32> {
 }
 
 /// Puts a tensor into the arena, its border zero.
-pub fn put(tensor: &Tensor, view: &View, arena: &mut [f32]) {
+pub fn put(tensor: &Tensor, view: &View, arena: &mut Arena) {
     let [batch, height, width, channels] = tensor.shape;
     for n in 0..batch {
         // SAFETY: the view lies inside the arena.
         unsafe { view.zero_border(n, arena.as_mut_ptr()) };
         for y in 0..height {
             for x in 0..width {
-                for c in 0..channels {
-                    arena[view.pixel(n, y, x) + c] = tensor.at(n, y, x, c) as f32;
+                let start = view.pixel_bytes(n, y, x);
+                let pixel = &mut arena[start..start + channels * size_of::<f32>()];
+                let pixel: &mut [f32] = bytemuck::cast_slice_mut(pixel);
+                for (c, value) in pixel.iter_mut().enumerate() {
+                    *value = tensor.at(n, y, x, c) as f32;
                 }
             }
         }
@@ -41,10 +78,10 @@ pub fn put(tensor: &Tensor, view: &View, arena: &mut [f32]) {
 }
 
 /// Takes a tensor out of the arena.
-pub fn take(view: &View, arena: &[f32]) -> Tensor {
+pub fn take(view: &View, arena: &Arena) -> Tensor {
     let shape = [view.batch, view.height, view.width, view.channels];
     Tensor::from_fn(shape, |n, y, x, c| {
-        f64::from(arena[view.pixel(n, y, x) + c])
+        f64::from(view.pixel::<f32>(arena, n, y, x)[c])
     })
 }
 
@@ -57,21 +94,23 @@ pub fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
 }
 
 /// Lays views one behind the other, a gap of canaries after each.
-pub fn lay_out(views: &mut [View]) -> Vec<f32> {
-    let mut end = 64;
+pub fn lay_out(views: &mut [View]) -> Arena {
+    const GAP: usize = 4 * LINE_BYTES;
+    let mut end = GAP;
     for view in views {
-        view.offset = end;
-        end += view.len().next_multiple_of(16) + 64;
+        view.offset_bytes = end;
+        end += view.len_bytes().next_multiple_of(LINE_BYTES) + GAP;
     }
-    vec![CANARY; end]
+    Arena(vec![u128::from_ne_bytes([CANARY_BYTE; 16]); end / 16])
 }
 
-/// Asserts that every element outside `views` is still a canary.
-pub fn assert_canaries(arena: &[f32], views: &[View], what: &str) {
-    for (i, value) in arena.iter().enumerate() {
+/// Asserts that every byte outside `views` is still a canary.
+pub fn assert_canaries(arena: &Arena, views: &[View], what: &str) {
+    for (i, &byte) in arena.iter().enumerate() {
         let inside = views
             .iter()
-            .any(|v| (v.offset..v.offset + v.len()).contains(&i));
-        assert!(inside || value.is_nan(), "{what}: wrote outside, at {i}");
+            .any(|v| (v.offset_bytes..v.offset_bytes + v.len_bytes()).contains(&i));
+        let is_canary = byte == CANARY_BYTE;
+        assert!(inside || is_canary, "{what}: wrote outside, at byte {i}");
     }
 }

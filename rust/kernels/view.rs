@@ -2,16 +2,34 @@
 
 use std::ops::Range;
 
+use crate::dtype::{Dtype, Element};
+use crate::shape::TensorShape;
+
+/// The bytes of a cache line.
+pub const LINE_BYTES: usize = 64;
+
+/// The values of `T` in a cache line.
+pub const fn line_of<T: Element>() -> usize {
+    LINE_BYTES / size_of::<T>()
+}
+
 /// An NHWC tensor with a border of zeros around each image, at an offset of the arena.
 ///
-/// The element of image `n`, pixel (`y`, `x`), channel `c` lies at
-/// `offset + n·image_stride + (y + border)·row_pitch + (x + border)·pixel_stride + c`.
-/// A convolution with padding p reads an input with a border of at least p, and so never asks
-/// whether a tap lies inside the image.
+/// The element of image `n`, pixel (`y`, `x`), channel `c` lies
+/// `n·image_stride + (y + border)·row_pitch + (x + border)·pixel_stride + c` elements behind byte
+/// `offset_bytes` of the arena. A convolution with padding p reads an input with a border of at
+/// least p, and so never asks whether a tap lies inside the image.
+///
+/// Units: strides count elements of the tensor's dtype, as pointers of its type do. Places in the
+/// arena, which tensors of all dtypes share, and lengths there count bytes; their names say so.
+///
+/// The strides are chosen by an [`ActivationLayout`](super::ActivationLayout), and by nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The first element of the first image's border.
-    pub offset: usize,
+    /// The type of the elements.
+    pub dtype: Dtype,
+    /// The first byte of the first image's border, from the start of the arena.
+    pub offset_bytes: usize,
     /// Images.
     pub batch: usize,
     /// Rows of an image, without the border.
@@ -22,128 +40,128 @@ pub struct View {
     pub channels: usize,
     /// Rows and columns of zeros on every side.
     pub border: usize,
-    /// From a pixel to the next in its row.
+    /// Elements from a pixel to the next in its row.
     pub pixel_stride: usize,
-    /// From a row to the next.
+    /// Elements from a row to the next.
     pub row_pitch: usize,
-    /// From an image to the next.
+    /// Elements from an image to the next.
     pub image_stride: usize,
 }
 
-/// The f32 values of a cache line.
-pub const LINE: usize = 16;
-
 impl View {
-    /// A tensor whose pixels each start on a cache line.
-    ///
-    /// From 512 channels on, pixels get one line more than they need: rows of a tile that are
-    /// 4 KiB apart would all fall into the same set of the first-level cache and evict each other.
-    pub fn activations(batch: usize, height: usize, width: usize, channels: usize) -> Self {
-        let lines = channels.div_ceil(LINE) + usize::from(channels >= 512);
-        Self::new(batch, height, width, channels, 0, lines * LINE)
-    }
-
-    /// `count` matrices `[rows, channels]`, one behind the other, as images of one row.
-    ///
-    /// The same place of each falls into another set of the first-level cache: their distance is
-    /// an odd number of cache lines.
-    pub fn matrices(count: usize, rows: usize, channels: usize) -> Self {
-        let mut view = Self::activations(count, 1, rows, channels);
-        let lines = view.image_stride / LINE;
-        view.image_stride = (lines | 1) * LINE;
-        view
-    }
-
-    /// The same tensor with `border` pixels of zeros around each image.
-    pub fn with_border(self, border: usize) -> Self {
-        Self::new(
-            self.batch,
-            self.height,
-            self.width,
-            self.channels,
-            border,
-            self.pixel_stride,
-        )
-    }
-
-    /// A network input: pixels of `channels` elements one after the other, so that the window's
-    /// columns are one run of `kernel_w · channels` elements.
-    pub fn pixels(
-        batch: usize,
-        height: usize,
-        width: usize,
-        channels: usize,
-        border: usize,
-    ) -> Self {
-        Self::new(batch, height, width, channels, border, channels)
-    }
-
-    fn new(
-        batch: usize,
-        height: usize,
-        width: usize,
-        channels: usize,
+    /// A tensor at the start of the arena. Each row starts on a cache line.
+    pub(super) fn new(
+        dtype: Dtype,
+        shape: TensorShape,
         border: usize,
         pixel_stride: usize,
     ) -> Self {
-        let row_pitch = ((width + 2 * border) * pixel_stride).next_multiple_of(LINE);
+        let line = LINE_BYTES / dtype.size();
+        let row_pitch = ((shape.width + 2 * border) * pixel_stride).next_multiple_of(line);
         Self {
-            offset: 0,
-            batch,
-            height,
-            width,
-            channels,
+            dtype,
+            offset_bytes: 0,
+            batch: shape.batch,
+            height: shape.height,
+            width: shape.width,
+            channels: shape.channels,
             border,
             pixel_stride,
             row_pitch,
-            image_stride: (height + 2 * border) * row_pitch,
+            image_stride: (shape.height + 2 * border) * row_pitch,
         }
     }
 
     /// Some of its images, as a tensor of their own.
     pub fn images(self, first: usize, count: usize) -> Self {
         Self {
-            offset: self.offset + first * self.image_stride,
+            offset_bytes: self.offset_bytes + first * self.image_stride_bytes(),
             batch: count,
             ..self
         }
     }
 
-    /// Elements that the tensor takes up, border included.
-    pub fn len(&self) -> usize {
-        self.batch * self.image_stride
+    /// The first `count` pixels of each row of the first image, as a tensor of their own.
+    pub fn first_pixels(self, count: usize) -> Self {
+        Self {
+            batch: 1,
+            width: count,
+            ..self
+        }
     }
 
-    /// True if there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The shape, without the border.
+    pub fn shape(&self) -> TensorShape {
+        [self.batch, self.height, self.width, self.channels].into()
+    }
+
+    /// Bytes that the tensor takes up, border included.
+    pub fn len_bytes(&self) -> usize {
+        self.batch * self.image_stride_bytes()
+    }
+
+    /// Bytes from an image to the next.
+    pub fn image_stride_bytes(&self) -> usize {
+        self.image_stride * self.dtype.size()
+    }
+
+    /// True if the channels of each pixel may be read and written in whole cache lines.
+    pub fn has_whole_lines(&self) -> bool {
+        (self.pixel_stride * self.dtype.size()).is_multiple_of(LINE_BYTES)
+    }
+
+    /// The first byte of pixel (`y`, `x`) of image `n`, from the start of the arena.
+    pub fn pixel_bytes(&self, n: usize, y: usize, x: usize) -> usize {
+        let elements = n * self.image_stride
+            + (y + self.border) * self.row_pitch
+            + (x + self.border) * self.pixel_stride;
+        self.offset_bytes + elements * self.dtype.size()
     }
 
     /// The first element of pixel (`y`, `x`) of image `n`.
-    pub fn pixel(&self, n: usize, y: usize, x: usize) -> usize {
-        self.offset
-            + n * self.image_stride
-            + (y + self.border) * self.row_pitch
-            + (x + self.border) * self.pixel_stride
+    ///
+    /// # Safety
+    /// The tensor lies inside `arena`, the pixel inside the tensor, and `T` is the type of its
+    /// elements.
+    pub unsafe fn pixel_ptr<T: Element>(
+        &self,
+        arena: *mut u8,
+        n: usize,
+        y: usize,
+        x: usize,
+    ) -> *mut T {
+        debug_assert_eq!(T::DTYPE, self.dtype);
+        // SAFETY: the caller's.
+        unsafe { arena.add(self.pixel_bytes(n, y, x)).cast() }
     }
 
-    /// The border of image `n`, as the runs of elements between its pixels.
+    /// The channels of pixel (`y`, `x`) of image `n`.
+    ///
+    /// # Panics
+    /// If `T` is not the type of the elements, or the pixel lies outside `arena`.
+    pub fn pixel<'a, T: Element>(&self, arena: &'a [u8], n: usize, y: usize, x: usize) -> &'a [T] {
+        assert_eq!(T::DTYPE, self.dtype);
+        let start = self.pixel_bytes(n, y, x);
+        bytemuck::cast_slice(&arena[start..start + self.channels * size_of::<T>()])
+    }
+
+    /// The border of image `n`, as the runs of bytes between its pixels.
     pub(in crate::kernels) fn border_runs(&self, n: usize) -> impl Iterator<Item = Range<usize>> {
-        let image = self.offset + n * self.image_stride;
-        let side = self.border * self.pixel_stride;
-        let row = move |y| image + (y + self.border) * self.row_pitch;
+        let image = self.offset_bytes + n * self.image_stride_bytes();
+        let end_of_image = image + self.image_stride_bytes();
+        let row_bytes = self.width * self.pixel_stride * self.dtype.size();
         // The rows above with the first row's left side are one run; then each row's right side
         // with the next one's left side; then the last right side with the rows below.
         (0..=self.height).map(move |y| {
             let start = if y == 0 {
                 image
             } else {
-                row(y - 1) + side + self.width * self.pixel_stride
+                self.pixel_bytes(n, y - 1, 0) + row_bytes
             };
             let end = if y == self.height {
-                image + self.image_stride
+                end_of_image
             } else {
-                row(y) + side
+                self.pixel_bytes(n, y, 0)
             };
             start..end
         })
@@ -158,7 +176,7 @@ impl View {
     ///
     /// # Safety
     /// The tensor lies inside `arena`, and no other thread uses this border meanwhile.
-    pub unsafe fn zero_border(&self, n: usize, arena: *mut f32) {
+    pub unsafe fn zero_border(&self, n: usize, arena: *mut u8) {
         for run in self.border_runs(n) {
             // SAFETY: the caller's.
             unsafe { arena.add(run.start).write_bytes(0, run.len()) };
@@ -171,35 +189,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_start_on_lines_and_not_four_kib_apart() {
-        for channels in [1, 16, 64, 100, 512, 1024, 2048] {
-            let view = View::activations(1, 2, 3, channels);
-            assert_eq!(view.pixel_stride % LINE, 0);
-            assert!(view.pixel_stride >= channels);
-            assert!(channels < 512 || !view.pixel_stride.is_multiple_of(512));
-        }
-    }
-
-    #[test]
     fn border_and_pixels_cover_the_tensor_once() {
         for (height, width, border) in [(1, 1, 1), (3, 5, 1), (2, 7, 3), (4, 2, 0)] {
-            let mut view = View::pixels(2, height, width, 3, border);
-            view.offset = 32;
-            let mut count = vec![0; view.offset + view.len()];
+            // Pixels without a gap.
+            let mut view = View::new(Dtype::F32, [2, height, width, 3].into(), border, 3);
+            view.offset_bytes = 128;
+            let mut count = vec![0; view.offset_bytes + view.len_bytes()];
             for n in 0..2 {
                 for i in view.border_runs(n).flatten() {
                     count[i] += 1;
                 }
                 for y in 0..height {
                     for x in 0..width {
-                        for c in 0..3 {
-                            count[view.pixel(n, y, x) + c] += 1;
-                        }
+                        let start = view.pixel_bytes(n, y, x);
+                        count[start..start + 12].iter_mut().for_each(|n| *n += 1);
                     }
                 }
             }
-            assert!(count[..32].iter().all(|&n| n == 0));
-            assert!(count[32..].iter().all(|&n| n == 1));
+            assert!(count[..128].iter().all(|&n| n == 0));
+            assert!(count[128..].iter().all(|&n| n == 1));
         }
+    }
+
+    #[test]
+    fn some_images_are_where_they_were() {
+        let mut view = View::new(Dtype::F32, [3, 2, 5, 7].into(), 1, 16);
+        view.offset_bytes = 64;
+        let last = view.images(2, 1);
+        assert_eq!(last.pixel_bytes(0, 1, 4), view.pixel_bytes(2, 1, 4));
+        assert_eq!(last.shape(), [1, 2, 5, 7].into());
     }
 }

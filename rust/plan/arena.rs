@@ -1,11 +1,11 @@
-//! Offsets for tensors that live at different times, in one piece of memory.
+//! Offsets for tensors that live at different times, in one piece of memory: all of it in bytes.
 
-use crate::kernels::view::LINE;
+use crate::kernels::view::LINE_BYTES;
 
 /// A tensor's size and the steps between which it must not be overwritten.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
-    /// Elements.
+    /// Bytes.
     pub len: usize,
     /// The step that writes it first.
     pub first: usize,
@@ -14,7 +14,7 @@ pub struct Lifetime {
 }
 
 /// An offset for each tensor, a multiple of a cache line, so that no two that are alive at the
-/// same step overlap, and the elements needed in all. Large tensors are placed first, each as low
+/// same step overlap, and the bytes needed in all. Large tensors are placed first, each as low
 /// as it fits (greedy by size: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
 /// Inference", 2020).
 pub fn place(tensors: &[Lifetime]) -> (Vec<usize>, usize) {
@@ -35,7 +35,7 @@ pub fn place(tensors: &[Lifetime]) -> (Vec<usize>, usize) {
                 if offset + tensor.len <= offsets[j] {
                     break;
                 }
-                offset = offset.max((offsets[j] + other.len).next_multiple_of(LINE));
+                offset = offset.max((offsets[j] + other.len).next_multiple_of(LINE_BYTES));
             }
         }
         offsets[i] = offset;
@@ -68,7 +68,7 @@ mod tests {
         ];
         let (offsets, total) = place(&tensors);
         for (i, a) in tensors.iter().enumerate() {
-            assert_eq!(offsets[i] % LINE, 0);
+            assert_eq!(offsets[i] % LINE_BYTES, 0);
             assert!(offsets[i] + a.len <= total);
             for (j, b) in tensors.iter().enumerate().skip(i + 1) {
                 if a.first <= b.last && b.first <= a.last {
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again() {
-        let chain: Vec<_> = (0..10).map(|i| tensor(160, i, i + 1)).collect();
-        assert_eq!(place(&chain).1, 320);
+        let chain: Vec<_> = (0..10).map(|i| tensor(640, i, i + 1)).collect();
+        assert_eq!(place(&chain).1, 1280);
     }
 }

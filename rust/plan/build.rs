@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use super::layout::{Grouping, Layout, embedding_layers};
+use super::layout::{Grouping, Layout};
+use super::lifetimes::embedding_layers;
 use super::step::{PlannedStep, Step};
 use super::weights::{LayerWeights, panel_channels};
 use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
-use crate::kernels::conv::{Conv, Grid, Source, TileShape};
+use crate::kernels::KernelShapes;
+use crate::kernels::conv::{Conv, Grid, Source};
 use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
@@ -18,8 +20,8 @@ pub struct Plan {
     pub shape: Shape,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
-    /// Elements of the arena.
-    pub arena_len: usize,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
     /// The number of threads that the plan is made for.
     pub threads: usize,
     has_fc: bool,
@@ -29,22 +31,30 @@ impl Plan {
     /// Plans `layers` for images of `channels` channels.
     ///
     /// - `weights`: the places of the layers' packed weights.
-    /// - `tile`: the register tile of the tier.
+    /// - `kernels`: the shapes of the tier's kernels.
     pub fn new(
         layers: &[Layer],
         weights: &[LayerWeights],
         shape: Shape,
         channels: usize,
-        tile: TileShape,
+        kernels: &KernelShapes,
         threads: usize,
         grouping: Grouping,
     ) -> Self {
-        let layout = Layout::new(layers, weights, shape, channels, threads, grouping);
+        let layout = Layout::new(
+            layers,
+            weights,
+            shape,
+            channels,
+            kernels.layout,
+            threads,
+            grouping,
+        );
         let builder = Builder {
             layers,
             weights,
             layout: &layout,
-            tile,
+            kernels,
             // A few items for each thread even out other load on the machine.
             wanted: if threads == 1 { 1 } else { 8 * threads },
         };
@@ -69,7 +79,7 @@ impl Plan {
         Self {
             shape,
             steps,
-            arena_len: layout.arena_len,
+            arena_bytes: layout.arena_bytes,
             threads,
             has_fc: embedding_layers(layers) < layers.len(),
         }
@@ -86,14 +96,15 @@ struct Builder<'a> {
     layers: &'a [Layer],
     weights: &'a [LayerWeights],
     layout: &'a Layout,
-    tile: TileShape,
+    kernels: &'a KernelShapes,
     wanted: usize,
 }
 
 impl Builder<'_> {
     /// Appends the steps of layer `i` for some images.
     fn push(&self, i: usize, images: Range<usize>, steps: &mut Vec<PlannedStep>) {
-        let (layer, weights, tile) = (&self.layers[i], &self.weights[i], self.tile);
+        let (layer, weights) = (&self.layers[i], &self.weights[i]);
+        let (tile, start) = (self.kernels.tile(weights.dtype), weights.offset_bytes);
         let view = |id: TensorId| self.layout.view(id, images.clone());
         let out = view(layer.output);
         let mut layer_steps = match &layer.op {
@@ -103,15 +114,15 @@ impl Builder<'_> {
                 relu,
             } if let Some(winograd) = &self.layout.scratch[i] => {
                 let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
-                winograd.steps(input, out, adds, weights.start, tile, self.wanted)
+                winograd.steps(input, out, adds, start, tile, self.wanted)
             }
             Op::Conv {
                 sources,
                 residual,
                 relu,
             } => {
-                let m = out.batch * out.height * out.width;
-                let panels = out.channels.div_ceil(tile.nr);
+                let m = out.shape().pixels();
+                let panels = tile.panels(out.channels);
                 let source = |(id, conv): &(TensorId, ConvSpec)| {
                     let channels = panel_channels(conv, tile.nr);
                     let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
@@ -119,7 +130,7 @@ impl Builder<'_> {
                 };
                 vec![Step::Conv(Conv {
                     sources: sources.iter().map(source).collect(),
-                    weights: weights.start,
+                    weights_bytes: start,
                     residual: residual.map(view),
                     relu: *relu,
                     out,
@@ -142,7 +153,7 @@ impl Builder<'_> {
             })],
             Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
                 a: view(*a),
-                norm: norm.is_some().then_some(weights.start),
+                norm_bytes: norm.is_some().then_some(start),
                 b: b.map(view),
                 relu: *relu,
                 out,

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use super::arena::{Lifetime, place};
 use super::choose::Algorithm;
+use super::lifetimes::{Used, while_running};
 use super::outputs::shapes;
 use super::weights::LayerWeights;
 use super::winograd::WinogradLayer;
 use crate::graph::layer::{Layer, TensorId};
+use crate::kernels::ActivationLayout;
 use crate::kernels::view::View;
-use crate::shape::Shape;
+use crate::shape::{Shape, TensorShape};
 
 /// Pixels of the images that go through the first layers together, for each thread: one image of
 /// 224 x 224, whose activations stay near the core from a layer to the next.
@@ -41,8 +43,8 @@ pub struct Layout {
     pub group: usize,
     /// The layers before this one run group by group, the others for the whole batch.
     pub split: usize,
-    /// Elements of the arena.
-    pub arena_len: usize,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
 }
 
 impl Layout {
@@ -52,28 +54,34 @@ impl Layout {
         weights: &[LayerWeights],
         shape: Shape,
         channels: usize,
+        layout: ActivationLayout,
         threads: usize,
         grouping: Grouping,
     ) -> Self {
-        let mut tensors = shapes(layers, shape, channels);
+        let shapes = shapes(layers, shape, channels);
         let (group, split) = match grouping {
             Grouping::Whole => (shape.batch, 0),
-            Grouping::Caches => choose_group(layers, &tensors, shape, threads),
+            Grouping::Caches => choose_group(layers, &shapes, shape, threads),
         };
-        let touched = touched(layers, tensors.len());
-        let mut border = vec![0; tensors.len()];
+        let used = while_running(layers, shapes.len());
+        let mut border = vec![0; shapes.len()];
         for (id, padding) in layers.iter().flat_map(Layer::inputs) {
             border[id] = border[id].max(padding);
         }
         // The image's own step comes before layer 0, and is part of a group's turn.
-        let is_grouped: Vec<bool> = touched
+        let is_grouped: Vec<bool> = used
             .iter()
-            .map(|touched| touched.is_some_and(|(_, last)| last <= split))
+            .map(|used| used.is_some_and(|Used { last, .. }| last <= split))
             .collect();
-        for ((view, border), grouped) in tensors.iter_mut().zip(border).zip(&is_grouped) {
-            let batch = if *grouped { group } else { shape.batch };
-            *view = View { batch, ..*view }.with_border(border);
-        }
+        let view = |(id, &tensor): (TensorId, &TensorShape)| {
+            let batch = if is_grouped[id] { group } else { shape.batch };
+            let tensor = TensorShape { batch, ..tensor };
+            match id {
+                0 => layout.image(weights[0].dtype, tensor, border[0]),
+                _ => layout.activations(weights[id - 1].dtype, tensor, border[id]),
+            }
+        };
+        let mut tensors: Vec<View> = shapes.iter().enumerate().map(view).collect();
         let mut scratch: Vec<Option<WinogradLayer>> = layers
             .iter()
             .zip(weights)
@@ -85,32 +93,36 @@ impl Layout {
                 let (input, _) = layer.inputs()[0];
                 let images = if i < split { group } else { shape.batch };
                 let (input, out) = (&tensors[input], &tensors[layer.output]);
-                Some(WinogradLayer::new(size, images, input, out, threads))
+                Some(WinogradLayer::new(
+                    size, images, input, out, layout, threads,
+                ))
             })
             .collect();
 
         let lifetime = |len: usize, first: usize, last: usize| Lifetime { len, first, last };
-        let mut lifetimes: Vec<Lifetime> = touched
+        let mut lifetimes: Vec<Lifetime> = used
             .iter()
             .zip(tensors.iter().zip(&is_grouped))
-            .map(|(touched, (view, grouped))| match *touched {
+            .map(|(used, (view, grouped))| match *used {
                 None => lifetime(0, 0, 0),
                 // It holds the groups that are through while the next one starts at the image.
-                Some((first, last)) if !grouped && first <= split => lifetime(view.len(), 0, last),
-                Some((first, last)) => lifetime(view.len(), first, last),
+                Some(Used { first, last }) if !grouped && first <= split => {
+                    lifetime(view.len_bytes(), 0, last)
+                }
+                Some(Used { first, last }) => lifetime(view.len_bytes(), first, last),
             })
             .collect();
         for (i, scratch) in scratch.iter().enumerate() {
             let views = scratch.iter().flat_map(|s| [s.v, s.p]);
-            lifetimes.extend(views.map(|view| lifetime(view.len(), i + 1, i + 1)));
+            lifetimes.extend(views.map(|view| lifetime(view.len_bytes(), i + 1, i + 1)));
         }
-        let (offsets, arena_len) = place(&lifetimes);
+        let (offsets, arena_bytes) = place(&lifetimes);
         let scratch_views = scratch
             .iter_mut()
             .flatten()
             .flat_map(|s| [&mut s.v, &mut s.p]);
         for (view, offset) in tensors.iter_mut().chain(scratch_views).zip(offsets) {
-            view.offset = offset;
+            view.offset_bytes = offset;
         }
         Self {
             tensors,
@@ -118,7 +130,7 @@ impl Layout {
             scratch,
             group,
             split,
-            arena_len,
+            arena_bytes,
         }
     }
 
@@ -132,7 +144,7 @@ impl Layout {
 /// The images of a group, and the first layer that runs for the whole batch.
 fn choose_group(
     layers: &[Layer],
-    tensors: &[View],
+    tensors: &[TensorShape],
     shape: Shape,
     threads: usize,
 ) -> (usize, usize) {
@@ -150,38 +162,13 @@ fn choose_group(
     }
 }
 
-/// The number of layers that an embedding needs: all except fc.
-pub fn embedding_layers(layers: &[Layer]) -> usize {
-    layers.len() - usize::from(layers.last().is_some_and(Layer::is_fc))
-}
-
-/// The first and the last step that touches each tensor; step 0 is the input's, step i + 1 layer
-/// i's.
-fn touched(layers: &[Layer], tensors: usize) -> Vec<Option<(usize, usize)>> {
-    let mut touched = vec![None; tensors];
-    let mut touch = |id: TensorId, step: usize| {
-        let (_, last) = touched[id].get_or_insert((step, step));
-        *last = step;
-    };
-    touch(0, 0);
-    for (i, layer) in layers.iter().enumerate() {
-        for (id, _) in layer.inputs() {
-            touch(id, i + 1);
-        }
-        touch(layer.output, i + 1);
-    }
-    // The embedding and the logits are read after the end.
-    for layer in &layers[embedding_layers(layers) - 1..] {
-        touch(layer.output, layers.len() + 1);
-    }
-    touched
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::graph::family;
     use crate::graph::fuse::fuse;
+    use crate::kernels::KernelTable;
+    use crate::simd::{Features, Isa};
 
     fn resnet50() -> Vec<Layer> {
         fuse(&family::named("resnet50").unwrap().operations(10, 1), true)
@@ -195,8 +182,18 @@ mod tests {
             width: side,
         };
         let algorithms = vec![Algorithm::Direct; layers.len()];
-        let weights = LayerWeights::lay_out(&layers, &algorithms, 32);
-        Layout::new(&layers, &weights, shape, 3, threads, Grouping::Caches)
+        let kernels = KernelTable::new(Isa::Portable, Features::detect());
+        let kernels = kernels.unwrap().shapes();
+        let weights = LayerWeights::lay_out(&layers, &algorithms, &kernels);
+        Layout::new(
+            &layers,
+            &weights,
+            shape,
+            3,
+            kernels.layout,
+            threads,
+            Grouping::Caches,
+        )
     }
 
     #[test]
@@ -228,7 +225,10 @@ mod tests {
         assert!(!handed_on.is_empty());
         for id in 0..layout.tensors.len() {
             let (first, second) = (layout.view(id, 0..1), layout.view(id, 1..2));
-            assert_eq!(first.offset == second.offset, layout.is_grouped[id]);
+            assert_eq!(
+                first.offset_bytes == second.offset_bytes,
+                layout.is_grouped[id]
+            );
             assert_eq!((first.batch, second.batch), (1, 1));
         }
     }

@@ -7,6 +7,7 @@ mod arena;
 mod build;
 mod choose;
 mod layout;
+mod lifetimes;
 mod outputs;
 mod step;
 mod weights;

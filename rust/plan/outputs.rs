@@ -1,48 +1,41 @@
 //! The shapes of the tensors between layers.
 
 use crate::graph::layer::{Layer, Op};
-use crate::kernels::view::View;
-use crate::shape::{MAX_POOL, Shape};
+use crate::shape::{MAX_POOL, Shape, TensorShape};
 
-/// The shape of each layer's output, tensor 0 (the image) first, not laid out yet.
+/// The shape of each layer's output, tensor 0 (the image) first.
 ///
 /// A tensor that several layers add to in place has an entry for each of them, so that ids are
 /// indices; only the first is used.
-pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<View> {
+pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<TensorShape> {
     let Shape {
         batch,
         height,
         width,
     } = shape;
-    let mut views = vec![View::pixels(batch, height, width, channels, 0)];
+    let mut shapes: Vec<TensorShape> = vec![[batch, height, width, channels].into()];
     for layer in layers {
-        let out = match &layer.op {
-            Op::Conv { sources, .. } => {
-                let (id, conv) = &sources[0];
-                let window = conv.window();
-                let height = window.output(views[*id].height);
-                let width = window.output(views[*id].width);
-                View::activations(batch, height, width, conv.out_channels)
-            }
-            Op::MaxPool(id) => View::activations(
-                batch,
-                MAX_POOL.output(views[*id].height),
-                MAX_POOL.output(views[*id].width),
-                views[*id].channels,
-            ),
-            Op::AvgPool(id, window) => View::activations(
-                batch,
-                window.output(views[*id].height),
-                window.output(views[*id].width),
-                views[*id].channels,
-            ),
-            Op::GlobalAvgPool(id) => View::activations(batch, 1, 1, views[*id].channels),
-            Op::Elementwise { a, .. } => {
-                let a = &views[*a];
-                View::activations(batch, a.height, a.width, a.channels)
+        let windowed = |id: usize, output: &dyn Fn(usize) -> usize| {
+            let input = shapes[id];
+            TensorShape {
+                height: output(input.height),
+                width: output(input.width),
+                ..input
             }
         };
-        views.push(out);
+        shapes.push(match &layer.op {
+            Op::Conv { sources, .. } => {
+                let (id, conv) = &sources[0];
+                TensorShape {
+                    channels: conv.out_channels,
+                    ..windowed(*id, &|size| conv.window().output(size))
+                }
+            }
+            Op::MaxPool(id) => windowed(*id, &|size| MAX_POOL.output(size)),
+            Op::AvgPool(id, window) => windowed(*id, &|size| window.output(size)),
+            Op::GlobalAvgPool(id) => windowed(*id, &|_| 1),
+            Op::Elementwise { a, .. } => shapes[*a],
+        });
     }
-    views
+    shapes
 }

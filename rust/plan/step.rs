@@ -1,5 +1,6 @@
 //! One step of a plan.
 
+use crate::dtype::Dtype;
 use crate::kernels::conv::winograd::{PointProducts, TileSize, TransformInput, TransformOutput};
 use crate::kernels::conv::{Conv, Source};
 use crate::kernels::elementwise::ElementwiseLayer;
@@ -63,6 +64,20 @@ impl Step {
             Self::MaxPool(layer) => &layer.out,
             Self::AvgPool(layer) => &layer.out,
             Self::Elementwise(layer) => &layer.out,
+        }
+    }
+
+    /// The type that the step computes in, by which its kernels are chosen.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Input(layer) => layer.out.dtype,
+            Self::Conv(layer) => layer.dtype(),
+            Self::WinogradInput(layer) => layer.v.dtype,
+            Self::WinogradProducts(layer) => layer.product.dtype(),
+            Self::WinogradOutput(layer) => layer.p.dtype,
+            Self::MaxPool(layer) => layer.input.dtype,
+            Self::AvgPool(layer) => layer.input.dtype,
+            Self::Elementwise(layer) => layer.a.dtype,
         }
     }
 

@@ -1,16 +1,21 @@
 //! A Winograd layer, block of tiles by block of tiles.
 
 use super::step::Step;
+use crate::dtype::Dtype;
+use crate::kernels::ActivationLayout;
 use crate::kernels::conv::winograd::{
     PointProducts, TileBlock, TileSize, TransformInput, TransformOutput,
 };
-use crate::kernels::conv::{Conv, Grid, Shift, Source, TileShape, packed_len};
-use crate::kernels::view::{LINE, View};
+use crate::kernels::conv::{Conv, Grid, Shift, Source, TileShape};
+use crate::kernels::view::View;
 
-/// Elements of V and P together, for each thread: 2 MiB. Small enough to stay near the cores
+/// Bytes of V and P together, for each thread: 2 MiB. Small enough to stay near the cores
 /// between the steps that write and read them, and large enough for all tiles of the later stages
 /// at once, whose weights would otherwise be read for each block again.
-const SCRATCH_PER_THREAD: usize = 1 << 19;
+const SCRATCH_PER_THREAD: usize = 2 << 20;
+
+/// The type of V and P: the transforms are written for f32.
+const DTYPE: Dtype = Dtype::F32;
 
 /// Channels of all tiles of an item of the transforms: an item takes about a microsecond.
 const CHANNELS_PER_ITEM: usize = 512;
@@ -29,19 +34,27 @@ pub struct WinogradLayer {
 
 impl WinogradLayer {
     /// For a layer from `input` to `out`, at most `images` images at a time.
-    pub fn new(size: TileSize, images: usize, input: &View, out: &View, threads: usize) -> Self {
+    pub fn new(
+        size: TileSize,
+        images: usize,
+        input: &View,
+        out: &View,
+        layout: ActivationLayout,
+        threads: usize,
+    ) -> Self {
+        assert_eq!([input.dtype, out.dtype], [DTYPE; 2]);
         // The transforms take whole vectors of channels.
-        assert!(input.pixel_stride.is_multiple_of(LINE) && out.pixel_stride.is_multiple_of(LINE));
+        assert!(input.has_whole_lines() && out.has_whole_lines());
         let tiles = images * size.tiles(out.height, out.width);
-        let per_tile = size.points() * (input.channels + out.channels);
+        let per_tile = size.points() * (input.channels + out.channels) * DTYPE.size();
         let largest = (threads * SCRATCH_PER_THREAD / per_tile).clamp(1, tiles);
         // As even as can be, so that no block is left with a tile or two.
         let block = tiles.div_ceil(tiles.div_ceil(largest));
         Self {
             size,
             block,
-            v: View::matrices(size.points(), block, input.channels),
-            p: View::matrices(size.points(), block, out.channels),
+            v: layout.matrices(DTYPE, size.points(), block, input.channels),
+            p: layout.matrices(DTYPE, size.points(), block, out.channels),
         }
     }
 
@@ -52,13 +65,13 @@ impl WinogradLayer {
         input: View,
         out: View,
         [residual, relu]: [bool; 2],
-        weights: usize,
+        weights_bytes: usize,
         tile: TileShape,
         wanted: usize,
     ) -> Vec<Step> {
         let (points, channels) = (self.size.points(), input.channels);
-        let matrix_len = packed_len(out.channels, channels, tile.nr);
-        let panels = out.channels.div_ceil(tile.nr);
+        let matrix_bytes = tile.packed_bytes(out.channels, channels);
+        let panels = tile.panels(out.channels);
         let all_tiles = out.batch * self.size.tiles(out.height, out.width);
         let mut steps = Vec::new();
         for start in (0..all_tiles).step_by(self.block) {
@@ -71,11 +84,7 @@ impl WinogradLayer {
                 tiles_per_item: CHANNELS_PER_ITEM.div_ceil(channels),
             };
             // The first rows of each point's matrix; the last block may be shorter.
-            let matrix = |view: View| View {
-                batch: 1,
-                width: rows,
-                ..view
-            };
+            let matrix = |view: View| view.first_pixels(rows);
             steps.push(Step::WinogradInput(TransformInput {
                 block: block(channels),
                 input,
@@ -84,7 +93,7 @@ impl WinogradLayer {
             steps.push(Step::WinogradProducts(PointProducts {
                 product: Conv {
                     sources: vec![Source::new(matrix(self.v), 1, 1, 0)],
-                    weights,
+                    weights_bytes,
                     residual: None,
                     relu: false,
                     out: matrix(self.p),
@@ -92,15 +101,15 @@ impl WinogradLayer {
                 },
                 points,
                 to_next_point: Shift {
-                    input: self.v.image_stride,
-                    out: self.p.image_stride,
-                    weights: matrix_len,
+                    input_bytes: self.v.image_stride_bytes(),
+                    out_bytes: self.p.image_stride_bytes(),
+                    weights_bytes: matrix_bytes,
                 },
             }));
             steps.push(Step::WinogradOutput(TransformOutput {
                 block: block(out.channels),
                 p: self.p,
-                bias: weights + points * matrix_len,
+                bias_bytes: weights_bytes + points * matrix_bytes,
                 out,
                 residual,
                 relu,

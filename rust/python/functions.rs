@@ -14,7 +14,7 @@ use crate::classify;
 use crate::graph::family;
 use crate::kernels::KernelTable;
 use crate::memory::text;
-use crate::simd::{self, Isa};
+use crate::simd::{Features, Isa};
 use crate::threads;
 use crate::weights::{self, Tensors, WeightsFile};
 
@@ -85,10 +85,10 @@ pub fn softmax_top_k<'py>(
     ))
 }
 
-/// The CPU features that the kernels ask for, those that this machine has.
+/// The processor's features that kernels may be chosen by, those that this machine has.
 #[pyfunction]
 pub fn cpu_features() -> Vec<&'static str> {
-    simd::cpu_features()
+    Features::detect().names().collect()
 }
 
 /// The tiers that this machine can run, slowest first.
@@ -101,9 +101,9 @@ pub fn available_isas() -> Vec<&'static str> {
 #[pyfunction]
 pub fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
     let isa = Isa::resolve(Some(isa.parse()?))?;
-    let table = KernelTable::new(isa)
+    let table = KernelTable::new(isa, Features::detect())
         .ok_or_else(|| UnsupportedIsaError::new_err(format!("this machine has no {isa}")))?;
-    Ok(py.detach(|| table.peak.measure()))
+    Ok(py.detach(|| table.f32.peak.measure()))
 }
 
 /// The number of threads that a model made now without `threads=` would use.

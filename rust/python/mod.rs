@@ -5,6 +5,7 @@
 mod arrays;
 mod errors;
 mod functions;
+mod json;
 mod network;
 mod operations;
 

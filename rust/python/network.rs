@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arrays::{Arrays, Batch, Matrix, matrix};
+use super::json::object;
 use super::operations::operation_list;
 use crate::graph::config::Config;
 use crate::graph::layer::Layer;
@@ -112,10 +113,14 @@ impl Network {
     }
 
     #[getter]
-    fn config_json(&self) -> PyResult<String> {
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut config = self.core.config().clone();
         config.num_classes = Some(self.core.num_classes());
-        serde_json::to_string(&config).map_err(|e| PyValueError::new_err(e.to_string()))
+        let fields = serde_json::to_value(&config);
+        object(
+            py,
+            &fields.map_err(|e| PyValueError::new_err(e.to_string()))?,
+        )
     }
 
     #[getter]

@@ -101,25 +101,6 @@ impl FromStr for Isa {
     }
 }
 
-/// The CPU features that the kernels ask for, those that this machine has.
-pub fn cpu_features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut found = Vec::new();
-        macro_rules! look {
-            ($($name:tt),*) => {$(
-                if is_x86_feature_detected!($name) {
-                    found.push($name);
-                }
-            )*};
-        }
-        look!("sse2", "avx", "avx2", "fma", "avx512f");
-        found
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    Vec::new()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 //! stores stay unsafe, because they take raw pointers.
 
 mod denormals;
+mod features;
 mod isa;
 mod portable;
 mod vector;
@@ -20,7 +21,8 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use denormals::FlushDenormals;
-pub use isa::{Isa, cpu_features};
+pub use features::{Feature, Features};
+pub use isa::Isa;
 pub use portable::Portable;
 pub use vector::Simd;
 

@@ -10,10 +10,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::source::LayerSource;
 use super::tensors::Tensors;
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::graph::layer::Layer;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
+use crate::kernels::conv::f32::panel_len;
 use crate::memory::Buffer;
 use crate::plan::{Algorithm, LayerWeights, panel_k};
 use crate::threads::Team;
@@ -38,24 +40,34 @@ impl PackedWeights {
         table: &KernelTable,
         team: &Team,
     ) -> Result<Self, Error> {
-        let nr = table.conv.nr;
+        let kernels = table.shapes();
+        let places = LayerWeights::lay_out(layers, algorithms, &kernels);
         let sources = layers
             .iter()
-            .zip(algorithms)
-            .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors, nr))
+            .zip(&places)
+            .map(|(layer, place)| {
+                let nr = kernels.tile(place.dtype).nr;
+                LayerSource::new(layer, place.algorithm, tensors, nr)
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let places = LayerWeights::lay_out(layers, algorithms, nr);
-        let mut data = Buffer::new(LayerWeights::total(&places), "weights")?;
+        let mut data = Buffer::new(LayerWeights::total_bytes(&places), "weights")?;
 
         let mut jobs = Vec::new();
-        let mut rest = &mut data[..];
+        let (mut rest, mut at) = (&mut data[..], 0);
         for (source, place) in sources.iter().zip(&places) {
-            let (mine, others) = rest.split_at_mut(place.len);
-            match &source.norm {
-                Some(folded) => folded.write(mine),
-                None => jobs.extend(jobs_of(source, nr, mine)),
+            // Each layer starts at a cache line: there may be a gap before it.
+            let (before, others) = rest.split_at_mut(place.offset_bytes - at + place.len_bytes);
+            let mine = &mut before[place.offset_bytes - at..];
+            (rest, at) = (others, place.offset_bytes + place.len_bytes);
+            match place.dtype {
+                Dtype::F32 => {
+                    let mine = bytemuck::cast_slice_mut(mine);
+                    match &source.norm {
+                        Some(folded) => folded.write(mine),
+                        None => jobs.extend(jobs_of(source, kernels.f32.nr, mine)),
+                    }
+                }
             }
-            rest = others;
         }
         let jobs = Mutex::new(jobs);
         let failure = Mutex::new(None);
@@ -80,7 +92,7 @@ impl PackedWeights {
     }
 }
 
-/// The work of packing `layer` into `packed`, a job for each panel of output channels.
+/// The work of packing `layer` for f32 into `packed`, a job for each panel of output channels.
 fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<Job<'a>> {
     let out_channels = layer.bias.len();
     let mut jobs: Vec<Job> = (0..out_channels)
@@ -92,7 +104,7 @@ fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<
         })
         .collect();
     layer.left.store(jobs.len(), Ordering::Relaxed);
-    let panel_len = nr * (1 + layer.k());
+    let panel_len = panel_len(layer.k(), nr);
     let (panels, biases) = packed.split_at_mut(layer.products() * jobs.len() * panel_len);
     for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
         let job = i % jobs.len();
@@ -123,10 +135,16 @@ struct Scratch {
 
 impl Job<'_> {
     fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
-        let (layer, nr) = (self.layer, table.conv.nr);
+        let (layer, kernels) = (self.layer, &table.f32);
+        let nr = kernels.conv.tile().nr;
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
-            conv.read(self.channels.clone(), &mut scratch.oihw, ohwi, &table.conv)?;
+            conv.read(
+                self.channels.clone(),
+                &mut scratch.oihw,
+                ohwi,
+                &kernels.conv,
+            )?;
         }
         let rows = layer.convs.iter().zip(&scratch.ohwi);
         match layer.algorithm {
@@ -136,17 +154,17 @@ impl Job<'_> {
                     .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
                     .collect();
                 for panel in self.panels {
-                    (table.conv.pack)(&rows, bias, nr, panel);
+                    (kernels.conv.pack)(&rows, bias, nr, panel);
                 }
             }
             Algorithm::Winograd(size) => {
                 let none = vec![0.0; bias.len()];
                 for (conv, ohwi) in rows {
                     let ic = conv.spec.in_channels;
-                    (table.winograd.of_size(size).weights)(ohwi, ic, &mut scratch.points);
+                    (kernels.winograd.of_size(size).weights)(ohwi, ic, &mut scratch.points);
                     let matrices = scratch.points.chunks_exact(bias.len() * ic);
                     for (matrix, panel) in matrices.zip(&mut self.panels) {
-                        (table.conv.pack)(&[(matrix, ic)], &none, nr, panel);
+                        (kernels.conv.pack)(&[(matrix, ic)], &none, nr, panel);
                     }
                 }
             }

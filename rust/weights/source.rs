@@ -9,7 +9,7 @@ use super::tensor::{Tensor, all_finite};
 use super::tensors::Tensors;
 use crate::error::Error;
 use crate::graph::layer::{ConvSpec, Layer, Norm, Op};
-use crate::kernels::conv::ConvKernels;
+use crate::kernels::conv::f32::ConvKernels;
 use crate::plan::{Algorithm, panel_channels, panel_k};
 
 /// A layer's tensors in the file, with the values that are folded into them.

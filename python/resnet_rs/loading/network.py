@@ -56,7 +56,7 @@ class Loaded:
         stamp: Stamp = (),
     ) -> None:
         self.request = request
-        self.config = Config.from_json(network.config_json)
+        self.config = Config.from_dict(network.config)
         self.labels = class_labels(self.config)
         self._read_tensors = read_tensors
         self.assumed: str | None = None

@@ -3,15 +3,6 @@
 /// The most output pixels of a block: their row pointers lie on the stack.
 pub(super) const MAX_ROWS: usize = 256;
 
-/// The register tile of a tier: MR output pixels by NR output channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TileShape {
-    /// The most output pixels of a tile.
-    pub mr: usize,
-    /// Output channels of a tile, and of a packed panel.
-    pub nr: usize,
-}
-
 /// A layer's output, cut into items of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {

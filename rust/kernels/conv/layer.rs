@@ -4,7 +4,7 @@
 //! for each block of up to MAX_ROWS output pixels      (shared out among the threads)
 //!   for each block of panels of NR channels           (shared out if pixels are few)
 //!     for each panel                                  its weights stay in L1 or L2
-//!       for each tile of up to MR pixels              tile.rs: registers
+//!       for each tile of up to MR pixels              in registers: f32/tile.rs
 //! ```
 //!
 //! K is never split, so each output is summed in one order, whatever the shares are.
@@ -13,21 +13,22 @@ use std::ops::Range;
 use std::ptr;
 
 use super::grid::{Grid, MAX_ROWS};
-use super::kernels::ConvKernels;
 use super::source::{MAX_SOURCES, Source, Walk};
-use super::tile::{Segment, TileArgs};
-use crate::kernels::view::{LINE, View};
+use super::tile::{Segment, Tile};
+use super::tile_shape::TileShape;
+use crate::dtype::{Dtype, Element};
+use crate::kernels::view::View;
 
-/// Distances of inputs, output and weights from the places in a [`Conv`], in elements: for products
-/// of the same shape that run one after the other.
+/// Distances of inputs, output and weights from the places in a [`Conv`], for products of the same
+/// shape that run one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shift {
     /// Of every source.
-    pub input: usize,
+    pub input_bytes: usize,
     /// Of the output.
-    pub out: usize,
+    pub out_bytes: usize,
     /// Of the packed weights.
-    pub weights: usize,
+    pub weights_bytes: usize,
 }
 
 /// A convolution laid out by the plan: `out = relu(bias + Σ sources + residual)`.
@@ -36,7 +37,7 @@ pub struct Conv {
     /// The inputs, in the order in which they are summed.
     pub sources: Vec<Source>,
     /// The start of the packed weights in the network's weights.
-    pub weights: usize,
+    pub weights_bytes: usize,
     /// Added before ReLU; it may be at the same place as `out`.
     pub residual: Option<View>,
     /// Makes negative results zero.
@@ -48,9 +49,14 @@ pub struct Conv {
 }
 
 impl Conv {
+    /// The type that the layer computes in: that of its inputs.
+    pub fn dtype(&self) -> Dtype {
+        self.sources[0].view.dtype
+    }
+
     /// Output pixels of all images.
     pub fn m(&self) -> usize {
-        self.out.batch * self.out.height * self.out.width
+        self.out.shape().pixels()
     }
 
     /// Elements of a window over all sources.
@@ -68,68 +74,40 @@ impl Conv {
         self.grid.len() + self.out.border_items()
     }
 
-    /// Does one item.
-    ///
-    /// # Safety
-    /// The plan's views lie inside `arena`, and no two tensors that are alive at this step
-    /// overlap, but for `residual` and `out`; `weights` holds the packed panels. All threads are
-    /// past the steps before, and each item is done by one thread.
-    pub unsafe fn run_item(
-        &self,
-        item: usize,
-        arena: *mut f32,
-        weights: &[f32],
-        kernels: &ConvKernels,
-    ) {
-        if item < self.grid.len() {
-            // SAFETY: the caller's.
-            unsafe { self.run_block(item, arena, weights, kernels, Shift::default()) };
-        } else {
-            // SAFETY: the border of one image of `out`, which no other item touches.
-            unsafe { self.out.zero_border(item - self.grid.len(), arena) };
-        }
+    /// The panels of an item of the grid.
+    pub(super) fn panels(&self, item: usize, shape: TileShape) -> Range<usize> {
+        let first = item % self.grid.panel_blocks * self.grid.panels;
+        first..(first + self.grid.panels).min(shape.panels(self.out.channels))
     }
 
-    /// Does one item of the grid, on tensors that lie `shift` away from the views.
+    /// Calls `run` for each tile of an item of the grid, panel by panel, on tensors that lie `shift`
+    /// away from the views; a residual does not shift. A tile has 1 to MR pixels.
     ///
-    /// # Safety
-    /// As for [`Conv::run_item`]. A residual does not shift.
-    pub(in crate::kernels) unsafe fn run_block(
+    /// The pointers are only computed. If the views lie inside `arena`, so do they, and so do the
+    /// windows behind them.
+    pub(super) fn for_each_tile<In: Element, Out: Element>(
         &self,
         item: usize,
-        arena: *mut f32,
-        weights: &[f32],
-        kernels: &ConvKernels,
+        arena: *mut u8,
+        shape: TileShape,
         shift: Shift,
+        mut run: impl FnMut(Tile<In, Out>),
     ) {
-        let (nr, grid) = (kernels.nr, &self.grid);
-        let (row_block, panel_block) = (item / grid.panel_blocks, item % grid.panel_blocks);
-        let first_row = row_block * grid.rows;
-        let rows = grid.rows.min(self.m() - first_row);
-        let panel_len = nr * (1 + self.k());
-        let channels = self.out.channels;
-        let first_panel = panel_block * grid.panels;
-        let panels = first_panel..(first_panel + grid.panels).min(channels.div_ceil(nr));
-        let weights = &weights[self.weights + shift.weights..][..panels.end * panel_len];
+        let first_row = item / self.grid.panel_blocks * self.grid.rows;
+        let rows = self.grid.rows.min(self.m() - first_row);
         assert!(rows <= MAX_ROWS && self.sources.len() <= MAX_SOURCES);
+        debug_assert!(self.sources.iter().all(|s| s.view.dtype == In::DTYPE));
+        debug_assert!(self.out.dtype == Out::DTYPE);
 
-        let shifted = |mut walk: Walk, shift: usize| {
-            walk.start += shift;
-            walk
-        };
-        let mut inputs = [[ptr::null_mut(); MAX_ROWS]; MAX_SOURCES];
+        let mut inputs = [[ptr::null_mut::<In>(); MAX_ROWS]; MAX_SOURCES];
         for (input, source) in inputs.iter_mut().zip(&self.sources) {
-            let walk = shifted(source.walk(), shift.input);
+            let walk = source.walk().shifted(shift.input_bytes);
             walk.fill(&self.out, first_row, arena, &mut input[..rows]);
         }
-        let mut out = [ptr::null_mut(); MAX_ROWS];
-        shifted(Walk::over(&self.out), shift.out).fill(
-            &self.out,
-            first_row,
-            arena,
-            &mut out[..rows],
-        );
-        let mut residual = [ptr::null_mut(); MAX_ROWS];
+        let mut out = [ptr::null_mut::<Out>(); MAX_ROWS];
+        let walk = Walk::over(&self.out).shifted(shift.out_bytes);
+        walk.fill(&self.out, first_row, arena, &mut out[..rows]);
+        let mut residual = [ptr::null_mut::<Out>(); MAX_ROWS];
         if let Some(view) = &self.residual {
             Walk::over(view).fill(&self.out, first_row, arena, &mut residual[..rows]);
         }
@@ -142,52 +120,26 @@ impl Conv {
                 len: source.tap_len,
             }
         };
-        for panel in panels {
-            let packed = weights[panel * panel_len..].as_ptr();
-            for (i, tile) in tiles(rows, kernels.mr()).enumerate() {
-                let (ahead, ahead_lines) = ahead(i, rows.div_ceil(kernels.mr()), panel_len, nr);
-                let segments: [Segment; MAX_SOURCES] =
-                    std::array::from_fn(|source| segment(source, &tile, panel));
-                let args = TileArgs {
+        let count = rows.div_ceil(shape.mr);
+        for panel in self.panels(item, shape) {
+            for (index, pixels) in tiles(rows, count).enumerate() {
+                let segments: [Segment<In>; MAX_SOURCES] =
+                    std::array::from_fn(|source| segment(source, &pixels, panel));
+                run(Tile {
                     segments: &segments[..self.sources.len()],
-                    panel: packed,
-                    out: &out[tile.clone()],
-                    residual: self.residual.map(|_| &residual[tile.clone()]),
-                    channel: panel * nr,
-                    channels: nr.min(channels - panel * nr),
-                    relu: self.relu,
-                    ahead: packed.wrapping_add(ahead),
-                    ahead_lines,
-                };
-                // SAFETY: `kernels` proves the tier; the slices have the tile's rows; the windows
-                // lie inside their views, borders included, and those inside the arena.
-                unsafe { kernels.tiles[tile.len() - 1](&args) };
+                    out: &out[pixels.clone()],
+                    residual: self.residual.map(|_| &residual[pixels.clone()]),
+                    panel,
+                    index,
+                    count,
+                });
             }
         }
     }
 }
 
-/// The number of a panel's tiles that fetch the next panel.
-const AHEAD_TILES: usize = 4;
-
-/// The share of the next panel that tile `i` of `tiles` fetches: its start, counted from this panel,
-/// and the cache lines for every four k.
-///
-/// If pixels are few, the weights are most of the traffic, and come from beyond the second-level
-/// cache: a panel's first tile would wait for them. So the tiles before it share the fetching;
-/// `cargo bench --bench conv -- layer4` shows what that is worth.
-fn ahead(i: usize, tiles: usize, panel_len: usize, nr: usize) -> (usize, usize) {
-    let sharers = tiles.min(AHEAD_TILES);
-    if i >= sharers {
-        return (0, 0);
-    }
-    let lines = (4 * nr / LINE).div_ceil(sharers);
-    (panel_len + i * panel_len / sharers, lines)
-}
-
-/// Cuts `rows` into the fewest tiles of at most `mr` rows, as even as can be: a tile of two rows
-/// would wait for each of its few accumulators.
-fn tiles(rows: usize, mr: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(mr);
+/// Cuts `rows` into `count` tiles, as even as can be: a tile of two rows would wait for each of its
+/// few accumulators.
+fn tiles(rows: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
 }

@@ -1,20 +1,22 @@
 //! Convolutions, and the fully connected layer.
+//!
+//! The layer, its windows and its items of work are the same for every dtype. A folder for each
+//! dtype has the microkernel with its arguments, and the form of its packed weights.
 
+pub mod f32;
 mod grid;
-mod kernels;
 mod layer;
-mod pack;
 mod source;
 mod tile;
+mod tile_shape;
 mod window;
 pub mod winograd;
 
-pub use grid::{Grid, TileShape};
-pub use kernels::ConvKernels;
+pub use grid::Grid;
 pub use layer::{Conv, Shift};
-pub use pack::{Pack, ScaleRows, packed_len};
 pub use source::{MAX_SOURCES, Source};
-pub use tile::{ConvTile, Segment, TileArgs};
+pub use tile::{Segment, Tile};
+pub use tile_shape::TileShape;
 pub use window::ChannelWindow;
 
 #[cfg(test)]

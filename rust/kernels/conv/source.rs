@@ -1,6 +1,7 @@
 //! One input of a convolution: the taps of its window, and pointers to its rows.
 
 use super::window::ChannelWindow;
+use crate::dtype::Element;
 use crate::kernels::view::View;
 
 /// The most inputs that are summed into one output.
@@ -84,8 +85,9 @@ impl Source {
     pub(super) fn walk(&self) -> Walk {
         let v = &self.view;
         let inset = v.border - self.padding;
+        let start = inset * (v.row_pitch + v.pixel_stride);
         Walk {
-            start: v.offset + inset * (v.row_pitch + v.pixel_stride),
+            start_bytes: v.offset_bytes + start * v.dtype.size(),
             image: v.image_stride,
             row: self.stride * v.row_pitch,
             pixel: self.stride * v.pixel_stride,
@@ -93,10 +95,11 @@ impl Source {
     }
 }
 
-/// Offsets of pixels in the order of a convolution's output: `start + n·image + y·row + x·pixel`.
+/// The places of pixels in the order of a convolution's output: `n·image + y·row + x·pixel` elements
+/// behind byte `start_bytes` of the arena.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
-    pub(super) start: usize,
+    start_bytes: usize,
     image: usize,
     row: usize,
     pixel: usize,
@@ -105,20 +108,28 @@ pub(super) struct Walk {
 impl Walk {
     pub(super) fn over(view: &View) -> Self {
         Self {
-            start: view.pixel(0, 0, 0),
+            start_bytes: view.pixel_bytes(0, 0, 0),
             image: view.image_stride,
             row: view.row_pitch,
             pixel: view.pixel_stride,
         }
     }
 
+    /// The same walk, so many bytes further on.
+    pub(super) fn shifted(self, bytes: usize) -> Self {
+        Self {
+            start_bytes: self.start_bytes + bytes,
+            ..self
+        }
+    }
+
     /// Pointers into `arena` for the output pixels `first..first + pointers.len()` of `out`'s shape.
-    pub(super) fn fill(
+    pub(super) fn fill<T: Element>(
         &self,
         out: &View,
         first: usize,
-        arena: *mut f32,
-        pointers: &mut [*mut f32],
+        arena: *mut u8,
+        pointers: &mut [*mut T],
     ) {
         let (height, width) = (out.height, out.width);
         let (mut n, mut y, mut x) = (
@@ -126,13 +137,14 @@ impl Walk {
             first / width % height,
             first % width,
         );
+        // The code that reads or writes there must know that it lies inside the arena.
+        let start = arena.wrapping_add(self.start_bytes).cast::<T>();
         let mut filled = 0;
         while filled < pointers.len() {
             let run = (width - x).min(pointers.len() - filled);
-            let start = self.start + n * self.image + y * self.row + x * self.pixel;
+            let from = n * self.image + y * self.row + x * self.pixel;
             for (i, pointer) in pointers[filled..filled + run].iter_mut().enumerate() {
-                // The code that reads or writes there must know that it lies inside the arena.
-                *pointer = arena.wrapping_add(start + i * self.pixel);
+                *pointer = start.wrapping_add(from + i * self.pixel);
             }
             filled += run;
             x = 0;

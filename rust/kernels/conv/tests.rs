@@ -1,12 +1,14 @@
 //! The convolution of every tier against the reference loops.
 
-use super::{ChannelWindow, Conv, Grid, Source, packed_len};
+use super::f32::packed_len;
+use super::{ChannelWindow, Conv, Grid, Source};
+use crate::dtype::Dtype;
 use crate::kernels::KernelTable;
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::testing::{
-    CANARY, assert_canaries, assert_close, f32s, lay_out, put, random, take,
+    Arena, CANARY, activations, assert_canaries, assert_close, f32s, image, lay_out, put, random,
+    take,
 };
-use crate::kernels::view::View;
 use crate::shape::Window;
 
 /// A convolution as the tests describe it.
@@ -50,8 +52,24 @@ impl Case {
     }
 }
 
+/// Does one item of `conv` in f32.
+///
+/// # Safety
+/// As for `ConvKernels::run_item`.
+unsafe fn run_item(
+    table: &KernelTable,
+    conv: &Conv,
+    item: usize,
+    arena: &mut Arena,
+    packed: &[f32],
+) {
+    let (kernels, packed) = (&table.f32.conv, bytemuck::cast_slice(packed));
+    // SAFETY: the caller's.
+    unsafe { kernels.run_item(conv, item, arena.as_mut_ptr(), packed) };
+}
+
 fn run_conv(case: Case, table: &KernelTable, items: usize) {
-    let what = format!("{} {case:?}", table.conv_name());
+    let what = format!("{} {case:?}", table.conv_name(Dtype::F32));
     let Window {
         kernel,
         stride,
@@ -65,16 +83,16 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     let [batch, out_h, out_w, _] = expected.shape;
 
     let input = if case.dense {
-        View::pixels(batch, case.height, case.width, ic, padding)
+        image([batch, case.height, case.width, ic], padding)
     } else {
-        View::activations(batch, case.height, case.width, ic).with_border(padding)
+        activations([batch, case.height, case.width, ic], padding)
     };
-    let out = View::activations(batch, out_h, out_w, oc).with_border(case.out_border);
+    let out = activations([batch, out_h, out_w, oc], case.out_border);
     // The shortcut's input: as large as its stride asks for.
     let (sc, sc_stride) = case.shortcut.unwrap_or((1, 1));
     let x2 = random([batch, out_h * sc_stride, out_w * sc_stride, sc], 4);
     let w2 = random([oc, 1, 1, sc], 5);
-    let input2 = View::activations(batch, x2.shape[1], x2.shape[2], sc);
+    let input2 = activations([batch, x2.shape[1], x2.shape[2], sc], 0);
 
     let mut views = [input, out, input2];
     let mut arena = lay_out(&mut views);
@@ -107,20 +125,20 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     }
 
     let k = matrices.iter().map(|(_, k)| k).sum();
-    let mut packed = vec![CANARY; packed_len(oc, k, table.conv.nr)];
-    (table.conv.pack)(&matrices, &f32s(&bias.data), table.conv.nr, &mut packed);
-    let panels = oc.div_ceil(table.conv.nr);
+    let mut packed = vec![CANARY; packed_len(oc, k, table.f32.conv.nr)];
+    (table.f32.conv.pack)(&matrices, &f32s(&bias.data), table.f32.conv.nr, &mut packed);
+    let panels = oc.div_ceil(table.f32.conv.nr);
     let conv = Conv {
         sources,
-        weights: 0,
+        weights_bytes: 0,
         residual: case.residual.then_some(out),
         relu: case.relu,
         out,
-        grid: Grid::choose(batch * out_h * out_w, panels, table.conv.mr(), items),
+        grid: Grid::choose(batch * out_h * out_w, panels, table.f32.conv.mr(), items),
     };
     for item in 0..conv.items() {
         // SAFETY: the views lie inside the arena, apart from each other, and one thread runs.
-        unsafe { conv.run_item(item, arena.as_mut_ptr(), &packed, &table.conv) };
+        unsafe { run_item(table, &conv, item, &mut arena, &packed) };
     }
     assert_close(&take(&out, &arena), &expected, &what);
     assert_canaries(&arena, &views, &what);
@@ -186,7 +204,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn conv_matches_reference_on_every_tier() {
     for table in KernelTable::available() {
-        println!("testing {}", table.conv_name());
+        println!("testing {}", table.conv_name(Dtype::F32));
         for case in cases() {
             for items in [1, 30] {
                 run_conv(case, &table, items);
@@ -204,28 +222,33 @@ fn conv_with_identity_weights_is_exact() {
             .iter_mut()
             .step_by(channels + 1)
             .for_each(|w| *w = 1.0);
-        let mut packed = vec![CANARY; packed_len(channels, channels, table.conv.nr)];
-        (table.conv.pack)(
+        let mut packed = vec![CANARY; packed_len(channels, channels, table.f32.conv.nr)];
+        (table.f32.conv.pack)(
             &[(&identity, channels)],
             &vec![0.0; channels],
-            table.conv.nr,
+            table.f32.conv.nr,
             &mut packed,
         );
         let x = random([1, 3, 9, channels], 7);
-        let mut views = [View::activations(1, 3, 9, channels); 2];
+        let mut views = [activations([1, 3, 9, channels], 0); 2];
         let mut arena = lay_out(&mut views);
         put(&x, &views[0], &mut arena);
         let conv = Conv {
             sources: vec![Source::new(views[0], 1, 1, 0)],
-            weights: 0,
+            weights_bytes: 0,
             residual: None,
             relu: false,
             out: views[1],
-            grid: Grid::choose(27, channels.div_ceil(table.conv.nr), table.conv.mr(), 1),
+            grid: Grid::choose(
+                27,
+                channels.div_ceil(table.f32.conv.nr),
+                table.f32.conv.mr(),
+                1,
+            ),
         };
         for item in 0..conv.items() {
             // SAFETY: as above.
-            unsafe { conv.run_item(item, arena.as_mut_ptr(), &packed, &table.conv) };
+            unsafe { run_item(&table, &conv, item, &mut arena, &packed) };
         }
         assert_eq!(take(&views[1], &arena), x);
     }
@@ -263,29 +286,36 @@ fn panels_of_grouped_convolutions_read_the_channels_of_their_groups() {
 #[test]
 fn nan_comes_through_relu() {
     for table in KernelTable::available() {
-        let mut views = [
-            View::activations(1, 3, 3, 20),
-            View::activations(1, 2, 2, 20),
-        ];
+        let mut views = [activations([1, 3, 3, 20], 0), activations([1, 2, 2, 20], 0)];
         let mut arena = lay_out(&mut views);
         put(
             &Tensor::from_fn([1, 3, 3, 20], |_, _, _, _| f64::NAN),
             &views[0],
             &mut arena,
         );
-        let mut packed = vec![0.0; packed_len(20, 20, table.conv.nr)];
-        (table.conv.pack)(&[(&[1.0; 400], 20)], &[0.0; 20], table.conv.nr, &mut packed);
+        let mut packed = vec![0.0; packed_len(20, 20, table.f32.conv.nr)];
+        (table.f32.conv.pack)(
+            &[(&[1.0; 400], 20)],
+            &[0.0; 20],
+            table.f32.conv.nr,
+            &mut packed,
+        );
         let conv = Conv {
             sources: vec![Source::new(views[0], 1, 2, 0)],
-            weights: 0,
+            weights_bytes: 0,
             residual: None,
             relu: true,
             out: views[1],
-            grid: Grid::choose(4, 20_usize.div_ceil(table.conv.nr), table.conv.mr(), 1),
+            grid: Grid::choose(
+                4,
+                20_usize.div_ceil(table.f32.conv.nr),
+                table.f32.conv.mr(),
+                1,
+            ),
         };
         for item in 0..conv.items() {
             // SAFETY: as above.
-            unsafe { conv.run_item(item, arena.as_mut_ptr(), &packed, &table.conv) };
+            unsafe { run_item(&table, &conv, item, &mut arena, &packed) };
         }
         assert!(take(&views[1], &arena).data.iter().all(|v| v.is_nan()));
     }

@@ -1,4 +1,4 @@
-//! Batch norm, addition and ReLU of one row.
+//! Batch norm, addition and ReLU of one row, in f32.
 
 use crate::simd::Simd;
 

@@ -9,7 +9,7 @@ pub struct ElementwiseLayer {
     /// The first input.
     pub a: View,
     /// The start of a batch norm's scales in the network's weights; its shifts follow.
-    pub norm: Option<usize>,
+    pub norm_bytes: Option<usize>,
     /// Added to it.
     pub b: Option<View>,
     /// Makes negative results zero.
@@ -24,7 +24,7 @@ impl ElementwiseLayer {
         self.out.batch * self.out.height + self.out.border_items()
     }
 
-    /// Does one item.
+    /// Does one item, in f32.
     ///
     /// # Safety
     /// The machine has the tier of `elementwise`; the views lie inside `arena` and do not overlap; all
@@ -32,8 +32,8 @@ impl ElementwiseLayer {
     pub unsafe fn run_item(
         &self,
         item: usize,
-        arena: *mut f32,
-        weights: &[f32],
+        arena: *mut u8,
+        weights: &[u8],
         elementwise: Elementwise,
     ) {
         let rows = self.out.batch * self.out.height;
@@ -44,13 +44,13 @@ impl ElementwiseLayer {
         }
         let (n, y) = (item / self.out.height, item % self.out.height);
         let channels = self.out.channels;
-        let norm = self.norm.map(|start| {
-            let both = &weights[start..start + 2 * channels];
-            both.split_at(channels)
+        let norm = self.norm_bytes.map(|start| {
+            let both = &weights[start..][..2 * channels * size_of::<f32>()];
+            bytemuck::cast_slice(both).split_at(channels)
         });
         // SAFETY: the views lie inside the arena; the caller vouches for the tier.
         unsafe {
-            let first = |view: &View| arena.add(view.pixel(n, y, 0));
+            let first = |view: &View| view.pixel_ptr::<f32>(arena, n, y, 0);
             elementwise(&ElementwiseArgs {
                 a: first(&self.a),
                 a_stride: self.a.pixel_stride,

@@ -3,8 +3,9 @@
 use super::ElementwiseLayer;
 use crate::kernels::KernelTable;
 use crate::kernels::reference::Tensor;
-use crate::kernels::testing::{assert_canaries, assert_close, lay_out, put, random, take};
-use crate::kernels::view::View;
+use crate::kernels::testing::{
+    activations, assert_canaries, assert_close, lay_out, put, random, take,
+};
 
 #[test]
 fn norm_sum_and_relu_match_reference_on_every_tier() {
@@ -18,21 +19,24 @@ fn norm_sum_and_relu_match_reference_on_every_tier() {
             (false, false, true),
             (true, true, true),
         ] {
-            let view = View::activations(2, 3, 5, 37);
-            let mut views = [view, view, view.with_border(1)];
+            let view = |border| activations([2, 3, 5, 37], border);
+            let mut views = [view(0), view(0), view(1)];
             let mut arena = lay_out(&mut views);
             put(&a, &views[0], &mut arena);
             put(&b, &views[1], &mut arena);
             let layer = ElementwiseLayer {
                 a: views[0],
-                norm: with_norm.then_some(0),
+                norm_bytes: with_norm.then_some(0),
                 b: with_b.then_some(views[1]),
                 relu: with_relu,
                 out: views[2],
             };
             for item in 0..layer.items() {
                 // SAFETY: as above.
-                unsafe { layer.run_item(item, arena.as_mut_ptr(), &weights, table.elementwise) };
+                unsafe {
+                    let weights = bytemuck::cast_slice(&weights);
+                    layer.run_item(item, arena.as_mut_ptr(), weights, table.f32.elementwise);
+                }
             }
             let expected = Tensor::from_fn(a.shape, |n, y, x, c| {
                 let mut value = a.at(n, y, x, c);

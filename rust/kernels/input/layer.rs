@@ -3,7 +3,7 @@
 use super::pixels::Pixels;
 use crate::kernels::view::View;
 
-/// Copies the caller's images into a tensor with a border, laid out by the plan.
+/// Copies the caller's images into an f32 tensor with a border, laid out by the plan.
 #[derive(Clone, Debug)]
 pub struct InputLayer {
     /// The copy's place.
@@ -28,8 +28,8 @@ impl InputLayer {
     /// Does one item.
     ///
     /// # Safety
-    /// The view lies inside `arena`; each item is done by one thread.
-    pub unsafe fn run_item(&self, item: usize, pixels: Pixels, arena: *mut f32) {
+    /// The view is an f32 tensor and lies inside `arena`; each item is done by one thread.
+    pub unsafe fn run_item(&self, item: usize, pixels: Pixels, arena: *mut u8) {
         let View {
             batch,
             height,
@@ -49,7 +49,7 @@ impl InputLayer {
             let start = ((self.first_image + n) * height + y) * row_len;
             // SAFETY: one row of the tensor, inside the arena, which no other item touches.
             let out = unsafe {
-                std::slice::from_raw_parts_mut(arena.add(self.out.pixel(n, y, 0)), row_len)
+                std::slice::from_raw_parts_mut(self.out.pixel_ptr::<f32>(arena, n, y, 0), row_len)
             };
             match pixels.slice(start..start + row_len) {
                 Pixels::F32(row) => out.copy_from_slice(row),

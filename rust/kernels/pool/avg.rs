@@ -3,9 +3,9 @@
 use crate::simd::Simd;
 
 /// The arguments of an average pool: `out[c] = 1 / divisor · Σ_y Σ_x pixel(y, x)[c]`.
-pub struct AvgPoolArgs {
+pub struct AvgPoolArgs<T> {
     /// The first of the window's pixels that lie inside the image.
-    pub input: *const f32,
+    pub input: *const T,
     /// Rows and columns of those pixels.
     pub height: usize,
     /// See `height`.
@@ -17,20 +17,20 @@ pub struct AvgPoolArgs {
     /// The pixels that the mean is taken over, with padding if it counts.
     pub divisor: usize,
     /// The result's place.
-    pub out: *mut f32,
+    pub out: *mut T,
     /// Channels of a pixel.
     pub channels: usize,
 }
 
 /// # Safety
 /// The machine has the tier; each pixel is valid for reading `channels` values and `out` for writing them.
-pub type AvgPool = unsafe fn(&AvgPoolArgs);
+pub type AvgPool<T> = unsafe fn(&AvgPoolArgs<T>);
 
-/// The average pool of tier `S`.
+/// The f32 average pool of tier `S`.
 ///
 /// # Safety
 /// See [`AvgPool`].
-pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs) {
+pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs<f32>) {
     // SAFETY: the caller vouches for the tier and for `channels` values at each pixel and `out`.
     unsafe {
         let s = S::assume();

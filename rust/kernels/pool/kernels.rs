@@ -4,16 +4,16 @@ use super::avg::{AvgPool, avg_pool};
 use super::max::{MaxPool, max_pool};
 use crate::simd::Simd;
 
-/// The routines of the pools, for one tier. Having them means that this machine has the tier.
+/// The routines of the pools, for one tier and tensors of `T`. Having them means that this machine has the tier.
 #[derive(Clone, Copy)]
-pub struct PoolKernels {
+pub struct PoolKernels<T> {
     /// One output pixel of a max pool.
-    pub max: MaxPool,
+    pub max: MaxPool<T>,
     /// One output pixel of an average pool.
-    pub avg: AvgPool,
+    pub avg: AvgPool<T>,
 }
 
-impl PoolKernels {
+impl PoolKernels<f32> {
     /// The kernels of tier `S`, which the machine must have.
     pub(in crate::kernels) fn new<S: Simd>() -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use super::avg::{AvgPool, AvgPoolArgs};
 use super::max::{MaxPool, MaxPoolArgs};
+use crate::dtype::Element;
 use crate::kernels::view::View;
 use crate::shape::{AvgWindow, MAX_POOL};
 
@@ -23,9 +24,9 @@ impl MaxPoolLayer {
     /// Does one item.
     ///
     /// # Safety
-    /// The machine has the tier of `max_pool`; the views lie inside `arena` and do not overlap; all
-    /// threads are past the steps before, and each item is done by one thread.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut f32, max_pool: MaxPool) {
+    /// The machine has the tier of `max_pool`; the views are tensors of `T`, lie inside `arena` and
+    /// do not overlap; all threads are past the steps before, and each item is done by one thread.
+    pub unsafe fn run_item<T: Element>(&self, item: usize, arena: *mut u8, max_pool: MaxPool<T>) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -40,7 +41,8 @@ impl MaxPoolLayer {
             for y in ys.clone() {
                 for x in MAX_POOL.inside(ox, self.input.width) {
                     // SAFETY: a pixel of the input, inside the arena.
-                    window[pixels] = unsafe { arena.add(self.input.pixel(n, y, x)) }.cast_const();
+                    window[pixels] =
+                        unsafe { self.input.pixel_ptr::<T>(arena, n, y, x) }.cast_const();
                     pixels += 1;
                 }
             }
@@ -48,7 +50,7 @@ impl MaxPoolLayer {
             unsafe {
                 max_pool(&MaxPoolArgs {
                     window: &window[..pixels],
-                    out: arena.add(self.out.pixel(n, oy, ox)),
+                    out: self.out.pixel_ptr(arena, n, oy, ox),
                     channels: self.out.channels,
                 });
             }
@@ -77,7 +79,7 @@ impl AvgPoolLayer {
     ///
     /// # Safety
     /// As for [`MaxPoolLayer::run_item`], with the tier of `avg_pool`.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut f32, avg_pool: AvgPool) {
+    pub unsafe fn run_item<T: Element>(&self, item: usize, arena: *mut u8, avg_pool: AvgPool<T>) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -99,13 +101,13 @@ impl AvgPoolLayer {
             // SAFETY: the views lie inside the arena; the caller vouches for the tier.
             unsafe {
                 avg_pool(&AvgPoolArgs {
-                    input: arena.add(self.input.pixel(n, ys.start, xs.start)),
+                    input: self.input.pixel_ptr(arena, n, ys.start, xs.start),
                     height: ys.len(),
                     width: xs.len(),
                     row_pitch: self.input.row_pitch,
                     pixel_stride: self.input.pixel_stride,
                     divisor,
-                    out: arena.add(self.out.pixel(n, oy, ox)),
+                    out: self.out.pixel_ptr(arena, n, oy, ox),
                     channels: self.out.channels,
                 });
             }

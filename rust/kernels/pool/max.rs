@@ -3,11 +3,11 @@
 use crate::simd::Simd;
 
 /// The arguments of a max pool: `out[c] = max over the window's pixels of pixel[c]`.
-pub struct MaxPoolArgs<'a> {
+pub struct MaxPoolArgs<'a, T> {
     /// The window's pixels that lie inside the image (padding never wins): at least one.
-    pub window: &'a [*const f32],
+    pub window: &'a [*const T],
     /// The result's place.
-    pub out: *mut f32,
+    pub out: *mut T,
     /// Channels of a pixel.
     pub channels: usize,
 }
@@ -15,13 +15,13 @@ pub struct MaxPoolArgs<'a> {
 /// # Safety
 /// The machine has the tier; each pixel of the window is valid for reading `channels` values and `out`
 /// for writing them.
-pub type MaxPool = unsafe fn(&MaxPoolArgs);
+pub type MaxPool<T> = unsafe fn(&MaxPoolArgs<T>);
 
-/// The max pool of tier `S`.
+/// The f32 max pool of tier `S`.
 ///
 /// # Safety
 /// See [`MaxPool`].
-pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs) {
+pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs<f32>) {
     // SAFETY: the caller vouches for the tier and for `channels` values at each pointer.
     unsafe {
         let s = S::assume();

@@ -3,8 +3,9 @@
 use super::{AvgPoolLayer, MaxPoolLayer};
 use crate::kernels::KernelTable;
 use crate::kernels::reference::{self, Tensor};
-use crate::kernels::testing::{assert_canaries, assert_close, lay_out, put, random, take};
-use crate::kernels::view::View;
+use crate::kernels::testing::{
+    activations, assert_canaries, assert_close, lay_out, put, random, take,
+};
 use crate::shape::{AvgWindow, MAX_POOL};
 
 #[test]
@@ -18,9 +19,9 @@ fn pools_match_reference_on_every_tier() {
             let max = reference::max_pool(&x, MAX_POOL);
             let mean = reference::global_avg_pool(&x);
             let mut views = [
-                View::activations(2, height, width, channels),
-                View::activations(2, max.shape[1], max.shape[2], channels).with_border(1),
-                View::activations(2, 1, 1, channels),
+                activations([2, height, width, channels], 0),
+                activations([2, max.shape[1], max.shape[2], channels], 1),
+                activations([2, 1, 1, channels], 0),
             ];
             let mut arena = lay_out(&mut views);
             put(&x, &views[0], &mut arena);
@@ -36,8 +37,10 @@ fn pools_match_reference_on_every_tier() {
             let p = arena.as_mut_ptr();
             // SAFETY: as above.
             unsafe {
-                (0..max_pool.items()).for_each(|item| max_pool.run_item(item, p, table.pool.max));
-                (0..avg_pool.items()).for_each(|item| avg_pool.run_item(item, p, table.pool.avg));
+                (0..max_pool.items())
+                    .for_each(|item| max_pool.run_item(item, p, table.f32.pool.max));
+                (0..avg_pool.items())
+                    .for_each(|item| avg_pool.run_item(item, p, table.f32.pool.avg));
             }
             assert_close(&take(&views[1], &arena), &max, &what);
             assert_close(&take(&views[2], &arena), &mean, &what);
@@ -70,8 +73,8 @@ fn windowed_average_pools_match_reference_on_every_tier() {
             }
             for table in KernelTable::available() {
                 let mut views = [
-                    View::activations(2, height, width, channels),
-                    View::activations(2, mean.shape[1], mean.shape[2], channels).with_border(1),
+                    activations([2, height, width, channels], 0),
+                    activations([2, mean.shape[1], mean.shape[2], channels], 1),
                 ];
                 let mut arena = lay_out(&mut views);
                 put(&x, &views[0], &mut arena);
@@ -83,7 +86,7 @@ fn windowed_average_pools_match_reference_on_every_tier() {
                 let p = arena.as_mut_ptr();
                 // SAFETY: as above.
                 unsafe {
-                    (0..pool.items()).for_each(|item| pool.run_item(item, p, table.pool.avg))
+                    (0..pool.items()).for_each(|item| pool.run_item(item, p, table.f32.pool.avg))
                 };
                 let what = format!("{} {height} x {width} {window:?}", table.isa);
                 assert_close(&take(&views[1], &arena), &mean, &what);
@@ -96,10 +99,7 @@ fn windowed_average_pools_match_reference_on_every_tier() {
 #[test]
 fn nan_comes_through_max_pool() {
     for table in KernelTable::available() {
-        let mut views = [
-            View::activations(1, 3, 3, 20),
-            View::activations(1, 2, 2, 20),
-        ];
+        let mut views = [activations([1, 3, 3, 20], 0), activations([1, 2, 2, 20], 0)];
         for at in 0..9 {
             let mut arena = lay_out(&mut views);
             let x = Tensor::from_fn(
@@ -115,7 +115,8 @@ fn nan_comes_through_max_pool() {
             };
             // SAFETY: as above.
             unsafe {
-                (0..pool.items()).for_each(|i| pool.run_item(i, arena.as_mut_ptr(), table.pool.max))
+                (0..pool.items())
+                    .for_each(|i| pool.run_item(i, arena.as_mut_ptr(), table.f32.pool.max))
             };
             let out = take(&views[1], &arena);
             assert!(out.data.iter().any(|v| v.is_nan()), "{} at {at}", table.isa);

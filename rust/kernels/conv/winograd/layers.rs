@@ -1,11 +1,11 @@
-//! The three steps of a Winograd layer, laid out by the plan.
+//! The three steps of a Winograd layer in f32, laid out by the plan.
 
 use super::block::{Place, TileBlock};
 use super::kernels::WinogradKernels;
 use super::tile::{InputTileArgs, OutputTileArgs};
-use crate::kernels::conv::kernels::ConvKernels;
+use crate::kernels::conv::f32::ConvKernels;
 use crate::kernels::conv::layer::{Conv, Shift};
-use crate::kernels::view::View;
+use crate::kernels::view::{View, line_of};
 
 /// Step one: `V = Bᵀ d B`.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl TransformInput {
     /// # Safety
     /// The views lie inside `arena` and do not overlap; all threads are past the steps before,
     /// and each item is done by one thread.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut f32, kernels: &WinogradKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &WinogradKernels) {
         let View {
             height,
             width,
@@ -40,17 +40,17 @@ impl TransformInput {
         // With stride 1 and padding 1 the output is as large as the input, and a tile starts one
         // row above and one column left of its outputs; below and right there is one more.
         for (i, Place { n, y, x }) in self.block.item(item, &self.input) {
-            let first = self.input.pixel(n, y, x) - self.input.row_pitch - self.input.pixel_stride;
+            let corner = self.input.row_pitch + self.input.pixel_stride;
             // SAFETY: the views lie inside the arena, their pixels have room for whole vectors, as
             // the plan asserts; rows and columns end with the border.
             unsafe {
                 (kernels.of_size(self.block.size).input)(&InputTileArgs {
-                    input: arena.add(first),
+                    input: self.input.pixel_ptr::<f32>(arena, n, y, x).sub(corner),
                     row_pitch: self.input.row_pitch,
                     pixel_stride: self.input.pixel_stride,
                     rows: side.min(height + 2 - y),
                     columns: side.min(width + 2 - x),
-                    v: arena.add(self.v.pixel(0, 0, i)),
+                    v: self.v.pixel_ptr(arena, 0, 0, i),
                     point_stride: self.v.image_stride,
                     channels,
                 });
@@ -79,22 +79,22 @@ impl PointProducts {
     /// Does one item.
     ///
     /// # Safety
-    /// As for [`Conv::run_item`], at each point.
+    /// As for [`ConvKernels::run_item`], at each point.
     pub unsafe fn run_item(
         &self,
         item: usize,
-        arena: *mut f32,
-        weights: &[f32],
+        arena: *mut u8,
+        weights: &[u8],
         kernels: &ConvKernels,
     ) {
         let (point, item) = (item / self.product.items(), item % self.product.items());
         let shift = Shift {
-            input: point * self.to_next_point.input,
-            out: point * self.to_next_point.out,
-            weights: point * self.to_next_point.weights,
+            input_bytes: point * self.to_next_point.input_bytes,
+            out_bytes: point * self.to_next_point.out_bytes,
+            weights_bytes: point * self.to_next_point.weights_bytes,
         };
         // SAFETY: the caller's.
-        unsafe { self.product.run_block(item, arena, weights, kernels, shift) };
+        unsafe { kernels.run_block(&self.product, item, arena, weights, shift) };
     }
 }
 
@@ -106,7 +106,7 @@ pub struct TransformOutput {
     /// P's place: `[points, 1, tiles of the block, out_channels]`.
     pub p: View,
     /// The start of the biases in the network's weights.
-    pub bias: usize,
+    pub bias_bytes: usize,
     /// The output's place.
     pub out: View,
     /// Adds the values that are already there.
@@ -135,8 +135,8 @@ impl TransformOutput {
     pub unsafe fn run_item(
         &self,
         item: usize,
-        arena: *mut f32,
-        weights: &[f32],
+        arena: *mut u8,
+        weights: &[u8],
         kernels: &WinogradKernels,
     ) {
         if item >= self.block.items() {
@@ -144,17 +144,19 @@ impl TransformOutput {
             unsafe { self.out.zero_border(item - self.block.items(), arena) };
             return;
         }
-        let bias = &weights[self.bias..][..self.out.channels.next_multiple_of(16)];
+        let bias_len = self.out.channels.next_multiple_of(line_of::<f32>());
+        let bias = &weights[self.bias_bytes..][..bias_len * size_of::<f32>()];
+        let bias: &[f32] = bytemuck::cast_slice(bias);
         let side = self.block.size.outputs();
         for (i, Place { n, y, x }) in self.block.item(item, &self.out) {
             // SAFETY: the views lie inside the arena, their pixels have room for whole vectors, as
             // the plan asserts; rows and columns end with the image.
             unsafe {
                 (kernels.of_size(self.block.size).output)(&OutputTileArgs {
-                    p: arena.add(self.p.pixel(0, 0, i)),
+                    p: self.p.pixel_ptr::<f32>(arena, 0, 0, i),
                     point_stride: self.p.image_stride,
                     bias: bias.as_ptr(),
-                    out: arena.add(self.out.pixel(n, y, x)),
+                    out: self.out.pixel_ptr(arena, n, y, x),
                     row_pitch: self.out.row_pitch,
                     pixel_stride: self.out.pixel_stride,
                     rows: side.min(self.out.height - y),

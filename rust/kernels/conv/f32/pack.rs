@@ -1,14 +1,19 @@
 //! Packing of weights into panels, once, at load.
 
-use crate::kernels::view::LINE;
+use crate::kernels::view::line_of;
 use crate::simd::Simd;
 
 /// Rows of a panel that are filled at a time: a cache line of each channel.
-const K_BLOCK: usize = LINE;
+const K_BLOCK: usize = line_of::<f32>();
 
-/// The number of elements that [`Pack`] writes: `panels · NR · (1 + k)`.
+/// Elements of a panel: NR biases, then NR weights for each k.
+pub fn panel_len(k: usize, nr: usize) -> usize {
+    nr * (1 + k)
+}
+
+/// The number of elements that [`Pack`] writes: those of `⌈out_channels / NR⌉` panels.
 pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
-    out_channels.div_ceil(nr) * nr * (1 + k)
+    out_channels.div_ceil(nr) * panel_len(k, nr)
 }
 
 /// Packs `weights` and `bias` into panels of `nr` output channels.
@@ -37,7 +42,7 @@ pub(super) fn pack<S: Simd>(
     }
     // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
     let s = unsafe { S::assume() };
-    for (p, panel) in packed.chunks_exact_mut(nr * (1 + k_total)).enumerate() {
+    for (p, panel) in packed.chunks_exact_mut(panel_len(k_total, nr)).enumerate() {
         let first = p * nr;
         let channels = nr.min(out_channels - first);
         let (biases, mut rest) = panel.split_at_mut(nr);
@@ -112,7 +117,7 @@ mod tests {
         let mut packed = vec![f32::NAN; packed_len(3, 3, 2)];
         for table in KernelTable::available() {
             packed.fill(f32::NAN);
-            (table.conv.pack)(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
+            (table.f32.conv.pack)(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
             assert_eq!(
                 packed,
                 [
@@ -128,7 +133,7 @@ mod tests {
     fn rows_are_scaled_and_denormals_become_zero() {
         for table in KernelTable::available() {
             let mut weights = [1.5, -2.0, 1e-20, 1.0];
-            (table.conv.scale_rows)(&mut weights, &[0.5, 1e-20]);
+            (table.f32.conv.scale_rows)(&mut weights, &[0.5, 1e-20]);
             assert_eq!(weights, [0.75, -1.0, 0.0, 1e-20]);
         }
     }

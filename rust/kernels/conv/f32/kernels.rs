@@ -1,8 +1,9 @@
-//! The convolution kernels of a tier.
+//! The f32 convolution kernels of a tier.
 
-use super::grid::TileShape;
 use super::pack::{Pack, ScaleRows, pack, scale_rows};
 use super::tile::{ConvTile, conv_tile};
+use crate::dtype::Dtype;
+use crate::kernels::conv::tile_shape::TileShape;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Portable, Simd};
@@ -65,6 +66,7 @@ impl ConvKernels {
     /// The register tile.
     pub fn tile(&self) -> TileShape {
         TileShape {
+            dtype: Dtype::F32,
             mr: self.mr(),
             nr: self.nr,
         }

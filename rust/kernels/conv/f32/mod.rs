@@ -1,0 +1,10 @@
+//! The convolution in f32.
+
+mod kernels;
+mod layer;
+pub(super) mod pack;
+mod tile;
+
+pub use kernels::ConvKernels;
+pub use pack::{Pack, ScaleRows, packed_len, panel_len};
+pub use tile::{ConvTile, TileArgs};

@@ -1,0 +1,23 @@
+//! The shapes of a tier's kernels: all that a plan needs to know of them.
+
+use super::activations::ActivationLayout;
+use super::conv::TileShape;
+use crate::dtype::Dtype;
+
+/// A tier's layout of activations, and its register tile for each dtype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelShapes {
+    /// The layout of the tensors between layers.
+    pub layout: ActivationLayout,
+    /// The tile of the f32 convolution.
+    pub f32: TileShape,
+}
+
+impl KernelShapes {
+    /// The tile of the convolution that computes in `dtype`.
+    pub fn tile(&self, dtype: Dtype) -> TileShape {
+        match dtype {
+            Dtype::F32 => self.f32,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The steps between which each tensor is needed.
+
+use crate::graph::layer::{Layer, TensorId};
+
+/// The first and the last step that uses a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) first: usize,
+    pub(super) last: usize,
+}
+
+/// The number of layers that an embedding needs: all except fc.
+pub(super) fn embedding_layers(layers: &[Layer]) -> usize {
+    layers.len() - usize::from(layers.last().is_some_and(Layer::is_fc))
+}
+
+/// The use of each of `tensors` tensors by a forward, which needs none of them any more once their
+/// readers have run; None for a tensor that does not exist. Step 0 is the input's, step i + 1
+/// layer i's.
+///
+/// This is all that a plan knows of the way it will be run. An executor that runs the layers
+/// otherwise has a function of its own in its place: for training, one that keeps a tensor up to
+/// the step of the backward pass which reads it.
+pub(super) fn while_running(layers: &[Layer], tensors: usize) -> Vec<Option<Used>> {
+    let mut used = vec![None; tensors];
+    let mut touch = |id: TensorId, step: usize| {
+        let first = Used {
+            first: step,
+            last: step,
+        };
+        used[id].get_or_insert(first).last = step;
+    };
+    touch(0, 0);
+    for (i, layer) in layers.iter().enumerate() {
+        for (id, _) in layer.inputs() {
+            touch(id, i + 1);
+        }
+        touch(layer.output, i + 1);
+    }
+    // The embedding and the logits are read after the end.
+    for layer in &layers[embedding_layers(layers) - 1..] {
+        touch(layer.output, layers.len() + 1);
+    }
+    used
+}
