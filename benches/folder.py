@@ -44,8 +44,8 @@ from peer_runtimes.arguments import positive
 from peer_runtimes.report import machine_line
 from resnet_rs import ResNet
 from resnet_rs._core import default_threads
-from resnet_rs.preprocess import load_pixels
-from resnet_rs.tables import text_table
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.terminal.tables import text_table
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "sign-digits"
 

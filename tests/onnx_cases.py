@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch_variants import VariantResNet
 
-from resnet_rs import _core, formats
-from resnet_rs.formats.checkpoint import Checkpoint
+from resnet_rs import _core
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.checkpoint import Checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 

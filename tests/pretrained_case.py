@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from resnet_rs.pretrained import TorchvisionWeights
+from resnet_rs.weights.pretrained import TorchvisionWeights
 
 # Long enough for several blocks, and no whole number of them.
 CONTENT = bytes(range(256)) * 12_345 + b"end"

@@ -12,7 +12,7 @@ import pytest
 from file_server import FileServer, file_server
 from pretrained_case import CONTENT, PATH, ROW
 
-from resnet_rs.pretrained import download, torchvision_weights
+from resnet_rs.weights.pretrained import download, torchvision_weights
 
 VARIABLES = (
     "RESNET_RS_CACHE",

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from resnet_rs import ResNet50, __version__, bench, ladder_plot
+from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas
-from resnet_rs.bench import ModelOptions, input_size, run_bench
+from resnet_rs.bench import ladder_plot
+from resnet_rs.bench import run as bench
+from resnet_rs.bench.ladder import Ladder, Rung, Stage, climb_ladder, stages
+from resnet_rs.bench.ladder_plot import plot_ladder
+from resnet_rs.bench.run import ModelOptions, input_size, run_bench
 from resnet_rs.cli import main
-from resnet_rs.config import Preprocessing
-from resnet_rs.ladder import Ladder, Rung, Stage, climb_ladder, stages
-from resnet_rs.ladder_plot import plot_ladder
-from resnet_rs.progress import Progress
-from resnet_rs.tables import plural, text_table
+from resnet_rs.images.spec import Preprocessing
+from resnet_rs.terminal.progress import Progress
+from resnet_rs.terminal.tables import plural, text_table
 
 BENCH_FIELDS = [
     "version",
@@ -334,7 +336,7 @@ class TestLadder:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr("resnet_rs.ladder.TOLERANCE", 1e-9)
+        monkeypatch.setattr("resnet_rs.bench.ladder.TOLERANCE", 1e-9)
         assert main(arguments(demo_dir, "--ladder", "--isa", "portable")) == 1
         output = capsys.readouterr()
         assert "rel. error" in output.out

@@ -282,7 +282,7 @@ class TestProgram:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("resnet_rs.folders.run.stream", interrupt)
+        monkeypatch.setattr("resnet_rs.stream.folder.run.stream", interrupt)
         assert main(["predict", "x.jpg", "--weights", str(demo_dir)]) == 130
         assert capsys.readouterr() == ("", "")
 

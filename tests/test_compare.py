@@ -17,9 +17,9 @@ from torchvision.models import resnet50
 
 import resnet_rs
 from resnet_rs.cli import compare as command
-from resnet_rs.comparison import Dump, DumpError, compare, write_dump
-from resnet_rs.comparison.numbers import cosine, max_absolute, relative_l2
-from resnet_rs.comparison.twin import torch_twin
+from resnet_rs.inspect.compare import Dump, DumpError, compare, write_dump
+from resnet_rs.inspect.compare.numbers import cosine, max_absolute, relative_l2
+from resnet_rs.inspect.compare.twin import torch_twin
 
 CONFIG = {"architecture": "resnet50", "variant": tiny_variant(), "preprocessing": {"crop": 64}}
 

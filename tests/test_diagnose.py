@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 import resnet_rs
-from resnet_rs.comparison import Comparison, compare, write_dump
-from resnet_rs.comparison.inputs import input_mistakes
-from resnet_rs.comparison.mistakes import mistakes
-from resnet_rs.comparison.steps import TOLERANCE
+from resnet_rs.inspect.compare import Comparison, compare, write_dump
+from resnet_rs.inspect.compare.inputs import input_mistakes
+from resnet_rs.inspect.compare.mistakes import mistakes
+from resnet_rs.inspect.compare.steps import TOLERANCE
 from resnet_rs.reference.walk import parameters
 
 PREPROCESSING = {"resize": 72, "crop": 64}

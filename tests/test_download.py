@@ -17,8 +17,8 @@ import pytest
 from file_server import FileServer
 from pretrained_case import CONTENT, PATH, ROW, SHA256, visible
 
-from resnet_rs.pretrained import connection, download, fetch
-from resnet_rs.pretrained.errors import DownloadError, NotFoundError
+from resnet_rs.weights.pretrained import connection, download, fetch
+from resnet_rs.weights.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 
@@ -232,7 +232,7 @@ class TestDownload:
         code = (
             "import sys\n"
             "from pathlib import Path\n"
-            "from resnet_rs.pretrained import cache, download\n"
+            "from resnet_rs.weights.pretrained import cache, download\n"
             "download._FIRST_PAUSE_S = download._LONGEST_PAUSE_S = 60\n"
             "target = Path(sys.argv[2])\n"
             "with cache.locked(target):\n"

@@ -12,7 +12,7 @@ from tiny_model import write_tiny_model
 
 import resnet_rs
 from resnet_rs import ResNet
-from resnet_rs.pooling import POOLS, unit_length
+from resnet_rs.stream.pooling import POOLS, unit_length
 
 # Means over the places of a map in f32, summed in another order; some units in the last place.
 F32_RTOL = 1e-6
@@ -110,7 +110,7 @@ class TestSameBits:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         expected = [tiny.embed(image, pool=pool, normalize=normalize) for image in IMAGES]
-        monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 70 * 70)
+        monkeypatch.setattr("resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 70 * 70)
         np.testing.assert_array_equal(
             tiny.embed(IMAGES, pool=pool, normalize=normalize), np.stack(expected)
         )

@@ -225,7 +225,7 @@ class TestPretrained:
     def test_what_is_fetched_is_loaded(
         self, tiny_dir: Path, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from resnet_rs import pretrained
+        from resnet_rs.weights import pretrained
 
         asked: list[Any] = []
 

@@ -59,7 +59,9 @@ class TestMaps:
     ) -> None:
         alone = [tiny.features(image) for image in IMAGES]
         for images_a_batch in (1, 2, 3):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 75 * 97)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 75 * 97
+            )
             maps = tiny.features(list(IMAGES))
             for name in STAGES:
                 np.testing.assert_array_equal(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from mutations import reset_resident_peak, resident_peak
 
-from resnet_rs import formats
+from resnet_rs.weights import formats
 
 ALLOWANCE_BYTES = 8 << 20
 """For modules, threads and small objects: less than half of any file here."""

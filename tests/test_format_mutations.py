@@ -16,8 +16,9 @@ import mutations
 import numpy as np
 import pytest
 
-from resnet_rs import _core, formats
-from resnet_rs.formats import Checkpoint, shapes
+from resnet_rs import _core
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats import Checkpoint, shapes
 
 COUNT = 1000
 

@@ -18,8 +18,9 @@ from tiny_torch import NUM_CLASSES, TinyResNet, randomize, tiny_variant
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from resnet_rs import Preprocessing, WeightsError, formats
-from resnet_rs.formats.sources import kind_of
+from resnet_rs import Preprocessing, WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.detect import kind_of
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_a_bare_state_dict_asks_for_the_architecture(module: TinyResNet, tmp_pat
     ["resnet18", "resnet34", "resnet26d", "resnext50_32x4d", "wide_resnet50_2", "resnet50d"],
 )
 def test_a_known_networks_shapes_are_recognised(name: str) -> None:
-    from resnet_rs.formats import shapes
+    from resnet_rs.weights.formats import shapes
 
     parameters = shapes.parameters({"architecture": name, "num_classes": 7})
     assert list(map(str, shapes.candidates(parameters.shapes))) == [f'architecture="{name}"']
@@ -392,8 +393,8 @@ def test_preprocessing_is_stated_in_three_ways(module: TinyResNet, tmp_path: Pat
 
 
 def test_a_presets_fields_depend_on_the_architecture_in_the_file() -> None:
-    from resnet_rs.formats.complete import Wishes, complete
-    from resnet_rs.formats.shapes import parameters
+    from resnet_rs.weights.formats.complete import Wishes, complete
+    from resnet_rs.weights.formats.shapes import parameters
 
     # torchvision's V1 of this one network resizes as its V2 does elsewhere.
     config = {"architecture": "resnext101_64x4d", "num_classes": 0}
@@ -494,7 +495,7 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_torchvision_publishes_is_known_by_its_hash(
     module: TinyResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resnet_rs.pretrained import cache
+    from resnet_rs.weights.pretrained import cache
 
     path = tmp_path / "resnet50-0676ba61.pth"
     torch.save(module.state_dict(), path)

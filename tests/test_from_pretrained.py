@@ -19,7 +19,7 @@ from file_server import FileServer
 import resnet_rs
 from resnet_rs import ResNet18, ResNet50
 from resnet_rs.cli import main
-from resnet_rs.pretrained import TorchvisionWeights, torchvision_weights
+from resnet_rs.weights.pretrained import TorchvisionWeights, torchvision_weights
 
 pytest_plugins = ["pretrained_fixtures"]
 

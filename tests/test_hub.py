@@ -10,8 +10,8 @@ import pytest
 from file_server import FileServer, file_server
 from pretrained_case import visible
 
-from resnet_rs.pretrained import fetch
-from resnet_rs.pretrained.errors import DownloadError, NotFoundError
+from resnet_rs.weights.pretrained import fetch
+from resnet_rs.weights.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 

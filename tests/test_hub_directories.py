@@ -17,10 +17,11 @@ from timm.models import save_for_hf
 from tiny_torch import randomize
 from torch import Tensor, nn
 
-from resnet_rs import WeightsError, formats
-from resnet_rs.formats.files import Fields
-from resnet_rs.formats.hf_directory import preprocessing as transformers_preprocessing
-from resnet_rs.formats.timm_directory import preprocessing as timm_preprocessing
+from resnet_rs import WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.files import Fields
+from resnet_rs.weights.formats.hf_directory import preprocessing as transformers_preprocessing
+from resnet_rs.weights.formats.timm_directory import preprocessing as timm_preprocessing
 
 
 class Logits(nn.Module):

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from resnet_rs import Preprocessing, WeightsError, _core, formats
-from resnet_rs.formats.keras_file import read_keras
-from resnet_rs.preprocess import load_pixels
+from resnet_rs import Preprocessing, WeightsError, _core
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.keras_file import read_keras
 
 # Both sides compute in float32, in different orders.
 TOLERANCE = 1e-5

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_cases import CLASSES, assert_same, export, variant
 
 from resnet_rs import WeightsError
-from resnet_rs.formats.onnx_file import read_onnx
+from resnet_rs.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from resnet_rs import ImageError, Prediction
-from resnet_rs.folders.formats import Format, JsonLines, Rows, Table
-from resnet_rs.folders.outputs import (
+from resnet_rs.stream import Result
+from resnet_rs.stream.folder.outputs import (
     NpyFile,
     OutputError,
     Paths,
@@ -24,8 +24,8 @@ from resnet_rs.folders.outputs import (
     npy_header,
     paths_of,
 )
-from resnet_rs.folders.resumed import difference
-from resnet_rs.stream import Result
+from resnet_rs.stream.folder.records import Format, JsonLines, Rows, Table
+from resnet_rs.stream.folder.resume import difference
 
 # What a name may be: bytes that are no UTF-8, and all that separates fields and records.
 NAMES = ["a.jpg", "字 é.jpg", "new\nline.jpg", 'q"uo,te\t.jpg', "c\rr.jpg", "caf\udce9.jpg", " "]
@@ -311,7 +311,7 @@ class TestParquet:
 
     @staticmethod
     def open(path: Path, what: str, mode: str) -> Any:
-        from resnet_rs.folders.parquet import ParquetFile
+        from resnet_rs.stream.folder.parquet import ParquetFile
 
         embeds = what == "embed"
         return ParquetFile(path, 3 if embeds else 2, mode, embeds=embeds)

@@ -25,7 +25,7 @@ from tiny_model import write_tiny_model
 import resnet_rs
 from resnet_rs import ResNet, ResNet50, WeightsError
 from resnet_rs._core import available_isas
-from resnet_rs.loading import files, pickling
+from resnet_rs.weights import files, pickling
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (3, 40, 52, 3), np.uint8)
 
@@ -60,7 +60,7 @@ def read_in_child(data: bytes, **variables: str) -> str:
         import pickle, sys
         model = pickle.loads(sys.stdin.buffer.read())
         print(type(model).__name__, model.isa, model.threads, *sorted(
-            name for name in sys.modules if name.startswith(("resnet_rs.formats", "PIL"))
+            name for name in sys.modules if name.startswith(("resnet_rs.weights.formats", "PIL"))
         ))
     """
     kept = {
@@ -285,7 +285,7 @@ class TestOtherMachines:
     def test_pretrained_weights_are_fetched_where_they_are_missing(
         self, tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from resnet_rs import pretrained
+        from resnet_rs.weights import pretrained
 
         place = [tiny_dir]
         monkeypatch.setattr(

@@ -15,16 +15,16 @@ from tiny_model import write_tiny_model
 
 import resnet_rs
 from resnet_rs import ResNet50, _core
-from resnet_rs.config import Preprocessing
-from resnet_rs.pictures import (
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.images.spec import Preprocessing
+from resnet_rs.inspect.pictures import (
     activation_maps,
     explain,
     feature_grid,
     grids,
     stem_filters,
 )
-from resnet_rs.pictures.geometry import Box, crop_box, enlarge, stride
-from resnet_rs.preprocess import load_pixels
+from resnet_rs.inspect.pictures.geometry import Box, crop_box, enlarge, stride
 
 # Sums of some thousand float32 products in another order than the core's, relative to the largest.
 RELATIVE = 1e-5

@@ -19,7 +19,7 @@ from PIL import Image
 import resnet_rs
 from resnet_rs import Config, Prediction, Preprocessing, ResNet50
 from resnet_rs._core import softmax_top_k
-from resnet_rs.labels import imagenet_labels
+from resnet_rs.weights.labels import imagenet_labels
 
 # A dot product of 2048 f32 terms, summed in another order than ours: a few times
 # sqrt(2048) * 2^-24 of the terms' size, which the embedding's norm times the row's bounds.
@@ -189,13 +189,15 @@ class TestResults:
     ) -> None:
         expected = model.logits(demo_photos)
         for images_a_batch in (1, 3, 7):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 64 * 64)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 64 * 64
+            )
             np.testing.assert_array_equal(model.logits(demo_photos), expected)
 
     def test_batches_stay_small(self, model: ResNet50, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", 3 * 64 * 64)
+        monkeypatch.setattr("resnet_rs.images.batches.MAX_BATCH_PIXELS", 3 * 64 * 64)
         images = [np.zeros((80, 80, 3), np.uint8)] * 7
-        from resnet_rs.batches import batches
+        from resnet_rs.images.batches import batches
 
         sizes = [batch.shape for batch in batches(images, model.config.preprocessing)]
         assert sizes == [(3, 64, 64, 3), (3, 64, 64, 3), (1, 64, 64, 3)]
@@ -303,7 +305,7 @@ class TestLabels:
         assert imagenet_labels() == tuple(categories)
 
     def test_labels_come_from_config_then_imagenet_then_indices(self) -> None:
-        from resnet_rs.labels import class_labels
+        from resnet_rs.weights.labels import class_labels
 
         assert class_labels(self.config(2, ("cat", "dog"))) == ("cat", "dog")
         assert class_labels(self.config(1000, None))[134] == "crane bird"

@@ -14,8 +14,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from resnet_rs import ImageError, Preprocessing, ResNet50
-from resnet_rs.images import open_rgb
-from resnet_rs.preprocess import load_pixels, resized_size
+from resnet_rs.images.decode import open_rgb
+from resnet_rs.images.preprocess import load_pixels, resized_size
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

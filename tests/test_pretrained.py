@@ -18,7 +18,7 @@ from pretrained_case import CONTENT, ROW
 
 from resnet_rs import _core
 from resnet_rs.cli import pretrained as command
-from resnet_rs.pretrained import (
+from resnet_rs.weights.pretrained import (
     TIMM_WEIGHTS,
     TORCHVISION_WEIGHTS,
     TorchvisionWeights,
@@ -27,7 +27,7 @@ from resnet_rs.pretrained import (
     timm_names,
     weights_of,
 )
-from resnet_rs.pretrained.names import HubRepository, resolve
+from resnet_rs.weights.pretrained.names import HubRepository, resolve
 
 pytest_plugins = ["pretrained_fixtures"]
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -303,8 +303,8 @@ def test_import_of_the_package_loads_no_network_code() -> None:
     code = (
         "import sys, resnet_rs\n"
         "known = set(sys.modules)\n"
-        "assert 'resnet_rs.pretrained' not in known, 'imported with the package'\n"
-        "import resnet_rs.pretrained\n"
+        "assert 'resnet_rs.weights.pretrained' not in known, 'imported with the package'\n"
+        "import resnet_rs.weights.pretrained\n"
         "assert 'urllib.request' not in set(sys.modules) - known, 'urllib is imported early'\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

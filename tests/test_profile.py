@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_rs import ResNet50
-from resnet_rs.profile import Profile, ProfileRow, direct_macs, measure_profile
+from resnet_rs.inspect.profile import Profile, ProfileRow, direct_macs, measure_profile
 
 SIZES = [(64, 64), (224, 224), (65, 97)]
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from resnet_rs.progress import BYTES, IMAGES, Meter, Progress, Unit, duration_text, meter_text
+from resnet_rs.terminal.progress import (
+    BYTES,
+    IMAGES,
+    Meter,
+    Progress,
+    Unit,
+    duration_text,
+    meter_text,
+)
 
 
 class TestProgress:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resnet_rs.folders.sources import SUFFIXES, Sources
+from resnet_rs.stream.folder.paths import SUFFIXES, Sources
 
 
 class TestSources:

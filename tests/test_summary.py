@@ -14,7 +14,7 @@ from tiny_torch import TinyResNet, tiny_variant
 import resnet_rs
 from resnet_rs import _core
 from resnet_rs.cli import summary as command
-from resnet_rs.summary import Summary, summarize_architecture
+from resnet_rs.inspect.summary import Summary, summarize_architecture
 
 PUBLISHED = {
     # torchvision's `num_params` and `_ops` (10^9 multiply-accumulates, three decimals).

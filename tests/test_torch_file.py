@@ -19,7 +19,7 @@ import torch
 import torch_pickles as tp
 
 from resnet_rs import WeightsError
-from resnet_rs.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_file import read_torch
 
 FORMATS = [pytest.param(False, id="zip"), pytest.param(True, id="legacy")]
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -380,7 +380,8 @@ def test_reading_needs_no_torch(path: Path) -> None:
     """In a process of its own, since this one has imported it."""
     torch.save({"w": torch.ones(2)}, path)
     source = (
-        "import sys; from pathlib import Path; from resnet_rs.formats.torch_file import read_torch;"
+        "import sys; from pathlib import Path;"
+        "from resnet_rs.weights.formats.torch_file import read_torch;"
         "print(read_torch(Path(sys.argv[1])).tensors['w'], 'torch' in sys.modules)"
     )
     command = [sys.executable, "-W", "error", "-c", source, str(path)]

@@ -22,7 +22,7 @@ from torch_variants import DEFAULTS, VariantResNet
 
 import resnet_rs
 from resnet_rs import WeightsError, _core
-from resnet_rs.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_file import read_torch
 
 COUNT = 1000
 

@@ -13,9 +13,9 @@ from torchvision.transforms import functional as F
 
 import resnet_rs
 from resnet_rs import ImageError, Preprocessing, ResNet
-from resnet_rs.images import open_rgb
-from resnet_rs.preprocess import load_pixels, resize
-from resnet_rs.tta import SCALES, VIEWS, softmax, views
+from resnet_rs.images.decode import open_rgb
+from resnet_rs.images.preprocess import load_pixels, resize
+from resnet_rs.images.views import SCALES, VIEWS, softmax, views
 
 # A mean of up to ten f32 probabilities, each within one unit in the last place.
 F32_RTOL = 1e-6
@@ -107,7 +107,9 @@ class TestProbabilities:
         images = [picture(53, 80), picture(97, 75), picture(53, 80)]
         alone = np.stack([tiny.probabilities(image, tta) for image in images])
         for images_a_batch in (1, 7, 64):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 32 * 32)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 32 * 32
+            )
             np.testing.assert_array_equal(tiny.probabilities(images, tta), alone)
 
     def test_mirrored_image_has_the_same_probabilities(self, tiny: ResNet) -> None:

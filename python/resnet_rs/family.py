@@ -19,10 +19,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .config import Preprocessing
-from .loading import load as load_request
-from .loading import request
+from .images.spec import Preprocessing
 from .model import ResNet
+from .weights.load import load as load_request
+from .weights.request import request
 
 
 class ResNet18(ResNet):

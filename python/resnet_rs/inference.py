@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from . import arguments
 from ._core import softmax_top_k
-from .batches import as_list, batches, batches_of_views
+from .images.batches import as_list, batches, batches_of_views
 
 if TYPE_CHECKING:
     from ._core import Network
-    from .images import ImageLike
-    from .loading import Loaded
+    from .images.decode import ImageLike
+    from .weights.load import Loaded
 
 PROFILE_ROUNDS = 10
 """How often a profile runs the network unless told otherwise."""
@@ -87,7 +87,7 @@ class Inference:
         if tta is None:
             scores, indices = softmax_top_k(self._logits_of(sources, single), top_k)
         else:
-            from . import tta as augmentation
+            from .images import views as augmentation
 
             rows = np.atleast_2d(self.probabilities(images, tta))
             scores, indices = augmentation.top_k(rows, top_k)
@@ -108,7 +108,7 @@ class Inference:
             tta: test-time augmentation. `hflip` looks at the image and its mirror image, `10crop`
                 at the corners and the centre of both, `multiscale` at the whole image with its
                 short side at 224, 256, 384, 480 and 640 pixels. The result is the mean of the
-                views' probabilities. See `resnet_rs.tta`.
+                views' probabilities. See `resnet_rs.images.views`.
 
         Returns:
             `[num_classes]` for one image, `[n, num_classes]` for several; each row's sum is 1.
@@ -117,7 +117,7 @@ class Inference:
             ImageError, OSError, TypeError, ValueError: as `predict` does; also where the
                 augmentation does not go with the model's preprocessing or its last layers.
         """
-        from .tta import VIEWS, MeanProbabilities, softmax, views
+        from .images.views import VIEWS, MeanProbabilities, softmax, views
 
         self._require_classes()
         tta = arguments.choice("tta", tta, (None, *VIEWS))
@@ -186,7 +186,7 @@ class Inference:
             ImageError, OSError, TypeError, ValueError: as `predict` does; with `none` also as
                 `features` does.
         """
-        from .pooling import POOLS, pool_map, unit_length
+        from .stream.pooling import POOLS, pool_map, unit_length
 
         normalize = arguments.flag("normalize", normalize)
         pool = arguments.choice("pool", pool, POOLS)
@@ -367,7 +367,7 @@ class Inference:
             return
         import sys
 
-        from .profile import measure_profile
+        from .inspect.profile import measure_profile
 
         self._profiled_shapes.add(x.shape)
         print(measure_profile(self._network, x, rounds=PROFILE_ROUNDS), file=sys.stderr)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from numpy.typing import NDArray
 
 from . import arguments
-from .config import Config, Preprocessing
+from .images.spec import Preprocessing
 from .inference import Prediction
-from .loading import Loaded, load, request
-from .profiling import Profiling, wants_profiles
+from .inspect.profiling import Profiling, wants_profiles
+from .weights.config import Config
+from .weights.load import Loaded, load
+from .weights.request import request
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .images import ImageLike
+    from .images.decode import ImageLike
+    from .inspect.summary import Summary
+    from .inspect.trace import Trace
     from .stream import Stream
-    from .summary import Summary
-    from .trace import Trace
 
 __all__ = ["Prediction", "ResNet"]
 
@@ -154,7 +156,7 @@ class ResNet(Profiling):
             WeightsError: it has another hash than it should.
             ValueError: no such name.
         """
-        from .pretrained import fetch
+        from .weights.pretrained import fetch
 
         architecture = cls.architecture or options.get("architecture")
         file = fetch(
@@ -180,8 +182,8 @@ class ResNet(Profiling):
                 `resnet_rs.stream.stream` has them all.
 
         Returns:
-            A generator of `resnet_rs.stream.Result`, in the paths' order. A bad file is a result
-            with an error, and the others go on.
+            A generator of `resnet_rs.stream.Result`, in the order of the paths. A bad file is a
+            result with an error, and the others go on.
         """
         from .stream import stream
 
@@ -197,13 +199,13 @@ class ResNet(Profiling):
                 network is walked without fusing them.
 
         Returns:
-            A `resnet_rs.trace.Trace`: a mapping of names to NHWC arrays, computed when they are
-            asked for, with shapes and statistics; print it to see them all.
+            A `resnet_rs.inspect.trace.Trace`: a mapping of names to NHWC arrays, computed on first
+            access, with shapes and statistics; print it to see them all.
 
         Raises:
             ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does.
         """
-        from .trace import trace_model
+        from .inspect.trace import trace_model
 
         return trace_model(self, image, fused=arguments.flag("fused", fused))
 
@@ -215,12 +217,12 @@ class ResNet(Profiling):
                 preprocessing makes.
 
         Returns:
-            A `resnet_rs.summary.Summary`: print it, or read its rows and totals.
+            A `resnet_rs.inspect.summary.Summary`: print it, or read its rows and totals.
 
         Raises:
             TypeError, ValueError: no size.
         """
-        from .summary import summarize
+        from .inspect.summary import summarize
 
         return summarize(self, size)
 
@@ -238,8 +240,8 @@ class ResNet(Profiling):
             FileExistsError: there is one, and `force` is not given.
             OSError: the files that the model came from are gone, or it cannot be written.
         """
-        from .formats.checkpoint import Checkpoint
-        from .formats.convert import write_directory
+        from .weights.formats.checkpoint import Checkpoint
+        from .weights.formats.convert import write_directory
 
         origin = self._loaded.request.origin
         checkpoint = Checkpoint(self._checkpoint(), self.config.as_dict(), origin)
@@ -329,7 +331,7 @@ class ResNet(Profiling):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .loading.pickling import reduce_model
+        from .weights.pickling import reduce_model
 
         return reduce_model(self)
 

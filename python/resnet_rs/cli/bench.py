@@ -21,7 +21,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..bench import ModelOptions
+    from ..bench.run import ModelOptions
 
 EPILOG = """\
 latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
@@ -84,7 +84,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> ModelOptions:
     # Imported here and below, so that the other commands start without it.
-    from ..bench import ModelOptions
+    from ..bench.run import ModelOptions
 
     return ModelOptions(
         arguments.weights,
@@ -96,8 +96,8 @@ def _options(arguments: argparse.Namespace) -> ModelOptions:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from ..bench import run_bench
-    from ..progress import Progress
+    from ..bench.run import run_bench
+    from ..terminal.progress import Progress
 
     with Progress() as progress:
         result = run_bench(
@@ -113,9 +113,9 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _ladder(arguments: argparse.Namespace) -> int:
-    from ..ladder import climb_ladder
-    from ..ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
-    from ..progress import Progress
+    from ..bench.ladder import climb_ladder
+    from ..bench.ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
+    from ..terminal.progress import Progress
 
     if arguments.plot is not None and not can_plot():
         # Before the measuring, which takes a minute.

@@ -9,8 +9,8 @@ import os
 import sys
 from typing import Any
 
-from ..comparison import Comparison, compare
-from ..comparison.steps import TOLERANCE
+from ..inspect.compare import Comparison, compare
+from ..inspect.compare.steps import TOLERANCE
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -87,7 +87,7 @@ def _compare(arguments: argparse.Namespace) -> Comparison:
 def _other(arguments: argparse.Namespace, model: Any) -> Any:
     against: str = arguments.against
     if against == "torch":
-        from ..comparison.twin import torch_twin
+        from ..inspect.compare.twin import torch_twin
 
         return torch_twin(model)
     if against.endswith(".npz"):

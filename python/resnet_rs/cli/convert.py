@@ -104,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, write, and say what was done; returns the exit status."""
-    from .. import formats
-    from ..formats.convert import write_directory
+    from ..weights import formats
+    from ..weights.formats.convert import write_directory
 
     try:
         checkpoint = formats.read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..pictures import explain
+from ..inspect.pictures import explain
 from .common import count
 from .pictures import add_picture_options, write_picture
 

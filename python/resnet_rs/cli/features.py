@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..pictures import feature_grid, stem_filters
+from ..inspect.pictures import feature_grid, stem_filters
 from .common import count
 from .pictures import add_picture_options, write_picture
 

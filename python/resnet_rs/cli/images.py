@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..folders.formats import Format
-from ..folders.outputs import (
+from ..model import ResNet
+from ..stream.folder.outputs import (
     Check,
     Output,
     OutputError,
@@ -19,12 +19,12 @@ from ..folders.outputs import (
     no_check,
     refuse_existing,
 )
-from ..folders.printed import JsonArray, Records, Text
-from ..folders.resumed import same_run
-from ..folders.run import run
-from ..folders.sources import SUFFIXES, Sources
-from ..model import ResNet
-from ..progress import Progress, duration_text
+from ..stream.folder.paths import SUFFIXES, Sources
+from ..stream.folder.printed import JsonArray, Records, Text
+from ..stream.folder.records import Format
+from ..stream.folder.resume import same_run
+from ..stream.folder.run import run
+from ..terminal.progress import Progress, duration_text
 from .common import (
     LOAD_ERRORS,
     OK,

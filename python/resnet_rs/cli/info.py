@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..system import system_info
+from ..bench.system import system_info
 from .common import OK, add_format
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..images import ImageError
-from ..pictures.style import DPI, require_matplotlib
+from ..images.decode import ImageError
+from ..inspect.pictures.style import DPI, require_matplotlib
 from .common import (
     LOAD_ERRORS,
     OK,

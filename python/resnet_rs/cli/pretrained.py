@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from ..pretrained import (
+from ..terminal.tables import text_table
+from ..weights.pretrained import (
     TIMM_WEIGHTS,
     TORCHVISION_WEIGHTS,
     TimmPreset,
@@ -14,7 +15,6 @@ from ..pretrained import (
     fetch,
     torchvision_path,
 )
-from ..tables import text_table
 from .common import LOAD_ERRORS, OK, add_format, fail, plain_warnings
 
 EPILOG = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..summary import SIZE, Summary, summarize, summarize_architecture
+from ..inspect.summary import SIZE, Summary, summarize, summarize_architecture
 from .common import LOAD_ERRORS, OK, add_format, count, fail, plain_warnings
 
 EPILOG = """\

@@ -7,16 +7,8 @@ import json
 import math
 from dataclasses import asdict
 
-from ..trace import Trace
-from .common import (
-    LOAD_ERRORS,
-    OK,
-    add_format,
-    add_model_options,
-    fail,
-    load_model,
-    plain_warnings,
-)
+from ..inspect.trace import Trace
+from .common import LOAD_ERRORS, OK, add_format, add_model_options, fail, load_model, plain_warnings
 
 EPILOG = """\
 Without --out a table of every result's shape and values is printed. With --out the results

@@ -1,0 +1,1 @@
+"""Measuring: latency, throughput and the ladder of optimisations."""

@@ -1,0 +1,96 @@
+"""What a weights directory's `config.json` says, as typed and frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..images.spec import Preprocessing
+
+
+@dataclass(frozen=True)
+class Config:
+    """The description that lies beside the weights.
+
+    Attributes:
+        architecture: the network's name: `resnet50`, `resnext50_32x4d`, ...
+        num_classes: the number of logits; 0 where the network ends with its pooled features.
+        labels: the classes' names by index, or None where the file gives none.
+        preprocessing: how images are prepared for these weights.
+        source: where the weights came from, in free form; None where it is not told.
+        variant: what differs from the architecture's own definition, field by field
+            (docs/weights.md lists them); empty where nothing does.
+    """
+
+    architecture: str
+    num_classes: int
+    labels: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    source: Mapping[str, Any] | None = field(hash=False)
+    variant: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read the config that the core has validated and filled in."""
+        import json
+
+        values = json.loads(text)
+        labels = values["labels"]
+        return cls(
+            architecture=values["architecture"],
+            num_classes=values["num_classes"],
+            labels=None if labels is None else tuple(labels),
+            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+            source=values["source"],
+            variant=values.get("variant") or {},
+        )
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of an image: 3, unless the variant says otherwise."""
+        return len(self.preprocessing.mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as config.json has them."""
+        return {
+            "format_version": 1,
+            "architecture": self.architecture,
+            "variant": dict(self.variant),
+            "num_classes": self.num_classes,
+            "labels": self.labels,
+            "preprocessing": self.preprocessing.as_dict(),
+            "source": None if self.source is None else dict(self.source),
+        }
+
+    def __repr__(self) -> str:
+        variant = f", variant={dict(self.variant)!r}" if self.variant else ""
+        return (
+            f"Config(architecture={self.architecture!r}, num_classes={self.num_classes}, "
+            f"labels={_abbreviated(self.labels)}, preprocessing={self.preprocessing!r}, "
+            f"source={self.source!r}{variant})"
+        )
+
+
+def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json's fields with others laid over them.
+
+    `variant` and `preprocessing` are merged field by field, everything else is replaced. Labels
+    go where the number of classes is overridden and no longer theirs.
+    """
+    result = dict(config)
+    for name, value in overrides.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and name != "source":
+            value = {**old, **value}
+        result[name] = value
+    classes, labels = overrides.get("num_classes"), result.get("labels")
+    if classes is not None and "labels" not in overrides and labels and len(labels) != classes:
+        del result["labels"]
+    return result
+
+
+def _abbreviated(labels: tuple[str, ...] | None) -> str:
+    if labels is None or len(labels) <= 10:
+        return repr(labels)
+    return f"({', '.join(map(repr, labels[:3]))}, ... {len(labels)} in all)"
