@@ -155,7 +155,9 @@ def measure(model: ResNet, paths: list[Path], cores: int) -> Figures:
 
         def forward(pixels: NDArray[np.uint8]) -> None:
             batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
-            list(computers.map(lambda batch: model._network.logits(batch, threads=1), batches))
+            list(
+                computers.map(lambda batch: model.loaded.network.logits(batch, threads=1), batches)
+            )
 
         def decode(chunk: list[Path]) -> NDArray[np.uint8]:
             return np.stack(list(decoders.map(lambda path: load_pixels(path, spec), chunk)))

@@ -40,7 +40,7 @@ class TestPools:
 
     def test_average_is_the_default_and_feeds_the_last_layer(self, tiny: ResNet) -> None:
         np.testing.assert_array_equal(tiny.embed(IMAGES), tiny.embed(IMAGES, pool="avg"))
-        tensors = tiny._checkpoint()
+        tensors = tiny.loaded.tensors()
         logits = tiny.embed(IMAGES).astype(np.float64) @ tensors["fc.weight"].T + tensors["fc.bias"]
         # A dot product of 64 terms in f32.
         np.testing.assert_allclose(tiny.logits(IMAGES), logits, rtol=1e-4, atol=1e-5)

@@ -213,7 +213,7 @@ class TestWithoutClasses:
 
     def test_it_has_no_labels(self, headless: ResNet) -> None:
         assert (headless.config.num_classes, headless.labels) == (0, ())
-        assert "fc.weight" not in headless._checkpoint()
+        assert "fc.weight" not in headless.loaded.tensors()
 
     @pytest.mark.parametrize("call", ["predict", "probabilities"])
     def test_predictions_are_refused(self, call: str, headless: ResNet) -> None:
@@ -253,7 +253,7 @@ class TestInside:
         assert relative_error(logits, tiny.logits(PHOTO)) < F32_RTOL
 
     def test_summary(self, tiny: ResNet) -> None:
-        assert f"{tiny._network.num_parameters:,} parameters" in str(tiny.summary(64))
+        assert f"{tiny.loaded.network.num_parameters:,} parameters" in str(tiny.summary(64))
 
     def test_stream(self, tiny: ResNet) -> None:
         with tiny.stream([PHOTO, PHOTO[::-1]], top_k=2) as results:

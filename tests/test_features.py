@@ -39,8 +39,8 @@ class TestMaps:
 
     def test_values_are_the_network_s(self, tiny: ResNet) -> None:
         x = tiny.preprocess(IMAGES)
-        operations = tiny._network.operations(*x.shape[1:3])
-        expected = dict(reference.run(operations, tiny._checkpoint(), x))
+        operations = tiny.loaded.network.operations(*x.shape[1:3])
+        expected = dict(reference.run(operations, tiny.loaded.tensors(), x))
         names = [*STAGES, "relu", "maxpool", "layer1.0.relu2", "layer3.0", "avgpool", "fc"]
         last = {"layer1": "layer1.1", "layer2": "layer2.0", "layer3": "layer3.1"}
         for name, values in tiny.features(IMAGES, names).items():

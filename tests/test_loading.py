@@ -161,7 +161,7 @@ class TestOtherFormats:
 class TestCheckpoint:
     def test_tensors_are_those_of_the_file(self, tiny_dir: Path, tiny: ResNet) -> None:
         expected = load_file(tiny_dir / "model.safetensors")
-        found = tiny._checkpoint()
+        found = tiny.loaded.tensors()
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -171,7 +171,7 @@ class TestCheckpoint:
         model = resnet_rs.load(tmp_path)
         write_tiny_model(tmp_path, seed=1)
         with pytest.raises(WeightsError, match="have changed"):
-            model._checkpoint()
+            model.loaded.tensors()
 
     def test_saved_model_is_the_same(self, tiny: ResNet, tmp_path: Path) -> None:
         tiny.save(tmp_path / "copy")

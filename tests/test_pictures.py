@@ -50,7 +50,7 @@ def noise() -> np.ndarray:
 def of_channels(directory: Path, channels: int, std: list[float]) -> resnet_rs.ResNet:
     """A tiny network for images of fewer channels than three."""
     write_tiny_model(directory)
-    tensors = resnet_rs.load(directory)._checkpoint()
+    tensors = resnet_rs.load(directory).loaded.tensors()
     tensors["conv1.weight"] = np.ascontiguousarray(tensors["conv1.weight"][:, :channels])
     _core.write_safetensors(str(directory / "model.safetensors"), tensors, {})
     path = directory / "config.json"
@@ -358,7 +358,7 @@ class TestStemFilters:
         std = [0.2, 0.3, 0.4][:channels]
         model = of_channels(tmp_path, channels, std)
         figure = stem_filters(model)
-        weights = model._checkpoint()["conv1.weight"]
+        weights = model.loaded.tensors()["conv1.weight"]
         tiles = figure.axes[0].images
         assert len(tiles) == len(weights)
         for tile, weight in zip(tiles, weights, strict=True):

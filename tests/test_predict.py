@@ -369,7 +369,7 @@ class TestObject:
     ) -> None:
         twin = copier(model)
         assert twin is not model
-        assert twin._network is model._network
+        assert twin.loaded.network is model.loaded.network
         np.testing.assert_array_equal(twin.logits(demo_photo), model.logits(demo_photo))
 
     def test_model_outlives_its_files(

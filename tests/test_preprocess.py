@@ -136,14 +136,14 @@ class TestTorchvisionPresets:
         image = picture(400, 300)
         expected = PRESETS[preset](image).permute(1, 2, 0).numpy()
         pixels = load_pixels(image, preset_spec(preset))
-        ours = model._network.normalize(pixels[None])[0]
+        ours = model.loaded.network.normalize(pixels[None])[0]
         assert_within_one_ulp(ours, expected)
 
     def test_every_pixel_value_normalises_within_one_ulp(self, model: ResNet50) -> None:
         pixels = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 1, 3)
         tensor = F.to_tensor(Image.fromarray(pixels[0]))
         expected = F.normalize(tensor, list(MEAN), list(STD)).permute(1, 2, 0).numpy()
-        assert_within_one_ulp(model._network.normalize(pixels)[0], expected)
+        assert_within_one_ulp(model.loaded.network.normalize(pixels)[0], expected)
 
 
 def assert_within_one_ulp(ours: np.ndarray, expected: np.ndarray) -> None:

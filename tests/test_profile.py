@@ -21,7 +21,7 @@ def noise(batch: int, height: int, width: int) -> np.ndarray:
 
 def profiled_layers(model: ResNet50, x: np.ndarray) -> list[str]:
     """The names that a profile must have: the input's copy, then every activation."""
-    return ["input", *(name for name, _ in model._network.activations(x))]
+    return ["input", *(name for name, _ in model.loaded.network.activations(x))]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ class TestRows:
         assert [row.name for row in profile.rows] == profiled_layers(model, noise(1, 64, 64))
 
     def test_shapes_are_the_activations(self, model: ResNet50, profile: Profile) -> None:
-        shapes = {name: array.shape for name, array in model._network.activations(noise(1, 64, 64))}
+        shapes = {
+            name: array.shape for name, array in model.loaded.network.activations(noise(1, 64, 64))
+        }
         shapes["input"] = (1, 64, 64, 3)
         assert {row.name: row.output_shape for row in profile.rows} == shapes
 
@@ -86,7 +88,7 @@ class TestRows:
 
     def test_detail_has_every_step_of_the_plan(self, model: ResNet50, profile: Profile) -> None:
         detailed = model.profile(noise(1, 64, 64), rounds=1, detail=True)
-        plan = model._network.plan(1, 64, 64)
+        plan = model.loaded.network.plan(1, 64, 64)
         columns = ("name", "kernel", "output_shape", "macs")
         expected = [tuple(step[column] for column in columns) for step in plan]
         assert [tuple(getattr(row, c) for c in columns) for row in detailed.rows] == expected
@@ -99,12 +101,12 @@ class TestRows:
 
     def test_slower_half_of_the_rounds_is_left_out(self, model: ResNet50) -> None:
         """Of rounds that take 1, 9, 2, 8 and 3 ms a step, those of 1, 2 and 3 count."""
-        steps = len(model._network.plan(1, 32, 32))
+        steps = len(model.loaded.network.plan(1, 32, 32))
         rounds = iter([[7e-3] * steps, *([ms * 1e-3] * steps for ms in (1, 9, 2, 8, 3))])
 
         class Scripted:
             def __getattr__(self, name: str) -> object:
-                return getattr(model._network, name)
+                return getattr(model.loaded.network, name)
 
             def profile(self, x: np.ndarray) -> list[float]:
                 return next(rounds)

@@ -14,9 +14,8 @@ from ._core import softmax_top_k
 from .images.batches import as_list, batches, batches_of_views
 
 if TYPE_CHECKING:
-    from ._core import Network
     from .images.decode import ImageLike
-    from .weights.load import Loaded
+    from .weights.loaded import Loaded
 
 PROFILE_ROUNDS = 10
 """How often a profile runs the network unless told otherwise."""
@@ -45,8 +44,7 @@ class Prediction:
 class Inference:
     """The part of `ResNet` that runs the network on images; not for use by itself."""
 
-    _loaded: Loaded
-    _network: Network
+    loaded: Loaded
     _profiled_shapes: set[tuple[int, ...]] | None
 
     @overload
@@ -91,7 +89,7 @@ class Inference:
 
             rows = np.atleast_2d(self.probabilities(images, tta))
             scores, indices = augmentation.top_k(rows, top_k)
-        labels = self._loaded.labels
+        labels = self.loaded.labels
         predictions = [
             [Prediction(labels[i], s, i) for s, i in zip(*row, strict=True)]
             for row in zip(scores.tolist(), indices.tolist(), strict=True)
@@ -125,21 +123,22 @@ class Inference:
         if tta is None:
             rows = softmax(self._logits_of(sources, single))
             return rows[0] if single else rows
-        if tta == "multiscale" and isinstance(self._loaded.config.variant.get("head"), Mapping):
+        if tta == "multiscale" and isinstance(self.loaded.config.variant.get("head"), Mapping):
             raise ValueError(
                 "tta='multiscale' runs the network at several sizes, and this one's head takes "
                 "a single size: use tta='hflip' or tta='10crop'"
             )
-        config = self._loaded.config
+        config = self.loaded.config
 
         def views_of(source: ImageLike) -> Iterator[NDArray[np.uint8]]:
             return views(source, config.preprocessing, config.in_channels, tta)
 
-        mean = MeanProbabilities(len(sources), self._network.num_classes, tta)
+        mean = MeanProbabilities(len(sources), self.loaded.network.num_classes, tta)
         done = 0
         for pixels in batches_of_views(sources, views_of, single=single):
             mean.add(
-                self._network.logits(pixels), np.arange(done, done + len(pixels)) // VIEWS[tta]
+                self.loaded.network.logits(pixels),
+                np.arange(done, done + len(pixels)) // VIEWS[tta],
             )
             done += len(pixels)
         return mean.result()[0] if single else mean.result()
@@ -190,21 +189,23 @@ class Inference:
 
         normalize = arguments.flag("normalize", normalize)
         pool = arguments.choice("pool", pool, POOLS)
-        last = self._last_map
+        last = self.loaded.last_map
         if pool == "none":
             if normalize:
                 raise ValueError("normalize=True needs a vector, and pool='none' gives a map")
             return self.features(images, (last,))[last]
         sources, single = as_list(images)
         if pool == "avg":
-            rows = self._run(sources, single, self._network.embed, self._network.embedding_size)
+            rows = self._run(
+                sources, single, self.loaded.network.embed, self.loaded.network.embedding_size
+            )
         else:
 
             def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-                (maps,) = self._network.features(pixels, (last,))
+                (maps,) = self.loaded.network.features(pixels, (last,))
                 return np.stack([pool_map(values, pool) for values in maps])
 
-            columns = self._last_channels * (2 if pool == "catavgmax" else 1)
+            columns = self.loaded.last_channels * (2 if pool == "catavgmax" else 1)
             rows = self._run(sources, single, run, columns)
         if normalize:
             rows = unit_length(rows)
@@ -235,7 +236,7 @@ class Inference:
             ValueError: as `predict` does; also for no image at all, for a name that is none, and
                 where nothing is cropped and the images differ in size.
         """
-        names = self._stages if stages is None else arguments.texts("stages", stages)
+        names = self.loaded.stages if stages is None else arguments.texts("stages", stages)
         self._check_layers(names)
         sources, single = as_list(images)
         if not sources:
@@ -247,7 +248,7 @@ class Inference:
             if done and pixels.shape[1:3] != size:
                 raise ValueError(_SIZES_DIFFER)
             size = pixels.shape[1:3]
-            results = self._network.features(pixels, names)
+            results = self.loaded.network.features(pixels, names)
             for name, result in zip(names, results, strict=True):
                 if not done:
                     maps[name] = np.empty((len(sources), *result.shape[1:]), np.float32)
@@ -276,7 +277,7 @@ class Inference:
         groups = list(self._batches(sources, single))
         if len({group.shape[1:3] for group in groups}) > 1:
             raise ValueError(_SIZES_DIFFER)
-        return self._network.normalize(np.concatenate(groups))
+        return self.loaded.network.normalize(np.concatenate(groups))
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on input that is normalised already.
@@ -293,15 +294,15 @@ class Inference:
             TypeError: no array, or another dtype.
             ValueError: another shape.
         """
-        x = arguments.network_input(x, self._loaded.config.in_channels)
-        logits = self._network.logits(x)
+        x = arguments.network_input(x, self.loaded.config.in_channels)
+        logits = self.loaded.network.logits(x)
         self._profile_new_shape(x)
         return logits
 
     def _logits_of(self, sources: Sequence[ImageLike], single: bool) -> NDArray[np.float32]:
         """`[n, num_classes]`, also for one image."""
-        columns = self._network.num_classes or self._network.embedding_size
-        return self._run(sources, single, self._network.logits, columns)
+        columns = self.loaded.network.num_classes or self.loaded.network.embedding_size
+        return self._run(sources, single, self.loaded.network.logits, columns)
 
     def _run(
         self,
@@ -320,46 +321,24 @@ class Inference:
         return rows
 
     def _batches(self, sources: Sequence[ImageLike], single: bool) -> Iterator[NDArray[np.uint8]]:
-        config = self._loaded.config
+        config = self.loaded.config
         return batches(sources, config.preprocessing, single=single, channels=config.in_channels)
 
     def _require_classes(self) -> None:
-        if self._network.num_classes == 0:
+        if self.loaded.network.num_classes == 0:
             raise ValueError(
                 "this model has no classes (num_classes=0), so it names nothing: use embed() or "
                 "features(), or load it with its last layer"
             )
 
     def _check_layers(self, names: Sequence[str]) -> None:
-        known = (*self._stages, *self._network.layer_names)
+        known = (*self.loaded.stages, *self.loaded.network.layer_names)
         for name in names:
             if name not in known:
                 raise ValueError(
                     f"stages: {name!r} is no layer of this network; expected some of "
                     f"{', '.join(known)}. For the steps that are fused into these, use trace()"
                 )
-
-    @property
-    def _last_map(self) -> str:
-        """The layer before the pool."""
-        names = self._network.layer_names
-        return names[names.index("avgpool") - 1]
-
-    @property
-    def _last_channels(self) -> int:
-        """The channels of the last map."""
-        channels: int = next(
-            operation["output_shape"][2]
-            for operation in self._network.operations(*self._loaded.input_size)
-            if operation["name"] == self._last_map
-        )
-        return channels
-
-    @property
-    def _stages(self) -> tuple[str, ...]:
-        """`layer1`, `layer2`, ...: each stands for the stage's last block."""
-        names = (name.split(".")[0] for name in self._network.layer_names)
-        return tuple(dict.fromkeys(name for name in names if name.startswith("layer")))
 
     def _profile_new_shape(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> None:
         """Print `x`'s profile where `RESNET_RS_PROFILE` asks for it and its shape is new."""
@@ -370,4 +349,4 @@ class Inference:
         from .inspect.profile import measure_profile
 
         self._profiled_shapes.add(x.shape)
-        print(measure_profile(self._network, x, rounds=PROFILE_ROUNDS), file=sys.stderr)
+        print(measure_profile(self.loaded.network, x, rounds=PROFILE_ROUNDS), file=sys.stderr)

@@ -15,7 +15,8 @@ from .images.spec import Preprocessing
 from .inference import Prediction
 from .inspect.profiling import Profiling, wants_profiles
 from .weights.config import Config
-from .weights.load import Loaded, load
+from .weights.load import load
+from .weights.loaded import Loaded
 from .weights.request import request
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class ResNet(Profiling):
             backend=backend,
         )
         self._adopt(load(asked, self.architecture))
-        if self._loaded.assumed is not None:
-            warnings.warn(self._loaded.assumed, UserWarning, stacklevel=2)
+        if self.loaded.assumed is not None:
+            warnings.warn(self.loaded.assumed, UserWarning, stacklevel=2)
 
     @classmethod
     def from_pretrained(
@@ -243,52 +244,51 @@ class ResNet(Profiling):
         from .weights.formats.checkpoint import Checkpoint
         from .weights.formats.convert import write_directory
 
-        origin = self._loaded.request.origin
-        checkpoint = Checkpoint(self._checkpoint(), self.config.as_dict(), origin)
+        origin = self.loaded.request.origin
+        checkpoint = Checkpoint(self.loaded.tensors(), self.config.as_dict(), origin)
         write_directory(checkpoint, directory, dtype=dtype, force=force)
 
     def release(self) -> None:
         """Give back the memory that past calls reserved for activations; the weights stay."""
-        self._network.release()
+        self.loaded.network.release()
 
     @property
     def config(self) -> Config:
         """What is known of the weights, defaults filled in."""
-        return self._loaded.config
+        return self.loaded.config
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes' names by index."""
-        return self._loaded.labels
+        return self.loaded.labels
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers whose maps `features` gives, in network order."""
-        return tuple(self._network.layer_names)
+        return tuple(self.loaded.network.layer_names)
 
     @property
     def backend(self) -> str:
         """What computes: `fast` or `reference`."""
-        return self._loaded.request.backend
+        return self.loaded.request.backend
 
     @property
     def isa(self) -> str:
         """The kernels in use: `portable`, `avx2` or `avx512`; `reference` for that backend."""
-        return self._network.isa
+        return self.loaded.network.isa
 
     @property
     def threads(self) -> int:
         """The number of threads that a forward uses."""
-        return self._network.threads
+        return self.loaded.network.threads
 
     @property
     def winograd(self) -> bool:
         """Whether any layer runs with Winograd's algorithm."""
-        return self._network.winograd
+        return self.loaded.network.winograd
 
     def _adopt(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._network = loaded.network
+        self.loaded = loaded
         self._profiled_shapes = set() if wants_profiles() else None
 
     @classmethod
@@ -297,17 +297,6 @@ class ResNet(Profiling):
         model = object.__new__(cls)
         model._adopt(loaded)
         return model
-
-    def _checkpoint(self) -> dict[str, NDArray[Any]]:
-        """Read the tensors again: torchvision's names to arrays, convolutions OIHW.
-
-        The core keeps them in its own packed form only.
-
-        Raises:
-            OSError: the files are gone.
-            WeightsError: they are not those that the model was loaded from.
-        """
-        return self._loaded.tensors()
 
     def __repr__(self) -> str:
         spec = self.config.preprocessing
@@ -318,12 +307,12 @@ class ResNet(Profiling):
             size_text = f"{size}x{size}" if spec.crop else f"short side {size}"
         else:
             size_text = f"{size[0]}x{size[1]}"
-        asked = self._loaded.request
-        trained = self._network.num_parameters
+        asked = self.loaded.request
+        trained = self.loaded.network.num_parameters
         named = "" if self.architecture else f"architecture={self.config.architecture!r}, "
         return (
             f"{type(self).__name__}({asked.origin!r}, {named}"
-            f"classes={self._network.num_classes}, "
+            f"classes={self.loaded.network.num_classes}, "
             f"input={size_text!r}, "
             f"parameters={f'{trained / 1e6:.1f}M' if trained >= 100_000 else trained}, "
             f"isa={self.isa!r}, threads={self.threads}"

@@ -175,7 +175,7 @@ def climb_ladder(
 
     progress.say(f"{climb[0].name}, once ...")
     start = time.perf_counter()
-    expected = np.array(best._network.reference_logits(x))
+    expected = np.array(best.loaded.network.reference_logits(x))
     naive_s = time.perf_counter() - start
 
     models = [options.load(isa=s.isa, threads=s.threads, winograd=s.winograd) for s in climb[1:]]

@@ -167,7 +167,7 @@ def run_bench(
     profile = None
     if with_profile:
         progress.say("profiling ...")
-        profile = measure_profile(model._network, x, rounds=PROFILE_ROUNDS)
+        profile = measure_profile(model.loaded.network, x, rounds=PROFILE_ROUNDS)
 
     median, p90, p99 = (float(p) * 1e3 for p in np.percentile(calls, (50, 90, 99)))
     return BenchResult(

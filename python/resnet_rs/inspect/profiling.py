@@ -58,12 +58,12 @@ class Profiling(Inference):
         rounds = arguments.count("rounds", rounds)
         detail = arguments.flag("detail", detail)
         x = self._input_of(images)
-        return measure_profile(self._network, x, rounds=rounds, detail=detail)
+        return measure_profile(self.loaded.network, x, rounds=rounds, detail=detail)
 
     def _input_of(self, images: Any) -> NDArray[np.float32]:
         """What `forward` takes: made of images, or `images` itself where it is such an array."""
         if isinstance(images, np.ndarray) and images.dtype == np.float32:
-            return arguments.network_input(images, self._loaded.config.in_channels)
+            return arguments.network_input(images, self.loaded.config.in_channels)
         return self.preprocess(images)
 
 

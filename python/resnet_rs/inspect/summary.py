@@ -125,12 +125,12 @@ def summarize(model: ResNet, size: int | tuple[int, int] | None = None) -> Summa
     Raises:
         TypeError, ValueError: no size, or one that this network cannot take.
     """
-    loaded = model._loaded
+    loaded = model.loaded
     height, width = loaded.input_size if size is None else _size(size)
-    operations = model._network.operations(height, width)
+    operations = model.loaded.network.operations(height, width)
     # The reference computes each operation as it stands, by no algorithm of the core's.
     fast = loaded.request.backend == "fast"
-    steps = model._network.plan(1, height, width) if fast else []
+    steps = model.loaded.network.plan(1, height, width) if fast else []
     return _summary(loaded.config.architecture, operations, steps, height, width)
 
 

@@ -269,13 +269,11 @@ def trace_model(
     """
     x = np.array(model._input_of(image))  # a copy: results stay the same if the caller's changes
     height, width = x.shape[1:3]
-    operations = model._network.operations(height, width)
-    if model._loaded.request.backend == "reference":
+    operations = model.loaded.network.operations(height, width)
+    if model.loaded.request.backend == "reference":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
-        return Trace(
-            operations, names, x, reference_results(operations, model._loaded.tensors(), x)
-        )
-    network = model._network if fused else unfused(model)
+        return Trace(operations, names, x, reference_results(operations, model.loaded.tensors(), x))
+    network = model.loaded.network if fused else unfused(model)
     sizes = {o["name"]: 4 * len(x) * math.prod(o["output_shape"]) for o in operations}
     compute = core_results(network, x, sizes, chunk_bytes)
     return Trace(operations, network.layer_names, x, compute)
@@ -283,14 +281,14 @@ def trace_model(
 
 def unfused(model: ResNet) -> Network:
     """The model's network with every operation as a step of its own: it loads the weights again."""
-    network = model._network
+    network = model.loaded.network
     return Network.from_tensors(
-        model._loaded.tensors(),
+        model.loaded.tensors(),
         network.config_json,
-        origin=model._loaded.request.origin,
+        origin=model.loaded.request.origin,
         isa=network.isa,
         threads=network.threads,
-        winograd=model._loaded.request.winograd,
+        winograd=model.loaded.request.winograd,
         fused=False,
     )
 

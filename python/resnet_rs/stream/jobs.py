@@ -48,7 +48,7 @@ def prediction_job(model: ResNet, top_k: int, tta: str | None) -> Job:
     if tta is not None:
         return _augmented_job(model, top_k, tta)
     model.predict([])  # says what is wrong with the model
-    network, labels = model._network, model.labels
+    network, labels = model.loaded.network, model.labels
 
     def compute(batch: Sequence[Loaded], threads: int) -> list[list[Prediction]]:
         logits = network.logits(_stack(batch), threads=threads)
@@ -59,7 +59,7 @@ def prediction_job(model: ResNet, top_k: int, tta: str | None) -> Job:
 
 def logits_job(model: ResNet) -> Job:
     """`model.logits(image)`."""
-    network = model._network
+    network = model.loaded.network
 
     def compute(batch: Sequence[Loaded], threads: int) -> list[Vector]:
         return _rows(network.logits(_stack(batch), threads=threads))
@@ -77,7 +77,7 @@ def embedding_job(model: ResNet, *, pool: str, normalize: bool) -> Job:
 
     if pool != "none" or normalize:
         model.embed([], pool=pool, normalize=normalize)  # says what is wrong with the arguments
-    network, last = model._network, model._last_map
+    network, last = model.loaded.network, model.loaded.last_map
 
     def pooled(batch: Sequence[Loaded], threads: int) -> list[Vector]:
         if pool == "avg":
@@ -97,7 +97,7 @@ def _augmented_job(model: ResNet, top_k: int, tta: str) -> Job:
     from ..images import views as augmentation
 
     model.probabilities([], tta)  # says what is wrong with the model or with `tta`
-    network, labels, config = model._network, model.labels, model.config
+    network, labels, config = model.loaded.network, model.labels, model.config
 
     def load(source: Any) -> Loaded:
         return tuple(augmentation.views(source, config.preprocessing, config.in_channels, tta))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -20,8 +20,8 @@ from .. import _core
 from .._core import Network, WeightsError
 from ..images.spec import preset
 from .config import Config, merged
-from .files import Fingerprint, Stamp, config_beside, files_of, stamp_of
-from .labels import class_labels
+from .files import Stamp, config_beside, files_of, stamp_of
+from .loaded import Loaded
 from .request import Request, json_of, to_json
 from .small_files import read_small, require_regular
 
@@ -33,64 +33,6 @@ _FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", 
 # Types of tensors that formats converts, and the core does not read.
 _CONVERTED = frozenset({"BF16", "F64"})
 _FORMATS_ARGUMENTS = ("architecture", "variant", "num_classes", "labels", "preprocessing")
-
-
-class Loaded:
-    """A network in memory, which a model and its copies share.
-
-    Attributes:
-        request: what it was loaded by.
-        network: what runs.
-        config: what is known of the weights, defaults filled in.
-        labels: the classes' names by index.
-        assumed: what had to be assumed for want of a config; None where nothing was.
-        stamp: when the files on disk were last changed before they were read.
-        fingerprint: their hashes, once somebody has asked for them (see `pickling`).
-    """
-
-    def __init__(
-        self,
-        request: Request,
-        network: Network,
-        read_tensors: Callable[[], dict[str, NDArray[Any]]],
-        *,
-        stamp: Stamp = (),
-    ) -> None:
-        self.request = request
-        self.config = Config.from_json(network.config_json)
-        self.labels = class_labels(self.config)
-        self._read_tensors = read_tensors
-        self.assumed: str | None = None
-        self.stamp = stamp
-        self.fingerprint: Fingerprint | None = None
-        self.network = network
-        if request.backend == "reference":
-            from .reference_network import ReferenceNetwork
-
-            stand_in = ReferenceNetwork(network, self.tensors(), self.config)
-            self.network = cast(Network, stand_in)
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The `(height, width)` that the network mostly sees."""
-        spec = self.config.preprocessing
-        size = spec.crop or spec.resize or 224
-        return (size, size) if isinstance(size, int) else size
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Read the tensors again: torchvision's names to arrays in torch's layout.
-
-        Raises:
-            WeightsError: the files have changed.
-            OSError: they are gone.
-        """
-        weights = self.request.weights
-        if isinstance(weights, str) and stamp_of(weights) != self.stamp:
-            raise WeightsError(f"{weights}: the files have changed since the model was loaded")
-        tensors = self._read_tensors()
-        if self.config.num_classes == 0:
-            return {name: array for name, array in tensors.items() if not name.startswith("fc.")}
-        return tensors
 
 
 def load(request: Request, architecture: str | None) -> Loaded:

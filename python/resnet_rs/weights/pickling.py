@@ -21,7 +21,8 @@ from weakref import WeakValueDictionary
 from .. import _core
 from .._core import WeightsError
 from .files import Fingerprint, fingerprint_of, sha256_of, stamp_of
-from .load import Loaded, load
+from .load import load
+from .loaded import Loaded
 from .request import Request
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def reduce_model(model: ResNet) -> tuple[Any, ...]:
         WeightsError: the files on disk are no longer those that the model was loaded from.
         FileNotFoundError: they are gone.
     """
-    loaded = model._loaded
+    loaded = model.loaded
     return restore, (type(model), loaded.request, fingerprint(loaded))
 
 

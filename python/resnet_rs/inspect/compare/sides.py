@@ -47,7 +47,7 @@ class ModelSource:
 
     def __init__(self, model: ResNet, image: Any) -> None:
         self.model = model
-        origin = os.path.basename(model._loaded.request.origin)
+        origin = os.path.basename(model.loaded.request.origin)
         self.label = f"{model.config.architecture} of {origin} (resnet_rs)"
         self.trace = trace_model(model, image)
         self.image: Array | None = self.trace.image
@@ -56,7 +56,7 @@ class ModelSource:
     @cached_property
     def tensors(self) -> Mapping[str, Array]:
         """By torchvision's names, read when they are first asked for."""
-        return self.model._checkpoint()
+        return self.model.loaded.tensors()
 
     def names(self) -> Sequence[str]:
         """Every operation."""

@@ -52,10 +52,10 @@ def torch_twin(model: ResNet) -> nn.Module:
     twin: nn.Module = torchvision.models.get_model(
         config.architecture, weights=None, num_classes=config.num_classes
     )
-    _follow(twin, config.variant, model._network.in_channels)
+    _follow(twin, config.variant, model.loaded.network.in_channels)
     state = {
         name: torch.from_numpy(np.array(tensor, np.float32))
-        for name, tensor in model._checkpoint().items()
+        for name, tensor in model.loaded.tensors().items()
     }
     missing, surplus = twin.load_state_dict(state, strict=False)
     wrong = [name for name in missing if not name.endswith("num_batches_tracked")] + surplus

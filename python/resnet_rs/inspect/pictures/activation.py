@@ -92,8 +92,8 @@ def activation_maps(
             raise ValueError(f"expected classes from 0 to {len(weights) - 1}; got {index}")
     (pixels,) = model._batches([image], True)
     height, width = pixels.shape[1:3]
-    operations = model._network.operations(height, width)
-    cells_y, cells_x, _ = _shape(operations, model._last_map)
+    operations = model.loaded.network.operations(height, width)
+    cells_y, cells_x, _ = _shape(operations, model.loaded.last_map)
     step_y, step_x = stride(height, cells_y), stride(width, cells_x)
     if shifts is None:
         fewest = min(cells_y, cells_x)
@@ -129,7 +129,7 @@ def activation_maps(
 
 def _head(model: ResNet) -> dict[str, NDArray[Any]]:
     """The last layer's tensors."""
-    tensors = model._checkpoint()
+    tensors = model.loaded.tensors()
     if model.config.num_classes == 0 or "fc.weight" not in tensors:
         raise ValueError("this network has no last layer (num_classes=0), so there are no classes")
     return {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}
@@ -165,8 +165,8 @@ def _run(
     maps, logits = [], []
     for start in range(0, len(pixels), size):
         chunk = np.ascontiguousarray(pixels[start : start + size])
-        maps += model._network.features(chunk, [model._last_map])
-        logits.append(model._network.logits(chunk))
+        maps += model.loaded.network.features(chunk, [model.loaded.last_map])
+        logits.append(model.loaded.network.logits(chunk))
     return np.concatenate(maps), np.concatenate(logits)
 
 

@@ -110,7 +110,7 @@ def stem_filters(model: ResNet) -> Figure:
         ValueError: the network takes neither 3 channels nor 1.
     """
     require_matplotlib()
-    tensors = model._checkpoint()
+    tensors = model.loaded.tensors()
     name = "conv1.weight" if "conv1.weight" in tensors else "conv1.0.weight"
     weights = tensors[name].astype(np.float32)
     channels = weights.shape[1]
@@ -138,12 +138,12 @@ def stem_filters(model: ResNet) -> Figure:
 def _maps_of(model: ResNet, pixels: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
     """A layer's result for one image: `[height, width, channels]`."""
     maps: NDArray[np.float32]
-    if layer in model.layer_names or layer in model._stages:
-        maps = model._network.features(pixels, [layer])[0][0]
+    if layer in model.layer_names or layer in model.loaded.stages:
+        maps = model.loaded.network.features(pixels, [layer])[0][0]
     else:
-        trace = model.trace(model._network.normalize(pixels))
+        trace = model.trace(model.loaded.network.normalize(pixels))
         if layer not in trace:
-            names = ", ".join(model._stages)
+            names = ", ".join(model.loaded.stages)
             raise ValueError(
                 f"there is no layer {layer!r}; expected a stage ({names}), one of "
                 "model.layer_names or an operation of model.trace, such as layer1.0.conv1"
