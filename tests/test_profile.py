@@ -57,7 +57,7 @@ class TestRows:
         self, height: int, width: int, model: ResNet50, demo_dir: Path
     ) -> None:
         """The model without Winograd counts its convolutions itself."""
-        plan = ResNet50(demo_dir, winograd=False)._network.plan(3, height, width)
+        plan = ResNet50(demo_dir, winograd=False).loaded.network.plan(3, height, width)
         profile = model.profile(noise(3, height, width), rounds=1)
         assert [row.macs for row in profile.rows] == [step["macs"] for step in plan]
         assert profile.total_macs == sum(step["macs"] for step in plan)
