@@ -18,7 +18,7 @@ from torchvision.models import resnet18, resnet50
 
 import resnet_rs
 from resnet_rs.cli import trace as command
-from resnet_rs.inspect.trace import Stats, Trace, trace_model, unfused
+from resnet_rs.inspect.trace import Stats, Trace, trace, unfused
 from safetensors_file import read_safetensors
 
 TOLERANCE = 1e-5
@@ -245,7 +245,7 @@ def test_a_walk_holds_no_more_than_a_chunk(tiny, monkeypatch) -> None:
     x = noise(1, 64, 64, 3)
     limit = 40_000
     asked: list[list[str]] = []
-    network = unfused(tiny)
+    network = unfused(tiny.loaded)
 
     class Counted:
         layer_names = network.layer_names
@@ -255,7 +255,7 @@ def test_a_walk_holds_no_more_than_a_chunk(tiny, monkeypatch) -> None:
             return network.features(x, names)
 
     monkeypatch.setattr("resnet_rs.inspect.trace.unfused", lambda _: Counted())
-    chunked = trace_model(tiny, x, chunk_bytes=limit)
+    chunked = trace(tiny.loaded, x, chunk_bytes=limit)
 
     whole = dict(zip(network.layer_names, network.features(x, network.layer_names), strict=True))
     for name, result in chunked.items():

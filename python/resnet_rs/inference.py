@@ -11,19 +11,12 @@ from numpy.typing import NDArray
 
 from . import arguments
 from ._core import softmax_top_k
-from .images.batches import as_list, batches, batches_of_views
+from .images.batches import SIZES_DIFFER, as_list, batches, batches_of_views, single_batch
 
 if TYPE_CHECKING:
     from .images.decode import ImageLike
+    from .inspect.shape_profiler import ShapeProfiler
     from .weights.loaded import Loaded
-
-PROFILE_ROUNDS = 10
-"""How often a profile runs the network unless told otherwise."""
-
-_SIZES_DIFFER = (
-    "these images differ in size after preprocessing, so their results make no single array: "
-    "pass them one by one"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class Inference:
     """The part of `ResNet` that runs the network on images; not for use by itself."""
 
     loaded: Loaded
-    _profiled_shapes: set[tuple[int, ...]] | None
+    _profile_shape: ShapeProfiler
 
     @overload
     def predict(
@@ -246,7 +239,7 @@ class Inference:
         size: tuple[int, ...] = ()
         for pixels in self._batches(sources, single):
             if done and pixels.shape[1:3] != size:
-                raise ValueError(_SIZES_DIFFER)
+                raise ValueError(SIZES_DIFFER)
             size = pixels.shape[1:3]
             results = self.loaded.network.features(pixels, names)
             for name, result in zip(names, results, strict=True):
@@ -254,7 +247,7 @@ class Inference:
                     maps[name] = np.empty((len(sources), *result.shape[1:]), np.float32)
                 maps[name][done : done + len(result)] = result
             done += len(pixels)
-            self._profile_new_shape(pixels)
+            self._profile_shape(pixels)
         return {name: values[0] if single else values for name, values in maps.items()}
 
     def preprocess(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
@@ -271,13 +264,9 @@ class Inference:
             ValueError: as `predict` does; also for no image at all, and where nothing is cropped
                 and the images differ in size.
         """
-        sources, single = as_list(images)
-        if not sources:
-            raise ValueError("preprocess needs at least one image; got an empty list")
-        groups = list(self._batches(sources, single))
-        if len({group.shape[1:3] for group in groups}) > 1:
-            raise ValueError(_SIZES_DIFFER)
-        return self.loaded.network.normalize(np.concatenate(groups))
+        config = self.loaded.config
+        pixels = single_batch(images, config.preprocessing, channels=config.in_channels)
+        return self.loaded.network.normalize(pixels)
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on input that is normalised already.
@@ -296,7 +285,7 @@ class Inference:
         """
         x = arguments.network_input(x, self.loaded.config.in_channels)
         logits = self.loaded.network.logits(x)
-        self._profile_new_shape(x)
+        self._profile_shape(x)
         return logits
 
     def _logits_of(self, sources: Sequence[ImageLike], single: bool) -> NDArray[np.float32]:
@@ -317,7 +306,7 @@ class Inference:
         for pixels in self._batches(sources, single):
             rows[done : done + len(pixels)] = network(pixels)
             done += len(pixels)
-            self._profile_new_shape(pixels)
+            self._profile_shape(pixels)
         return rows
 
     def _batches(self, sources: Sequence[ImageLike], single: bool) -> Iterator[NDArray[np.uint8]]:
@@ -339,14 +328,3 @@ class Inference:
                     f"stages: {name!r} is no layer of this network; expected some of "
                     f"{', '.join(known)}. For the steps that are fused into these, use trace()"
                 )
-
-    def _profile_new_shape(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> None:
-        """Print `x`'s profile where `RESNET_RS_PROFILE` asks for it and its shape is new."""
-        if self._profiled_shapes is None or x.shape in self._profiled_shapes:
-            return
-        import sys
-
-        from .inspect.profile import measure_profile
-
-        self._profiled_shapes.add(x.shape)
-        print(measure_profile(self.loaded.network, x, rounds=PROFILE_ROUNDS), file=sys.stderr)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from . import arguments
 from .images.spec import Preprocessing
-from .inference import Prediction
-from .inspect.profiling import Profiling, wants_profiles
+from .inference import Inference, Prediction
+from .inspect.shape_profiler import ShapeProfiler
 from .weights.config import Config
 from .weights.load import load
 from .weights.loaded import Loaded
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .images.decode import ImageLike
+    from .inspect.profile import Profile
     from .inspect.summary import Summary
     from .inspect.trace import Trace
     from .stream import Stream
@@ -32,7 +33,7 @@ __all__ = ["Prediction", "ResNet"]
 _Self = TypeVar("_Self", bound="ResNet")
 
 
-class ResNet(Profiling):
+class ResNet(Inference):
     """A residual network with trained weights, ready to run on the CPU.
 
     `predict`, `logits`, `embed`, `features` and `preprocess` take one image or several. One image
@@ -206,9 +207,47 @@ class ResNet(Profiling):
         Raises:
             ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does.
         """
-        from .inspect.trace import trace_model
+        from .inspect.trace import trace
 
-        return trace_model(self, image, fused=arguments.flag("fused", fused))
+        return trace(self.loaded, image, fused=fused)
+
+    def profile(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...] | NDArray[np.float32],
+        rounds: int = 10,
+        *,
+        detail: bool = False,
+    ) -> Profile:
+        """Measure where the time of a forward goes: a table of every layer.
+
+        The environment variable `RESNET_RS_PROFILE=1`, set when a model is made, prints the same
+        table to stderr after the model's first call at each input shape.
+
+        Args:
+            images: one image or several, as the class describes, or what `forward` takes. They
+                run as one batch, so they must have one size after preprocessing.
+            rounds: how often to run them, after a run that is not counted; times are medians over
+                the faster half.
+            detail: give a row to every step of the plan. Otherwise a Winograd layer's steps (the
+                input's transform, the products, the output's transform) are one row.
+
+        Returns:
+            A `resnet_rs.inspect.profile.Profile`: print it, or read its `rows`.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does; also
+                for `rounds` below 1.
+
+        Example:
+            ```python
+            from resnet_rs import ResNet50
+
+            print(ResNet50("weights").profile("photo.jpg"))
+            ```
+        """
+        from .inspect.profile import profile
+
+        return profile(self.loaded, images, rounds, detail=detail)
 
     def summary(self, size: int | tuple[int, int] | None = None) -> Summary:
         """What each layer is, and what it costs: shapes, parameters, multiply-accumulates.
@@ -289,7 +328,7 @@ class ResNet(Profiling):
 
     def _adopt(self, loaded: Loaded) -> None:
         self.loaded = loaded
-        self._profiled_shapes = set() if wants_profiles() else None
+        self._profile_shape = ShapeProfiler(loaded)
 
     @classmethod
     def _of(cls: type[_Self], loaded: Loaded) -> _Self:

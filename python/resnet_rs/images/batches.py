@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 # long list do not pile up. One image that is larger than this is a batch of its own.
 MAX_BATCH_PIXELS = 32 * 224 * 224
 
+SIZES_DIFFER = (
+    "these images differ in size after preprocessing, so their results make no single array: "
+    "pass them one by one"
+)
+
 
 def as_list(images: Any) -> tuple[Sequence[ImageLike], bool]:
     """Tell one image from several.
@@ -60,6 +65,31 @@ def batches(
     return batches_of_views(
         images, lambda image: [load_pixels(image, spec, channels)], single=single
     )
+
+
+def single_batch(images: Any, spec: Preprocessing, *, channels: int = 3) -> NDArray[np.uint8]:
+    """Load images, resize and crop them, and stack all of them.
+
+    Args:
+        images: one image or several, as `as_list` tells them apart.
+        spec: how to resize and crop them.
+        channels: how many the network takes.
+
+    Returns:
+        Pixels `[n, height, width, channels]`; n is 1 for one image.
+
+    Raises:
+        ImageError, OSError, TypeError: as `batches` does.
+        ValueError: as `batches` does; also for an empty list, and if the images differ in size
+            after preprocessing.
+    """
+    sources, single = as_list(images)
+    if not sources:
+        raise ValueError("preprocess needs at least one image; got an empty list")
+    groups = list(batches(sources, spec, single=single, channels=channels))
+    if len({group.shape[1:3] for group in groups}) > 1:
+        raise ValueError(SIZES_DIFFER)
+    return np.concatenate(groups)
 
 
 def batches_of_views(

@@ -47,6 +47,16 @@ class Preprocessing:
             std=tuple(fields["std"]),
         )
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The `(height, width)` that a network is prepared for.
+
+        It is the size of the crop, else of the resize, else 224 x 224. The core chooses algorithms
+        for this size. An image may have another one after preprocessing, if nothing is cropped.
+        """
+        size = self.crop or self.resize or 224
+        return (size, size) if isinstance(size, int) else size
+
     def as_dict(self) -> dict[str, Any]:
         """The fields as config.json has them."""
         return {

@@ -2,11 +2,11 @@
 
 The convention:
 
-- an entry for each result, under the operation's name as `resnet_rs` has it (torchvision's);
-- `layout`, a string, says how the axes of arrays with four of them are ordered: `NHWC`
+- each result is an entry under its operation's name in `resnet_rs` (torchvision's name);
+- `layout`, a string, is the order of the axes of arrays with four axes: `NHWC`
   (`[batch, height, width, channels]`) or `NCHW` (`[batch, channels, height, width]`, torch's).
-  It is required, for the arrays cannot tell. Arrays `[batch, channels]` (pooled features, logits)
-  are the same in both;
+  It is required, because the arrays do not show it. Arrays `[batch, channels]` (pooled features,
+  logits) are the same in both layouts;
 - `image`, optional, is the network's input, normalised, in the same layout.
 
 Values are of any float type. Entries may be missing, and their order does not matter.
@@ -28,7 +28,7 @@ LAYOUTS = ("NHWC", "NCHW")
 
 
 class DumpError(ValueError):
-    """A file is no dump as the convention says: the message names the file and the entry."""
+    """A file does not follow the convention: the message names the file and the entry."""
 
 
 def write_dump(
@@ -40,16 +40,16 @@ def write_dump(
 ) -> None:
     """Write a dump, one array after the other.
 
-    The file takes its name when it is complete: another that has it already stays until then.
+    The file gets its name when it is complete: an older file of that name stays until then.
 
     Args:
         path: the file to write.
         results: names and arrays; only one array at a time is needed in memory.
         image: the network's input.
-        layout: `NHWC` or `NCHW`, that of all arrays with four axes.
+        layout: the layout of all arrays with four axes, `NHWC` or `NCHW`.
 
     Raises:
-        ValueError: `layout` is neither.
+        ValueError: another `layout`.
         OSError: the file cannot be written.
     """
     if layout not in LAYOUTS:
@@ -71,7 +71,7 @@ def write_dump(
 
 
 class Dump:
-    """A dump on disk; an array is read when it is asked for, and the file is not held open.
+    """A dump on disk. Each array is read on access, and the file is not held open.
 
     Args:
         path: the `.npz` file.
@@ -79,11 +79,11 @@ class Dump:
     Attributes:
         path: the file.
         names: the operations whose results it has.
-        has_image: whether it has the network's input too.
+        has_image: True if it has the network's input too.
         layout: `NHWC` or `NCHW`.
 
     Raises:
-        DumpError: no dump as the convention says.
+        DumpError: the file does not follow the convention.
         OSError: the file cannot be opened.
     """
 
@@ -105,10 +105,10 @@ class Dump:
         """Read one array, in its own float type.
 
         Returns:
-            NHWC; an array `[batch, channels]` as `[batch, 1, 1, channels]`.
+            NHWC; an array `[batch, channels]` becomes `[batch, 1, 1, channels]`.
 
         Raises:
-            DumpError: no array of floats with two or four axes.
+            DumpError: not an array of floats with two or four axes.
             KeyError: there is no such entry.
         """
         with self._open() as entries:
@@ -127,7 +127,7 @@ class Dump:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """The file's entries, as long as it is open."""
+        """Open the file and give its entries."""
         with open(self.path, "rb") as file:
             try:
                 entries = np.load(file, allow_pickle=False)
@@ -150,6 +150,6 @@ class Dump:
 
 
 def _write_entry(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
-    # The size is not known beforehand, and may pass the 4 GiB of a plain entry.
+    # The size is not known beforehand, and may exceed the 4 GiB of a plain entry.
     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
         np.lib.format.write_array(cast(BinaryIO, entry), np.asarray(array), allow_pickle=False)

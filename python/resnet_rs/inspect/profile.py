@@ -1,4 +1,4 @@
-"""Where the time of a forward goes, layer by layer."""
+"""Profiles: how long each layer of a forward takes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arguments
 from .._core import Network, peak_macs_per_second
 from ..terminal.tables import plural, text_table
+from ..weights.loaded import Loaded
+from .inputs import network_input
+
+ROUNDS = 10
+"""How often a profile runs the network, unless the caller asks for another number."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
-    """What one layer took, or one step of it.
+    """The time of one layer, or of one step of it.
 
     Attributes:
         name: torchvision's name of the last operation that is fused into the layer.
@@ -27,7 +33,7 @@ class ProfileRow:
             Winograd layer the shape of its scratch tensor.
         macs: the multiply-accumulates that `gflops` counts. For a layer they are those of the
             direct convolution, whatever the algorithm; for a step of a Winograd layer those that
-            it does. 0 for what is no matrix product.
+            it does. 0 for anything but a matrix product.
         ms: milliseconds, the median over the faster half of the rounds.
         gflops: `2 * macs / time / 1e9`; None where `macs` is 0.
         share_of_peak: `gflops` by the profile's `peak_gflops`. In a Winograd layer's row it may
@@ -48,7 +54,7 @@ class ProfileRow:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Every layer's time at one input shape; `str()` of it is a table.
+    """The time of every layer at one input shape; `str()` gives a table.
 
     Attributes:
         rows: the layers in the order that they run; with `detail`, the plan's steps.
@@ -58,8 +64,8 @@ class Profile:
         isa: the tier of kernels.
         threads: the number of threads.
         rounds: how often the network ran; the slower half of them is not counted.
-        detail: whether rows are steps.
-        peak_gflops: what the threads could do at most: their GFLOP/s in registers alone, all at
+        detail: True if rows are steps.
+        peak_gflops: the most that the threads can reach: their GFLOP/s in registers alone, all at
             the same time, the median of some measurements between the rounds.
         total_ms: the rows' milliseconds, added up.
         total_macs: the direct convolutions' multiply-accumulates, added up.
@@ -83,7 +89,7 @@ class Profile:
         return _gflops(self.total_macs, self.total_ms)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, in types that JSON has."""
+        """Return all fields by name, in types that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -112,9 +118,29 @@ class Profile:
 
 
 PEAKS = 5
-"""How often the peak is measured: the clock changes with heat and neighbours, in seconds."""
+"""How often the peak is measured: heat and other programs change the clock within seconds."""
 
 _HEADER = ("layer", "algorithm", "kernel", "output", "ms", "GFLOP/s", "of peak", "of total")
+
+
+def profile(loaded: Loaded, images: Any, rounds: int = ROUNDS, *, detail: bool = False) -> Profile:
+    """Measure where the time of a forward goes, as `ResNet.profile` describes.
+
+    Args:
+        loaded: the network.
+        images: one image or several, or what `ResNet.forward` takes.
+        rounds: how often to run them.
+        detail: give a row to every step of the plan, not to every layer.
+
+    Raises:
+        ImageError, OSError: as `ResNet.preprocess` does.
+        TypeError, ValueError: as `ResNet.preprocess` or `ResNet.forward` does; also for `rounds`
+            below 1.
+    """
+    rounds = arguments.count("rounds", rounds)
+    detail = arguments.flag("detail", detail)
+    x = network_input(loaded, images)
+    return measure_profile(loaded.network, x, rounds=rounds, detail=detail)
 
 
 def measure_profile(
@@ -124,7 +150,7 @@ def measure_profile(
     rounds: int,
     detail: bool = False,
 ) -> Profile:
-    """Run `x` as one batch, time every step, and sum the steps up by layer.
+    """Run `x` as one batch, time every step, and add up the steps of each layer.
 
     Args:
         network: the network.
@@ -167,7 +193,7 @@ def measure_profile(
 def _measure(
     network: Network, x: NDArray[np.float32] | NDArray[np.uint8], rounds: int
 ) -> tuple[NDArray[np.float64], float]:
-    """The steps' seconds, `[rounds, steps]`, and the peak in GFLOP/s at the same clock."""
+    """Time the steps: seconds `[rounds, steps]`, and the peak in GFLOP/s at the same clock."""
     network.profile(x)
     seconds, peaks = [], []
     for turn in range(rounds):
@@ -178,9 +204,9 @@ def _measure(
 
 
 def _peak_gflops(network: Network) -> float:
-    """GFLOP/s that as many threads as the network's reach in registers, all at the same time.
+    """Measure the GFLOP/s in registers of as many threads as the network has, run together.
 
-    One thread alone may run at a higher clock than it has beside others.
+    One thread alone may run at a higher clock than several at the same time.
     """
     macs_per_second: list[float] = []
 
@@ -196,29 +222,29 @@ def _peak_gflops(network: Network) -> float:
 
 
 def _faster_half(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The faster half of `[rounds, steps]`: what disturbs a round only makes it slower."""
+    """Keep the faster half of `[rounds, steps]`: a disturbance only makes a round slower."""
     order = seconds.sum(axis=1).argsort(kind="stable")
     faster: NDArray[np.float64] = seconds[order[: (len(order) + 1) // 2]]
     return faster
 
 
 def direct_macs(steps: list[dict[str, Any]]) -> int:
-    """Multiply-accumulates of one layer, were it computed directly.
+    """Count the multiply-accumulates of one layer if it were computed directly.
 
     Args:
-        steps: the layer's entries of `Network.plan`, all of them.
+        steps: all entries of `Network.plan` for the layer.
     """
     if steps[0]["algorithm"] != "winograd":
         return sum(step["macs"] for step in steps)
-    # The first step's output are the transformed inputs, the last one's the layer's own; in
-    # between every window is 3 x 3.
+    # The first step gives the transformed inputs and the last step the layer's output. Winograd
+    # layers have windows of 3 x 3.
     in_channels = steps[0]["output_shape"][3]
     batch, height, width, out_channels = steps[-1]["output_shape"]
     return int(batch * height * width * out_channels * 9 * in_channels)
 
 
 def _layers(steps: list[dict[str, Any]]) -> Iterator[list[int]]:
-    """The indices of each layer's steps: those that follow each other under one name."""
+    """Yield the indices of each layer's steps: consecutive steps of one name."""
     for _, group in groupby(range(len(steps)), key=lambda i: steps[i]["name"]):
         yield list(group)
 
@@ -226,7 +252,7 @@ def _layers(steps: list[dict[str, Any]]) -> Iterator[list[int]]:
 def _row(
     steps: list[dict[str, Any]], detail: bool, ms: float, total_ms: float, peak_gflops: float
 ) -> ProfileRow:
-    """The row of a layer's steps; with `detail` they are one step."""
+    """Make the row of a layer's steps; with `detail` there is a single step."""
     last = steps[-1]
     macs = last["macs"] if detail else direct_macs(steps)
     gflops = _gflops(macs, ms) if macs else None
@@ -244,10 +270,10 @@ def _row(
 
 
 def algorithm_of(steps: list[dict[str, Any]]) -> str:
-    """The plan's word, and for a Winograd layer the size of its tiles."""
+    """Name a layer's algorithm: the plan's word, with the size of the tiles for Winograd."""
     algorithm: str = steps[0]["algorithm"]
     if algorithm == "winograd":
-        # As in f32_winograd_f4x4_input_avx512.
+        # The kernel's name is like f32_winograd_f4x4_input_avx512.
         size = steps[0]["kernel"].split("_")[2]
         return f"winograd F({size.removeprefix('f')})"
     return algorithm

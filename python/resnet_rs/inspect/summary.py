@@ -1,4 +1,4 @@
-"""What a network is made of and what it costs, operation by operation."""
+"""Summaries: the operations of a network, their shapes and their cost."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _core, arguments
 from ..terminal.tables import text_table
-
-if TYPE_CHECKING:
-    from ..model import ResNet
+from ..weights.loaded import HasLoaded
+from .profile import algorithm_of
 
 SIZE = 224
-"""The side of the input, in pixels, that published numbers are for."""
+"""The side of the input, in pixels, that published numbers refer to."""
 
 _BYTES = 4  # of a float32
 
@@ -29,18 +28,18 @@ class SummaryRow:
         kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool` or
             `linear`.
         input_shape: `(height, width, channels)` of its first input.
-        output_shape: that of its result.
+        output_shape: `(height, width, channels)` of its result.
         parameters: how many values training adjusts: weights, biases, and batch norm's scale and
             shift, but not its running mean and variance.
-        macs: multiply-accumulates, the paper's FLOPs: those of convolutions and fc; 0 for all
-            others.
-        activation_bytes: what its result takes in memory.
+        macs: multiply-accumulates of convolutions and fc, the paper's FLOPs; 0 for all other
+            operations.
+        activation_bytes: the size of its result in memory.
         layer: the layer of a forward that computes it: the name of the last operation fused into
             that layer.
-        algorithm: how the layer is computed (`gemm`, `indirect`, `winograd F(4x4)`, ...), told
-            where the layer's first operation is. None for the operations that are fused with it,
-            and without a model.
-        kernel: the routine that does it; None where `algorithm` is.
+        algorithm: how the layer is computed (`gemm`, `indirect`, `winograd F(4x4)`, ...), stated
+            at the layer's first operation. None for the operations that are fused with it, and
+            without a model.
+        kernel: the routine that computes the layer; None if `algorithm` is None.
     """
 
     name: str
@@ -64,11 +63,11 @@ class Summary:
         height: of the input, in pixels.
         width: of the input, in pixels.
         rows: the operations in network order.
-        parameters: all rows' together.
-        macs: all rows' together.
-        activation_bytes: all rows' together. A forward needs far less: it fuses operations and
+        parameters: the sum over all rows.
+        macs: the sum over all rows.
+        activation_bytes: the sum over all rows. A forward needs far less: it fuses operations and
             uses memory again.
-        parameter_bytes: what the parameters take as float32.
+        parameter_bytes: the size of the parameters as float32.
     """
 
     architecture: str
@@ -81,7 +80,7 @@ class Summary:
     parameter_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, in types that JSON has."""
+        """Return all fields by name, in types that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -104,7 +103,7 @@ class Summary:
         )
 
     def _routines(self) -> list[str]:
-        """Of each row the algorithm and kernel, or the operation that it is computed with."""
+        """Name each row's algorithm and kernel, or the operation that it is computed with."""
         first: dict[str, str] = {}
         return [
             f"with {first[row.layer]}"
@@ -114,23 +113,23 @@ class Summary:
         ]
 
 
-def summarize(model: ResNet, size: int | tuple[int, int] | None = None) -> Summary:
-    """What `model.summary(size)` returns.
+def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Summary:
+    """Describe a model's network, as `ResNet.summary` does.
 
     Args:
-        model: the network.
+        model: a model with weights.
         size: the input's side in pixels, or `(height, width)`; None for the size that the
             weights' preprocessing makes.
 
     Raises:
-        TypeError, ValueError: no size, or one that this network cannot take.
+        TypeError, ValueError: not a size, or a size that this network cannot take.
     """
     loaded = model.loaded
     height, width = loaded.input_size if size is None else _size(size)
-    operations = model.loaded.network.operations(height, width)
-    # The reference computes each operation as it stands, by no algorithm of the core's.
+    operations = loaded.network.operations(height, width)
+    # The reference computes each operation by itself, with none of the core's algorithms.
     fast = loaded.request.backend == "fast"
-    steps = model.loaded.network.plan(1, height, width) if fast else []
+    steps = loaded.network.plan(1, height, width) if fast else []
     return _summary(loaded.config.architecture, operations, steps, height, width)
 
 
@@ -146,12 +145,12 @@ def summarize_architecture(
     Args:
         name: `resnet50`, ...; `resnet_rs.load` knows the same names.
         size: the input's side in pixels, or `(height, width)`.
-        num_classes: outputs of fc; 0 for none.
-        variant: what differs from the architecture's definition, as in config.json.
+        num_classes: outputs of fc; 0 leaves fc out.
+        variant: the differences from the architecture's definition, as in config.json.
 
     Raises:
         WeightsError: no such architecture or variant.
-        TypeError, ValueError: no size, or one that this network cannot take.
+        TypeError, ValueError: not a size, or a size that this network cannot take.
     """
     import json
 
@@ -181,7 +180,7 @@ def _summary(
     for operation in operations:
         source = operation["inputs"][0]
         output_shape = shapes[operation["name"]]
-        # A layer's routine is told once, at its first operation.
+        # A layer's routine is stated once, at its first operation.
         algorithm, kernel = routines.pop(operation["fused_into"], (None, None))
         rows.append(
             SummaryRow(
@@ -211,9 +210,7 @@ def _summary(
 
 
 def _routines(steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
-    """Algorithm and kernel of each layer; of a Winograd layer that of its matrix products."""
-    from .profile import algorithm_of
-
+    """Name each layer's algorithm and kernel; a Winograd layer's kernel is its matrix product."""
     routines: dict[str, tuple[str | None, str | None]] = {}
     for name, group in groupby(steps, key=lambda step: step["name"]):
         layer = [dict(step) for step in group]
@@ -223,7 +220,7 @@ def _routines(steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None,
 
 
 def _in_channels(operations: Sequence[Mapping[str, Any]]) -> int:
-    """The image's channels: the first operation is a convolution of it."""
+    """Return the channels of the image: the first operation is a convolution of it."""
     channels: int = operations[0]["in_channels"]
     return channels
 
@@ -236,7 +233,7 @@ def _parameters(operation: Mapping[str, Any]) -> int:
 
 
 def _macs(operation: Mapping[str, Any], output_shape: tuple[int, int, int]) -> int:
-    """Every output value of a convolution is a sum over its window and the group's channels."""
+    """Count multiply-accumulates; a convolution sums over its window and the group's channels."""
     if operation["kind"] == "conv":
         window = operation["kernel"] ** 2 * operation["in_channels"] // operation["groups"]
         return int(math.prod(output_shape) * window)
@@ -246,7 +243,7 @@ def _macs(operation: Mapping[str, Any], output_shape: tuple[int, int, int]) -> i
 
 
 def _size(value: Any) -> tuple[int, int]:
-    """`(height, width)` of a side or of such a pair."""
+    """Check a side or a pair, and return `(height, width)`."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"size must be a side or (height, width); got {value!r}")
@@ -269,5 +266,5 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
 
 
 def _mib(count: int) -> str:
-    """Bytes in the unit that suits them."""
+    """Write a number of bytes in MiB or KiB."""
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

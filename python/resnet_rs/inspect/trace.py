@@ -1,4 +1,4 @@
-"""Every operation's result, by name: look inside a network as it runs."""
+"""Traces: the result of every operation of a network, by name."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import ItemsView as AbstractItemsView
 from collections.abc import ValuesView as AbstractValuesView
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arguments
 from .._core import Network
+from ..reference import walk
 from ..terminal.tables import text_table
-
-if TYPE_CHECKING:
-    from ..model import ResNet
+from ..weights.loaded import Loaded
+from .dumps import write_dump
+from .inputs import network_input
 
 Array: TypeAlias = NDArray[Any]
-# Computes the operations of these names, which are in network order, one after the other.
+# Takes names in network order, and yields the result of each.
 Compute: TypeAlias = Callable[[Sequence[str]], Iterator[Array]]
 
 CHUNK_BYTES = 256 << 20
@@ -29,16 +31,16 @@ CHUNK_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What an array's values are like.
+    """Statistics of an array's values.
 
     Attributes:
-        min: the smallest finite value; NaN where there is none, as in the next three.
+        min: the smallest finite value. NaN if no value is finite, as in the next three.
         max: the largest finite value.
         mean: the finite values' mean.
-        std: their standard deviation.
+        std: the finite values' standard deviation.
         zeros: the share of values that are 0, from 0 to 1.
-        nans: how many values are NaN.
-        infs: how many are infinite.
+        nans: the number of NaNs.
+        infs: the number of infinite values.
     """
 
     min: float
@@ -51,7 +53,7 @@ class Stats:
 
     @classmethod
     def of(cls, array: Array) -> Stats:
-        """Count and measure, in float64."""
+        """Compute the statistics of `array`, in float64."""
         nans = int(np.isnan(array).sum())
         infs = int(np.isinf(array).sum())
         zeros = float(np.mean(array == 0)) if array.size else float("nan")
@@ -70,18 +72,19 @@ class Stats:
 
 
 class Trace(Mapping[str, Array]):
-    """The results of a network's operations for one input, computed when they are asked for.
+    """The results of a network's operations for one input, each computed on access.
 
-    A mapping from names to NHWC arrays, in network order; pooled features and logits are
+    A trace is a mapping from names to NHWC arrays, in network order; pooled features and logits are
     `[batch, 1, 1, channels]`. Names are torchvision's (`conv1`, `bn1`, `relu`, `maxpool`,
-    `layer1.0.conv1`, ..., `avgpool`, `fc`); where torchvision has none, a block's ReLUs are `relu1`
-    and `relu2`, its sum is `add`, and the ReLU after it has the block's name. The other names that
-    torch's forward hooks see work too: `layer1` is the last block's result, `layer1.0.downsample`
-    that of its batch norm, `layer1.0.relu` that of its last call, and `""` is the network's.
+    `layer1.0.conv1`, ..., `avgpool`, `fc`). torchvision has no names for some operations of a
+    block: here its ReLUs are `relu1` and `relu2`, its sum is `add`, and the ReLU after the sum has
+    the block's name. The other names that torch's forward hooks see work too: `layer1` is the
+    result of the last block, `layer1.0.downsample` that of its batch norm, `layer1.0.relu` that of
+    the ReLU's last call, and `""` that of the network.
 
-    No result is kept: `trace[name]` runs the network as far as `name`, and walking over `items()`
-    or `values()` runs it again for every 256 MiB of results. So a trace of a large input needs
-    little memory; keep what you want to use twice.
+    No result is kept: `trace[name]` runs the network up to `name`, and a walk over `items()` or
+    `values()` runs it again for every 256 MiB of results. A trace of a large input therefore needs
+    little memory. Keep the arrays that you use twice.
 
     `print(trace)` shows a table of every result's shape and statistics.
     """
@@ -93,13 +96,13 @@ class Trace(Mapping[str, Array]):
         image: Array,
         compute: Compute,
     ) -> None:
-        """Describe what can be computed; `model.trace(image)` does this.
+        """Make a trace; users call `model.trace(image)`.
 
         Args:
-            operations: the network's, from the core, for the image's size.
-            names: which of them have a result: all, or those that end a fused layer.
+            operations: the network's operations for the image's size, as the core lists them.
+            names: the operations that have a result: all, or those that end a fused layer.
             image: `[batch, height, width, channels]`, normalised.
-            compute: gives the results of some of `names`.
+            compute: yields the results of some of `names`.
         """
         self._operations = {operation["name"]: operation for operation in operations}
         self._names = dict.fromkeys(names)
@@ -119,7 +122,7 @@ class Trace(Mapping[str, Array]):
         return self._image
 
     def __getitem__(self, name: str) -> Array:
-        """Compute one result; its array belongs to the caller."""
+        """Compute one result; the array belongs to the caller."""
         return next(iter(self._compute([self._resolve(name)])))
 
     def __iter__(self) -> Iterator[str]:
@@ -140,7 +143,7 @@ class Trace(Mapping[str, Array]):
         return _Values(self)
 
     def select(self, names: Sequence[str]) -> Iterator[Array]:
-        """Compute several results in fewer runs than one by one.
+        """Compute several results, in fewer runs of the network than one by one.
 
         Args:
             names: in network order.
@@ -154,7 +157,7 @@ class Trace(Mapping[str, Array]):
         return self._compute([self._resolve(name) for name in names])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape `[batch, height, width, channels]` of a result; computes nothing.
+        """The shape `[batch, height, width, channels]` of a result, without computing it.
 
         Raises:
             KeyError: there is no such name.
@@ -163,9 +166,9 @@ class Trace(Mapping[str, Array]):
         return len(self._image), height, width, channels
 
     def kind(self, name: str) -> str:
-        """What computes a result: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, ...
+        """The kind of a result's operation: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, ...
 
-        In a fused trace it is the last of the operations that are fused.
+        In a fused trace it is the kind of the last of the fused operations.
 
         Raises:
             KeyError: there is no such name.
@@ -174,7 +177,7 @@ class Trace(Mapping[str, Array]):
         return kind
 
     def stats(self, name: str) -> Stats:
-        """A result's smallest and largest value, mean, deviation, and counts of the odd ones.
+        """Compute a result's statistics, once.
 
         Raises:
             KeyError: there is no such name.
@@ -187,27 +190,46 @@ class Trace(Mapping[str, Array]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write every result to an `.npz` file, a dump that `resnet-rs compare` reads.
 
-        The results go there one by one, and the file takes its name when it is complete.
+        The results are written one by one. The file gets its name when it is complete, and then
+        replaces an older file of that name.
 
         Args:
-            path: the file; one that is there already is replaced.
+            path: the file to write.
 
         Raises:
             OSError: the file cannot be written.
         """
-        from .dumps import write_dump
-
         write_dump(path, self.items(), image=self._image)
 
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return name, kind, shape and statistics of every result, in types that JSON has.
+
+        A number that is not finite becomes None.
+        """
+        self._measure()
+        return [
+            {
+                "name": name,
+                "kind": self.kind(name),
+                "shape": self.shape(name),
+                **{key: _finite(value) for key, value in asdict(self._stats[name]).items()},
+            }
+            for name in self._names
+        ]
+
     def __repr__(self) -> str:
-        if len(self._stats) < len(self._names):
-            self._stats = {name: Stats.of(array) for name, array in self.items()}
+        self._measure()
         rows = [self._row(name) for name in self._names]
         shape = " x ".join(map(str, self._image.shape))
         return f"Trace of {len(rows)} results, input {shape}\n\n" + text_table(
             [("name", "kind", "shape", "min", "max", "mean", "std", "zeros", "NaN, Inf"), *rows],
             left=3,
         )
+
+    def _measure(self) -> None:
+        """Compute the statistics of all results in one walk."""
+        if len(self._stats) < len(self._names):
+            self._stats = {name: Stats.of(array) for name, array in self.items()}
 
     def _row(self, name: str) -> tuple[str, ...]:
         stats = self._stats[name]
@@ -217,7 +239,11 @@ class Trace(Mapping[str, Array]):
         return name, self.kind(name), shape, *numbers, f"{stats.zeros:.1%}", odd
 
     def _resolve(self, name: str) -> str:
-        """The name that a result has here."""
+        """Find the name under which this trace has a result.
+
+        Raises:
+            KeyError: there is no such name.
+        """
         if not isinstance(name, str):
             raise TypeError(f"a result's name is a str; got {type(name).__name__}")
         found = self._aliases.get(name, name)
@@ -251,55 +277,65 @@ class _Values(AbstractValuesView[Array]):
         return self._mapping.select(list(self._mapping))
 
 
-def trace_model(
-    model: ResNet, image: Any, *, fused: bool = False, chunk_bytes: int = CHUNK_BYTES
+def trace(
+    loaded: Loaded, image: Any, *, fused: bool = False, chunk_bytes: int = CHUNK_BYTES
 ) -> Trace:
-    """What `model.trace(image)` returns.
+    """Trace a network for one input, as `ResNet.trace` describes.
 
     Args:
-        model: the network.
-        image: one image or several, or what `forward` takes.
-        fused: whether to give the results that production has, where batch norm, ReLU and add are
-            fused into the convolution before them; else those of every single operation.
+        loaded: the network.
+        image: one image or several, or what `ResNet.forward` takes.
+        fused: trace the layers that a forward runs, which have batch norm, ReLU and addition fused
+            into the convolutions before them; otherwise trace every single operation.
         chunk_bytes: how many bytes of results a walk holds at once.
 
     Raises:
-        ImageError, OSError, TypeError, ValueError: as `model.preprocess` or `model.forward` does.
-        WeightsError: the weights' files have changed since the model was loaded.
+        ImageError, OSError, TypeError, ValueError: as `ResNet.preprocess` or `ResNet.forward` does.
+        WeightsError: the weights' files have changed since the network was loaded.
     """
-    x = np.array(model._input_of(image))  # a copy: results stay the same if the caller's changes
+    fused = arguments.flag("fused", fused)
+    # A copy: the trace stays the same if the caller changes the array.
+    x = np.array(network_input(loaded, image))
     height, width = x.shape[1:3]
-    operations = model.loaded.network.operations(height, width)
-    if model.loaded.request.backend == "reference":
+    operations = loaded.network.operations(height, width)
+    if loaded.request.backend == "reference":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
-        return Trace(operations, names, x, reference_results(operations, model.loaded.tensors(), x))
-    network = model.loaded.network if fused else unfused(model)
+        return Trace(operations, names, x, reference_results(operations, loaded.tensors(), x))
+    network = loaded.network if fused else unfused(loaded)
     sizes = {o["name"]: 4 * len(x) * math.prod(o["output_shape"]) for o in operations}
     compute = core_results(network, x, sizes, chunk_bytes)
     return Trace(operations, network.layer_names, x, compute)
 
 
-def unfused(model: ResNet) -> Network:
-    """The model's network with every operation as a step of its own: it loads the weights again."""
-    network = model.loaded.network
+def unfused(loaded: Loaded) -> Network:
+    """Load a network's weights again, with every operation as a step of its own.
+
+    Raises:
+        WeightsError: the weights' files have changed since the network was loaded.
+    """
+    network = loaded.network
     return Network.from_tensors(
-        model.loaded.tensors(),
+        loaded.tensors(),
         network.config_json,
-        origin=model.loaded.request.origin,
+        origin=loaded.request.origin,
         isa=network.isa,
         threads=network.threads,
-        winograd=model.loaded.request.winograd,
+        winograd=loaded.request.winograd,
         fused=False,
     )
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def core_results(network: Network, x: Array, sizes: Mapping[str, int], chunk_bytes: int) -> Compute:
-    """Results from the compiled core.
+    """Take results from the compiled core.
 
     Args:
-        network: fused or not; its layers are what can be asked for.
+        network: fused or not; every layer of it has a result.
         x: its input.
-        sizes: each layer's bytes.
+        sizes: the bytes of each layer's result.
         chunk_bytes: how many bytes of results to hold at once.
     """
 
@@ -315,14 +351,12 @@ def core_results(network: Network, x: Array, sizes: Mapping[str, int], chunk_byt
 def reference_results(
     operations: Sequence[Mapping[str, Any]], tensors: Mapping[str, Array], x: Array
 ) -> Compute:
-    """Results from the NumPy reference, in float64; a walk over them is a single run."""
+    """Take results from the NumPy reference, in float64; a walk over them is a single run."""
 
     def compute(names: Sequence[str]) -> Iterator[Array]:
-        from ..reference import run
-
         wanted = iter(names)
         name = next(wanted, None)
-        for done, result in run(operations, tensors, x):
+        for done, result in walk.run(operations, tensors, x):
             if done == name:
                 yield result
                 name = next(wanted, None)
@@ -333,7 +367,7 @@ def reference_results(
 
 
 def _chunks(names: Sequence[str], sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
-    """Consecutive names whose sizes add up to `limit` at most; at least one each."""
+    """Cut names into runs whose sizes add up to `limit` at most, with at least one name each."""
     chunk: list[str] = []
     total = 0
     for name in names:
@@ -347,7 +381,7 @@ def _chunks(names: Sequence[str], sizes: Mapping[str, int], limit: int) -> Itera
 
 
 def aliases(operations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Names that torchvision's and timm's modules have beside the operations' own."""
+    """Map the further names that torchvision's and timm's modules have to operations' names."""
     names = {operation["name"] for operation in operations}
     found: dict[str, str] = {}
     for operation in operations:

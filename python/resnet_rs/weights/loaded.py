@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -51,10 +51,8 @@ class Loaded:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """The `(height, width)` that the network mostly sees."""
-        spec = self.config.preprocessing
-        size = spec.crop or spec.resize or 224
-        return (size, size) if isinstance(size, int) else size
+        """The `(height, width)` that the network is prepared for: `Preprocessing.input_size`."""
+        return self.config.preprocessing.input_size
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Read the tensors again: torchvision's names to arrays in torch's layout.
@@ -92,3 +90,11 @@ class Loaded:
         """`layer1`, `layer2`, ...: each stands for the last block of its stage."""
         names = (name.split(".")[0] for name in self.network.layer_names)
         return tuple(dict.fromkeys(name for name in names if name.startswith("layer")))
+
+
+class HasLoaded(Protocol):
+    """Anything that holds a loaded network, such as a `ResNet`."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The network."""

@@ -1,13 +1,12 @@
-"""Two networks side by side, step by step, until the first wrong number is found.
+"""Comparison of two networks, step by step, to find the first wrong number.
 
-`resnet_rs.compare` and `resnet-rs compare` are made here:
+`resnet_rs.compare` and `resnet-rs compare` are made of these files:
 
-- `sources.py`: models, torch modules, dumps and traces, all seen the same way;
-- `dumps.py`: the `.npz` convention for results of any implementation;
+- `sides.py`: models, torch modules, dumps and traces behind one interface;
 - `steps.py`: the comparison itself;
-- `diagnose.py`: what mistake it looks like, by computing the `segment.py` where it must be under
-  all `hypotheses.py`, which are made of `mistakes.py`, `inputs.py` and `arrangements.py`;
-- `table.py`: what comes out.
+- `diagnose.py`: the likely mistake. It computes a `segment.py` of the network again under each of
+  the `hypotheses.py`, which come from `mistakes.py`, `inputs.py` and `arrangements.py`;
+- `table.py`: the result.
 """
 
 from ..dumps import Dump, DumpError, write_dump

@@ -1,4 +1,4 @@
-"""A result whose numbers are right, and lie in the wrong order or on the wrong scale."""
+"""Mistakes in storing a result: right numbers in the wrong order, or on the wrong scale."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One way in which a result may be stored wrongly.
+    """One way to store a result wrongly.
 
     Attributes:
         mistake: the class of mistakes.
-        text: what was done, as a clause.
-        result: the right numbers, so stored.
+        text: a clause that says what was done.
+        result: the right numbers, stored in this way.
     """
 
     mistake: str
@@ -28,7 +28,7 @@ class Arrangement:
 
 
 def arrangements(right: Array) -> Iterator[Arrangement]:
-    """What `right` looks like after each mistake of storing it.
+    """Yield `right` as each mistake of storing leaves it.
 
     Args:
         right: the right result, NHWC.
@@ -60,7 +60,7 @@ def arrangements(right: Array) -> Iterator[Arrangement]:
 
 
 def scaled(right: Array, given: Array) -> Iterator[Arrangement]:
-    """What `right` looks like when every value is multiplied by the factor that fits best.
+    """Yield `right` with every value multiplied by the factor that fits `given` best.
 
     Args:
         right: the right result, NHWC.

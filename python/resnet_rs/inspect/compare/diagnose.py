@@ -1,9 +1,9 @@
-"""What mistake the first wrong result looks like.
+"""Diagnosis: the mistake that explains the first wrong result.
 
-The operations between the last results that agree and the first that does not are computed again,
-in float64, from the other side's own inputs: so only the mistake made there shows. Then once more
-under each hypothesis of what went wrong. The one that gives the other side's numbers is the
-diagnosis.
+The operations between the last results that agree and the first one that does not are computed
+again in float64, from the other side's own inputs, so that only the mistake made there shows. They
+are then computed once more under each hypothesis of what went wrong. The hypothesis that gives the
+other side's numbers is the diagnosis.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from .sides import ModelSource, Source
 Array: TypeAlias = NDArray[Any]
 
 MAC_BUDGET = 50_000_000_000
-"""How many multiply-accumulates a diagnosis may cost: some 20 seconds on one core."""
+"""The multiply-accumulates that a diagnosis may cost: some 20 seconds on one core."""
 
 _BETTER = 5
-"""How many times smaller than without it a mistake must make the difference."""
+"""The factor by which an accepted mistake must reduce the difference."""
 
 _CERTAIN = 1000
-"""How many times smaller it is where no other mistake need be tried."""
+"""The factor from which no other mistake needs to be tried."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the first wrong result looks like.
+    """The mistake that explains the first wrong result.
 
     Attributes:
-        layer: the operation where the mistake is, or `image`.
+        layer: the operation with the mistake, or `image`.
         mistake: the class of mistakes, such as `transposed weights`.
-        text: what was done, as a clause.
-        error: the relative L2 distance between the other side's numbers and what this mistake
-            gives; NaN where nothing was computed.
+        text: a clause that says what was done.
+        error: the relative L2 distance between the other side's numbers and those that this
+            mistake gives; NaN if nothing was computed.
     """
 
     layer: str
@@ -70,22 +70,21 @@ def diagnose(
     Args:
         expert: the model that is taken to be right.
         other: the other side.
-        wrong: the operation whose result differs first, or `image`.
-        given: the other side's result there, NHWC.
-        right: the operations whose results the other side has, and which agree, with their names
-            there.
-        tolerance: the largest relative L2 difference that is no mistake.
-        photo: the image that both started from, if it is one that can be decoded.
+        wrong: the first operation whose result differs, or `image`.
+        given: the other side's result of that operation, NHWC.
+        right: the operations whose results agree, mapped to their names at the other side.
+        tolerance: the largest relative L2 difference that counts as equal.
+        photo: the image that both sides started from, if it can be decoded again.
 
     Returns:
-        The diagnosis; None if no mistake that is known gives these numbers.
+        The diagnosis; None if no known mistake gives these numbers.
     """
     bad = int(np.size(given) - np.isfinite(given).sum())
     if bad:
         text = f"{bad} of {np.size(given)} values are NaN or infinite"
         return Diagnosis(wrong, "not finite", text, float("nan"))
     assert expert.image is not None
-    spec = expert.model.config.preprocessing
+    spec = expert.loaded.config.preprocessing
     if wrong == "image":
         image = np.asarray(expert.image, np.float64)
         inputs = ((m, m.image) for m in input_mistakes(image, spec, photo))
@@ -110,12 +109,12 @@ def diagnose(
 def _at(
     layer: str, mistakes: Iterable[tuple[InputMistake | Arrangement, Array]]
 ) -> Iterable[tuple[Hypothesis, Array]]:
-    """Mistakes that are all at one place, as hypotheses."""
+    """Turn mistakes that are all at one place into hypotheses."""
     return ((Hypothesis(layer, m.mistake, m.text), result) for m, result in mistakes)
 
 
 def _distance(actual: Array, expected: Array) -> float:
-    """The relative L2 distance; infinite where the shapes differ."""
+    """Compute the relative L2 distance; infinite if the shapes differ."""
     return relative_l2(actual, expected) if actual.shape == expected.shape else float("inf")
 
 
@@ -125,9 +124,9 @@ def _best(
     before: float,
     tolerance: float,
 ) -> Diagnosis | None:
-    """The hypothesis that comes closest, if it explains the difference.
+    """Find the hypothesis that comes closest, if it explains the difference.
 
-    Of several that come equally close the first is taken: likely ones come first.
+    Likely hypotheses come first, so the first of several that come equally close is taken.
     """
     best: Diagnosis | None = None
     for hypothesis, result in outcomes:
@@ -144,7 +143,7 @@ def _best(
 
 
 def _other_weights(segment: Segment, other: Source) -> Diagnosis | None:
-    """Whether the other side says that it has other tensors."""
+    """Find a tensor that the other side has and that differs from the model's."""
     for operation in segment.operations:
         for part, (name, _) in operation["parameters"].items():
             theirs = other.tensor(name)

@@ -1,23 +1,21 @@
-"""All hypotheses about a segment, likely ones first.
+"""Hypotheses about a segment, likely ones first.
 
-A mistake may be in one operation, in all of a kind, or in how several go together.
+A mistake may be in one operation, in all operations of a kind, or in how several work together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images.spec import Preprocessing
 from ...reference.walk import Operation, evaluate, parameters
 from .inputs import input_mistakes
 from .mistakes import Formula, mistakes
 from .segment import Hypothesis, Segment
-
-if TYPE_CHECKING:
-    from ...images.spec import Preprocessing
 
 Array: TypeAlias = NDArray[Any]
 
@@ -25,16 +23,17 @@ Array: TypeAlias = NDArray[Any]
 def hypotheses(
     segment: Segment, given: Array, spec: Preprocessing, photo: Any
 ) -> Iterator[Hypothesis]:
-    """What may have gone wrong.
+    """List what may have gone wrong.
 
     Args:
-        segment: where it went wrong.
+        segment: the operations among which the mistake is.
         given: the wrong result, NHWC.
         spec: how images are prepared.
-        photo: the image that both sides started from, if it is one that can be decoded.
+        photo: the image that both sides started from, if it can be decoded again.
 
     Yields:
-        Likely hypotheses before others, and mistakes made everywhere before the same in one place.
+        Likely hypotheses first. A mistake made everywhere comes before the same mistake in one
+        place.
     """
     if "image" in segment.values and not segment.given_image:
         for m in input_mistakes(segment.values["image"], spec, photo):
@@ -58,7 +57,7 @@ def hypotheses(
 
 
 def _strides(segment: Segment) -> Iterator[Hypothesis]:
-    """The stride of a block on the other one of its first two convolutions; so in more blocks."""
+    """Put the stride on the other one of a block's first two convolutions, block by block."""
     strides = {o["name"]: o["stride"] for o in segment.network if o["kind"] == "conv"}
     names = {operation["name"] for operation in segment.operations}
     swapped: dict[str, Formula] = {}
@@ -70,7 +69,7 @@ def _strides(segment: Segment) -> Iterator[Hypothesis]:
         if strides.get(partner, 0) in (0, strides.get(name)):
             continue
         if part == "conv2" and partner not in names:
-            continue  # conv1 is right, and so is its stride
+            continue  # conv1 agrees, so its stride is right
         swapped[name] = _with_stride(strides[partner])
         if not text:
             here, there = (
@@ -92,7 +91,7 @@ def _with_stride(stride: int) -> Formula:
 
 
 def _late_relus(segment: Segment) -> Iterator[Hypothesis]:
-    """A ReLU before the addition and none after it."""
+    """Move a block's last ReLU from after the addition to before it."""
     for operation in segment.operations:
         if operation["kind"] == "add":
             block = operation["name"].removesuffix(".add")
@@ -105,7 +104,7 @@ def _late_relus(segment: Segment) -> Iterator[Hypothesis]:
 
 
 def _fitted_epsilon(segment: Segment, given: Array) -> Iterator[Hypothesis]:
-    """The epsilon that fits a batch norm's result, where it is none of the usual ones."""
+    """Fit an epsilon to a batch norm's result, for an epsilon that is not a usual one."""
     operation = segment.operations[-1]
     if operation["kind"] != "batch_norm" or given.shape != segment.values[operation["name"]].shape:
         return
@@ -123,7 +122,7 @@ def _fitted_epsilon(segment: Segment, given: Array) -> Iterator[Hypothesis]:
 
 
 def _other_tensors(segment: Segment) -> Iterator[Hypothesis]:
-    """Tensors of another operation, of the same shapes."""
+    """Use the tensors of another operation that has the same shapes."""
     for operation in segment.operations:
         for twin in segment.network:
             if twin["name"] == operation["name"] or _shapes(twin) != _shapes(operation):

@@ -1,23 +1,23 @@
-"""The mistakes that people make before the network: the ways in which an image goes in wrong."""
+"""Mistakes before the network: wrong ways to prepare an image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from ...images.spec import Preprocessing
+from ...images.preprocess import load_pixels
+from ...images.spec import Preprocessing
 
 Array: TypeAlias = NDArray[np.float64]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (123.68, 116.779, 103.939)
-"""R, G, B on the scale of 0 to 255: what Caffe's and Keras's ResNets subtract."""
+"""The mean that Caffe's and Keras's ResNets subtract: R, G, B on the scale of 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class InputMistake:
 
     Attributes:
         mistake: the class of mistakes: `RGB/BGR`, `wrong normalisation`, ...
-        text: what was done, as a clause.
-        image: the input that comes of it, `[batch, height, width, channels]`.
+        text: a clause that says what was done.
+        image: the resulting input, `[batch, height, width, channels]`.
     """
 
     mistake: str
@@ -36,13 +36,13 @@ class InputMistake:
 
 
 def input_mistakes(x: Array, spec: Preprocessing, source: Any = None) -> Iterator[InputMistake]:
-    """What the input would be after each mistake, likely ones first.
+    """Yield the input that each mistake gives, likely mistakes first.
 
     Args:
         x: the right input, NHWC, normalised as `spec` says.
         spec: how images are prepared.
-        source: the image itself where there is one: a path, a PIL image, ...; then other ways of
-            resizing and cropping it are tried too.
+        source: the image itself (a path, a PIL image, ...). With it, other ways to resize and crop
+            are tried too.
     """
     mean, std = np.array(spec.mean), np.array(spec.std)
     pixels = x * std + mean  # 0 to 1
@@ -74,7 +74,7 @@ def input_mistakes(x: Array, spec: Preprocessing, source: Any = None) -> Iterato
 
 
 def _normalisations(mean: Array, std: Array) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Other ways of scaling pixels from 0 to 1."""
+    """Yield wrong ways to normalise pixels that are 0 to 1."""
     yield "mean and std are not applied: the pixels are 0 to 1", lambda p: p
     yield "nothing is applied: the pixels are 0 to 255", lambda p: 255 * p
     yield "the division by 255 is missing", lambda p: (255 * p - mean) / std
@@ -91,7 +91,7 @@ def _normalisations(mean: Array, std: Array) -> Iterator[tuple[str, Callable[[Ar
 
 
 def _layouts(x: Array) -> Iterator[InputMistake]:
-    """The picture's numbers in a wrong order."""
+    """Yield the picture with its numbers in a wrong order."""
     batch, height, width, channels = x.shape
     kind = "transposed input"
     yield InputMistake(kind, "height and width are swapped (NWHC)", x.transpose(0, 2, 1, 3))
@@ -112,12 +112,13 @@ def _layouts(x: Array) -> Iterator[InputMistake]:
 
 
 def _geometry(spec: Preprocessing, source: Any) -> Iterator[InputMistake]:
-    """The picture resized or cropped in other ways."""
+    """Yield the picture resized or cropped in other ways."""
     for text, other in _other_geometries(spec):
         yield InputMistake("another resize or crop", text, _prepare(source, other))
 
 
 def _other_geometries(spec: Preprocessing) -> Iterator[tuple[str, Preprocessing]]:
+    """Yield other usual ways to resize, each with a clause that describes it."""
     for name in ("bilinear", "bicubic", "nearest", "lanczos", "box"):
         if name != spec.interpolation:
             yield (
@@ -139,8 +140,7 @@ def _other_geometries(spec: Preprocessing) -> Iterator[tuple[str, Preprocessing]
 
 
 def _prepare(source: Any, spec: Preprocessing) -> Array:
-    from ...images.preprocess import load_pixels
-
-    pixels = np.asarray(load_pixels(source, spec)[None], np.float64)
+    """Load and normalise an image as `spec` says: `[1, height, width, channels]`."""
+    pixels = np.asarray(load_pixels(source, spec, len(spec.mean))[None], np.float64)
     image: Array = (pixels / 255 - np.array(spec.mean)) / np.array(spec.std)
     return image

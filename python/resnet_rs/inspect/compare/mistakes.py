@@ -1,7 +1,8 @@
-"""The mistakes that people make in single operations, each as the numbers that it gives.
+"""Mistakes in single operations, each as a wrong formula.
 
-A `Mistake` replaces one operation's formula by a wrong one. `mistakes(operation)` lists those that
-apply to it; `segment.py` computes each and sees which one gives the other side's numbers.
+A `Mistake` replaces one operation's formula by a wrong one. `mistakes(operation)` yields those that
+apply to an operation; `segment.py` computes each, and `diagnose.py` finds the one that gives the
+other side's numbers.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Mistake:
 
     Attributes:
         mistake: the class of mistakes that it belongs to, such as `transposed weights`.
-        text: what was done, as a clause: `height and width of the kernels are swapped`.
-        formula: what comes of it.
+        text: a clause that says what was done: `height and width of the kernels are swapped`.
+        formula: the wrong formula.
     """
 
     mistake: str
@@ -37,7 +38,7 @@ class Mistake:
 
 
 def mistakes(operation: Operation) -> Iterator[Mistake]:
-    """The mistakes that apply to an operation, likely ones first."""
+    """Yield the mistakes that apply to an operation, likely ones first."""
     by_kind: dict[str, Callable[[Operation], Iterator[Mistake]]] = {
         "conv": _conv,
         "batch_norm": _batch_norm,
@@ -65,7 +66,7 @@ def _conv(operation: Operation) -> Iterator[Mistake]:
         "input and output channels of the weights are swapped",
         _with("weight", lambda w: w.transpose(1, 0, 2, 3)),
     )
-    # The same numbers in memory, taken to be in another order.
+    # The numbers in memory are the same, and are read in another order.
     if kernel > 1:
         yield Mistake(
             kind,
@@ -275,17 +276,17 @@ def _linear(operation: Operation) -> Iterator[Mistake]:
 
 
 def _with(part: str, change: Callable[[Array], Array]) -> Formula:
-    """The right formula with one tensor changed."""
+    """Make the right formula with one tensor changed."""
     return lambda o, i, t: evaluate(o, i, {**t, part: change(t[part])})
 
 
 def _with_swapped(one: str, other: str) -> Formula:
-    """The right formula with two tensors in each other's place."""
+    """Make the right formula with two tensors swapped."""
     return lambda o, i, t: evaluate(o, i, {**t, one: t[other], other: t[one]})
 
 
 def _with_field(field: str, value: Any) -> Formula:
-    """The right formula with one of the operation's numbers changed."""
+    """Make the right formula with one of the operation's numbers changed."""
     return lambda o, i, t: evaluate({**o, field: value}, i, t)
 
 
@@ -304,7 +305,7 @@ def _by_batch_statistics(
 def _tensorflow_same(
     operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]
 ) -> Array:
-    """Output of `ceil(in / stride)`; where the padding is odd, more of it after than before."""
+    """Pad for an output of `ceil(in / stride)`; an odd padding has its larger half at the end."""
     kernel, stride = operation["kernel"], operation["stride"]
     sides = []
     for size in inputs[0].shape[1:3]:
@@ -328,7 +329,7 @@ def _padded_by(mode: Any) -> Formula:
 def _pool_at_the_end(
     operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]
 ) -> Array:
-    """No padding before the picture, and a last window that hangs over its end."""
+    """Pad nothing before the picture, and let the last window hang over its end."""
     kernel, stride = operation["kernel"], operation["stride"]
     sides = [
         (0, max(-(-(size - kernel) // stride) * stride + kernel - size, 0))

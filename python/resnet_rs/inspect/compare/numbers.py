@@ -1,4 +1,4 @@
-"""How far two arrays are apart."""
+"""Measures of how far two arrays are apart."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from numpy.typing import NDArray
 
 
 def relative_l2(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """`|actual - expected| / |expected|` in the Euclidean norm over all elements, in float64.
+    """Compute `|actual - expected| / |expected|` in the Euclidean norm, in float64.
 
-    0 where both are 0, infinite where only `expected` is, NaN where a value is NaN.
+    The result is 0 if both are 0, infinite if only `expected` is 0, and NaN if a value is NaN.
     """
     return _ratio(_norm(_difference(actual, expected)), _norm(expected))
 
 
 def max_absolute(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest `|actual - expected|`; NaN where a value is NaN."""
+    """Compute the largest `|actual - expected|`; NaN if a value is NaN."""
     return float(np.abs(_difference(actual, expected)).max(initial=0.0))
 
 
 def cosine(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The cosine of the angle between two arrays as vectors: 1 where they differ by a factor only.
+    """Compute the cosine of the angle between two arrays as vectors.
 
-    1 where both are 0; NaN where one of them is, or a value is NaN.
+    The result is 1 if they differ by a positive factor only, or if both are 0. It is NaN if one of
+    them is 0, or a value is NaN.
     """
     a, b = (np.asarray(array, np.float64).ravel() for array in (actual, expected))
     norms = _norm(a) * _norm(b)
@@ -35,7 +36,7 @@ def cosine(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, which is what we want
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as intended
         difference: NDArray[np.float64] = np.asarray(actual, np.float64) - expected
     return difference
 

@@ -1,4 +1,4 @@
-"""The few operations among which a mistake must be, and what comes of them under a hypothesis."""
+"""Segments: the few operations that contain a mistake, computed again under each hypothesis."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A mistake at its place, or at several.
+    """A mistake at one place, or at several.
 
     Attributes:
-        layer: the operation where it is, the first of several, or `image`.
+        layer: the operation with the mistake, the first of several, or `image`.
         mistake: the class of mistakes.
-        text: what was done, as a clause.
+        text: a clause that says what was done.
         formulas: the wrong formula of each operation that has one.
-        image: the wrong input of the network; None where it is the right one.
+        image: the wrong input of the network; None if the input is right.
     """
 
     layer: str
@@ -40,12 +40,12 @@ class Segment:
     """The operations between known results and a wrong one, with their right results.
 
     Attributes:
-        operations: in network order; the last one is the wrong one.
-        tensors: each one's tensors by part.
-        values: results by operation: those known (the other side's own) and those computed.
-        network: all operations of the network, with tensors to look up for them.
-        checkpoint: the network's tensors.
-        given_image: whether the other side told its input; else it may have been a wrong one.
+        operations: in network order; the last one has the wrong result.
+        tensors: the tensors of each operation, by part.
+        values: the results by operation: known ones (the other side's own) and computed ones.
+        network: all operations of the network.
+        checkpoint: all tensors of the network.
+        given_image: True if the other side states its input, which is right then.
     """
 
     operations: list[Operation]
@@ -59,13 +59,13 @@ class Segment:
     def between(
         cls, expert: ModelSource, other: Source, wrong: str, right: Mapping[str, str]
     ) -> Segment:
-        """The operations that lead from what the other side has right to what it has wrong.
+        """Find the operations that lead from results that agree to the first wrong one.
 
         Args:
             expert: the model that is taken to be right.
             other: the other side.
-            wrong: the operation whose result differs first.
-            right: the operations whose results agree, with their names at the other side.
+            wrong: the first operation whose result differs.
+            right: the operations whose results agree, mapped to their names at the other side.
         """
         by_name = {operation["name"]: operation for operation in expert.operations}
         needed: set[str] = set()
@@ -97,7 +97,12 @@ class Segment:
     def outcomes(
         self, hypotheses: Iterator[Hypothesis], budget: int
     ) -> Iterator[tuple[Hypothesis, Array]]:
-        """Each hypothesis with the last operation's result under it, as far as the budget goes."""
+        """Yield each hypothesis with the last operation's result, until the budget is spent.
+
+        Args:
+            hypotheses: likely ones first.
+            budget: multiply-accumulates.
+        """
         for hypothesis in hypotheses:
             changed: dict[str, Array] = {}
             if hypothesis.image is not None:
@@ -113,7 +118,7 @@ class Segment:
                         changed[name] = (formula or evaluate)(operation, inputs, self.tensors[name])
                     budget -= cost(operation, changed[name])
             except ValueError:
-                continue  # the shapes do not fit: nobody can have computed this
+                continue  # the shapes do not fit: no program can have computed this
             if self.operations[-1]["name"] in changed:
                 yield hypothesis, changed[self.operations[-1]["name"]]
             if budget < 0:
@@ -121,7 +126,7 @@ class Segment:
 
 
 def cost(operation: Operation, result: Array) -> int:
-    """Multiply-accumulates, one for each value of an operation that has none."""
+    """Count multiply-accumulates; an operation without any costs one for each value."""
     if operation["kind"] != "conv":
         return int(result.size)
     window = operation["kernel"] ** 2 * operation["in_channels"] // operation["groups"]

@@ -1,4 +1,4 @@
-"""What can be compared: models, torch modules, dumps and traces, all seen the same way."""
+"""The sides of a comparison: models, torch modules, dumps and traces behind one interface."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...weights.loaded import Loaded
 from ..dumps import Dump
-from ..trace import Trace, trace_model
+from ..trace import Trace, trace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from ...model import ResNet
 
 Array: TypeAlias = NDArray[Any]
 
@@ -25,41 +24,46 @@ class Source(Protocol):
     """One side of a comparison.
 
     Attributes:
-        label: what to call it.
-        image: the network's input, NHWC; None where it is not told.
+        label: its name for people.
+        image: the network's input, NHWC; None if it is not known.
     """
 
     label: str
     image: Array | None
 
     def names(self) -> Sequence[str]:
-        """The operations whose results it has, by any of their names."""
+        """Name the operations whose results it has, by any of their names."""
 
     def results(self, names: Sequence[str]) -> Iterator[Array]:
-        """The results of some of `names()`, in that order, NHWC."""
+        """Yield the results of some of `names()`, in that order, NHWC."""
 
     def tensor(self, name: str) -> Array | None:
-        """The tensor of this name that its network uses; None where that is not told."""
+        """Return the tensor of this name in its network; None if that is not known."""
 
 
 class ModelSource:
-    """One of our models, at one input."""
+    """A network of this package, at one input.
 
-    def __init__(self, model: ResNet, image: Any) -> None:
-        self.model = model
-        origin = os.path.basename(model.loaded.request.origin)
-        self.label = f"{model.config.architecture} of {origin} (resnet_rs)"
-        self.trace = trace_model(model, image)
+    Args:
+        loaded: the network.
+        image: an image, or what `ResNet.forward` takes.
+    """
+
+    def __init__(self, loaded: Loaded, image: Any) -> None:
+        self.loaded = loaded
+        origin = os.path.basename(loaded.request.origin)
+        self.label = f"{loaded.config.architecture} of {origin} (resnet_rs)"
+        self.trace = trace(loaded, image)
         self.image: Array | None = self.trace.image
         self.operations = self.trace.operations
 
     @cached_property
     def tensors(self) -> Mapping[str, Array]:
-        """By torchvision's names, read when they are first asked for."""
-        return self.model.loaded.tensors()
+        """The tensors by torchvision's names, read on first access."""
+        return self.loaded.tensors()
 
     def names(self) -> Sequence[str]:
-        """Every operation."""
+        """Name every operation."""
         return list(self.trace)
 
     def results(self, names: Sequence[str]) -> Iterator[Array]:
@@ -67,7 +71,7 @@ class ModelSource:
         return self.trace.select(names)
 
     def tensor(self, name: str) -> Array | None:
-        """From the model's own weights."""
+        """Look the tensor up in the model's weights."""
         return self.tensors.get(name)
 
 
@@ -82,7 +86,7 @@ class TraceSource:
         self.image: Array | None = trace.image
 
     def names(self) -> Sequence[str]:
-        """Every result."""
+        """Name every result."""
         return list(self.trace)
 
     def results(self, names: Sequence[str]) -> Iterator[Array]:
@@ -90,7 +94,7 @@ class TraceSource:
         return self.trace.select(names)
 
     def tensor(self, name: str) -> Array | None:
-        """A trace tells no tensors."""
+        """Return None: a trace has no tensors."""
         return None
 
 
@@ -103,7 +107,7 @@ class DumpSource:
         self.image: Array | None = self.dump["image"] if self.dump.has_image else None
 
     def names(self) -> Sequence[str]:
-        """Every entry."""
+        """Name every entry."""
         return self.dump.names
 
     def results(self, names: Sequence[str]) -> Iterator[Array]:
@@ -111,33 +115,38 @@ class DumpSource:
         return (self.dump[name] for name in names)
 
     def tensor(self, name: str) -> Array | None:
-        """A dump tells no tensors."""
+        """Return None: a dump has no tensors."""
         return None
 
 
 class ModuleSource:
     """A torch module, run once on an input with a forward hook on each of its modules.
 
-    All results are in memory. The module's mode (training or evaluation) stays as it is, and so do
-    its buffers: batch norm in training mode would change them.
+    All results are in memory. The module keeps its mode (training or evaluation) and its buffers,
+    which batch norm in training mode would change.
+
+    Args:
+        module: the torch module.
+        image: its input, NHWC, normalised.
     """
 
     def __init__(self, module: nn.Module, image: Array) -> None:
         self.module = module
         self.label = f"{type(module).__name__} (torch)"
-        self.image: Array | None = None  # it is given the other side's: nothing to compare
+        # It runs on the other side's input, so there is nothing to compare.
+        self.image: Array | None = None
         self._results = _record(module, image)
 
     def names(self) -> Sequence[str]:
-        """Every module that was called, and each call of a block's shared ReLU."""
+        """Name every module that was called, and each call of a block's shared ReLU."""
         return list(self._results)
 
     def results(self, names: Sequence[str]) -> Iterator[Array]:
-        """Hand out what the hooks kept."""
+        """Yield what the hooks kept."""
         return (self._results[name] for name in names)
 
     def tensor(self, name: str) -> Array | None:
-        """From the module's state dict."""
+        """Look the tensor up in the module's state dict."""
         tensor = self.module.state_dict().get(name)
         if tensor is None:
             return None
@@ -146,7 +155,7 @@ class ModuleSource:
 
 
 def _record(module: nn.Module, image: Array) -> dict[str, Array]:
-    """Run a torch module and keep what every module in it returns, NHWC."""
+    """Run a torch module and keep the output of every module in it, NHWC."""
     import torch
 
     calls: dict[str, list[Array]] = {}
@@ -180,7 +189,7 @@ def _by_operation(calls: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
     for name, outputs in calls.items():
         block, _, last = name.rpartition(".")
         if last == "relu" and block:
-            # As many calls as a block of this depth has: else it is not known which is missing.
+            # With fewer or more calls than such a block makes, nothing tells which call is which.
             depth = 3 if f"{block}.conv3" in calls else 2
             if len(outputs) == depth:
                 results.update({f"{block}.relu{i}": o for i, o in enumerate(outputs[:-1], 1)})
@@ -190,8 +199,9 @@ def _by_operation(calls: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
 
 
 def _nhwc(output: Tensor) -> Array:
+    """Copy a tensor into an NHWC array."""
     output = output.detach().cpu()
-    if output.itemsize == 2:  # bfloat16 is none of NumPy's types
+    if output.itemsize == 2:  # NumPy has no bfloat16
         output = output.float()
     # A copy: a ReLU with inplace=True will overwrite the tensor.
     array: Array = output.clone().numpy()

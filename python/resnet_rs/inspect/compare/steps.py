@@ -1,4 +1,4 @@
-"""`compare`: two networks' results for one image, in network order."""
+"""`compare`: the results of two networks for one image, in network order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ...model import ResNet
+from ...weights.loaded import HasLoaded, Loaded
 from ..trace import Trace, aliases
 from .diagnose import Diagnosis, diagnose
 from .numbers import cosine, max_absolute, relative_l2
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array: TypeAlias = NDArray[Any]
-Comparable: TypeAlias = "ResNet | nn.Module | Trace | str | os.PathLike[str]"
+Comparable: TypeAlias = "HasLoaded | nn.Module | Trace | str | os.PathLike[str]"
 
 TOLERANCE = 1e-4
 """The largest relative L2 difference that counts as equal.
 
-Two right implementations in f32 differ by some 1e-6 at the end of a deep network; a mistake in one
-tap, statistic or pixel gives 1e-3 and more.
+Two correct implementations in f32 differ by some 1e-6 at the end of a deep network; a mistake in
+one tap, statistic or pixel gives 1e-3 and more.
 """
 
 
@@ -40,20 +40,20 @@ def compare(
     Args:
         a: the network that is taken to be right: a model, a torch module, a trace, or the path of
             a dump (`.npz`; `docs/debugging.md` has the convention).
-        b: the network that is looked at, any of the same. Names of steps are torchvision's.
-        image: what both get: an image, or what `model.forward` takes. Models preprocess an image
-            each as their weights want it; a torch module gets what the model at its side makes.
-            None takes the `image` of a dump or of a trace.
+        b: the network to check, of any of these kinds. Names of steps are torchvision's.
+        image: the input of both: an image, or what `model.forward` takes. Each model preprocesses
+            an image as its weights want it; a torch module gets the input that the model on the
+            other side makes. None takes the `image` of a dump or of a trace.
         tolerance: the largest relative L2 difference that counts as equal.
 
     Returns:
-        A table in network order, with the first wrong step and what mistake it looks like. A
+        A table in network order, with the first wrong step and the mistake that explains it. A
         diagnosis needs a model on one side.
 
     Raises:
         TypeError: a side of another kind.
-        ValueError: no image, two sides without any step in common, or a dump against the
-            convention.
+        ValueError: no image, two sides without any step in common, or a dump that does not follow
+            the convention.
         ImageError, OSError: the image or a dump cannot be read.
 
     Example:
@@ -107,9 +107,9 @@ class _Step:
 
     Attributes:
         name: the network's name of it.
-        kind: `conv`, ...; `-` where no side tells.
+        kind: `conv`, ...; `-` if no side knows it.
         in_a: its name at the first side.
-        in_b: its name at the second.
+        in_b: its name at the second side.
     """
 
     name: str
@@ -119,14 +119,14 @@ class _Step:
 
 
 def _sources(a: Comparable, b: Comparable, image: Any) -> tuple[Source, Source]:
-    """Both sides; models and torch modules run on the same input."""
+    """Make both sides; models and torch modules run on the same input."""
     found: dict[int, Source] = {}
     for place, side in enumerate((a, b)):
         if isinstance(side, Trace):
             found[place] = TraceSource(side)
         elif isinstance(side, (str, os.PathLike)):
             found[place] = DumpSource(_dump_path(side))
-        elif not isinstance(side, ResNet) and not _is_module(side):
+        elif _loaded_of(side) is None and not _is_module(side):
             raise TypeError(
                 "compare takes models (ResNet50, load, ...), torch modules, traces and paths of "
                 f".npz dumps; got {type(side).__name__}"
@@ -134,13 +134,14 @@ def _sources(a: Comparable, b: Comparable, image: Any) -> tuple[Source, Source]:
     if image is None:
         image = next((s.image for s in found.values() if s.image is not None), None)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
-        image = np.ascontiguousarray(image, np.float32)  # what `forward` takes
+        image = np.ascontiguousarray(image, np.float32)  # as `forward` takes it
     if len(found) < 2 and image is None:
         raise ValueError("compare needs an image: neither side brings one")
     for place, side in enumerate((a, b)):
-        if isinstance(side, ResNet):
-            found[place] = ModelSource(side, image)
-    # torch modules last, for they get what a model made of the image.
+        loaded = _loaded_of(side)
+        if loaded is not None:
+            found[place] = ModelSource(loaded, image)
+    # torch modules come last: they run on the input that a model made of the image.
     x = next((s.image for s in found.values() if isinstance(s, ModelSource)), image)
     for place, side in enumerate((a, b)):
         if place not in found:
@@ -157,18 +158,24 @@ def _dump_path(side: str | os.PathLike[str]) -> str:
     return path
 
 
+def _loaded_of(side: Any) -> Loaded | None:
+    """Return a model's network; None for anything that is not a model."""
+    loaded = getattr(side, "loaded", None)
+    return loaded if isinstance(loaded, Loaded) else None
+
+
 def _is_module(side: Any) -> bool:
-    """Whether it is a torch module; torch is not imported for the question."""
+    """Tell if `side` is a torch module, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(side, torch.nn.Module)
 
 
 def _normalised(x: Any) -> Array:
-    """The input for a torch module, which nobody has preprocessed an image for.
+    """Check the input for a torch module, which cannot preprocess an image.
 
     Raises:
-        TypeError: it is no array of floats.
-        ValueError: it has not four axes.
+        TypeError: not an array of floats.
+        ValueError: not four axes.
     """
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         raise TypeError(
@@ -182,7 +189,7 @@ def _normalised(x: Any) -> Array:
 
 
 def _network(first: Source, second: Source) -> Sequence[Mapping[str, Any]]:
-    """The operations that a side tells: those of a model rather than of a trace."""
+    """Return the operations of the network: a model's if there is one, else a trace's."""
     for kind in (ModelSource, TraceSource):
         for source in (first, second):
             if isinstance(source, kind):
@@ -191,7 +198,7 @@ def _network(first: Source, second: Source) -> Sequence[Mapping[str, Any]]:
 
 
 def _steps(first: Source, second: Source) -> tuple[list[_Step], tuple[str, ...]]:
-    """The steps that both sides have, in network order, and the names that mean nothing."""
+    """Find the steps that both sides have, in network order, and the unknown names."""
     operations = _network(first, second)
     if not operations:
         shared = set(second.names())
@@ -244,7 +251,7 @@ def _diagnose(
     image: Any,
     tolerance: float,
 ) -> Diagnosis | None:
-    """Ask for the mistake where a model says what is right: the first side if that is one."""
+    """Diagnose with a model as the expert: the first side if it is a model, else the second."""
     if isinstance(first, ModelSource):
         expert, other, names = first, second, {step.name: step.in_b for step in steps}
     elif isinstance(second, ModelSource):
@@ -268,7 +275,7 @@ def _diagnose(
 
 
 def _is_photo(image: Any) -> bool:
-    """Whether it is one image that can be decoded again."""
+    """Tell if `image` is a single image that can be decoded again."""
     if isinstance(image, np.ndarray):
         return image.dtype == np.uint8 and image.ndim < 4
     return image is not None and not isinstance(image, (list, tuple))

@@ -1,4 +1,4 @@
-"""What a comparison found: a row for each step, and how it is shown."""
+"""The result of a comparison: a row for each step, and its text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ _HEADER = ("step", "kind", "shape", "max abs", "rel L2", "cosine")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How far apart the two sides are at one step.
+    """The distance between the two sides at one step.
 
     Attributes:
-        name: the operation's, or `image` for the network's input.
+        name: the operation's name, or `image` for the network's input.
         kind: `conv`, `batch_norm`, ...; `image` for the input.
-        shape: of the first side's result, NHWC.
-        other_shape: of the second side's.
-        max_abs: the largest absolute difference; NaN where the shapes differ, as in the next two.
-        relative_l2: the difference's Euclidean norm by that of the first side's result.
-        cosine: of the angle between the two as vectors.
-        ok: whether `relative_l2` is within the tolerance.
+        shape: the shape of the first side's result, NHWC.
+        other_shape: the shape of the second side's result.
+        max_abs: the largest absolute difference. NaN if the shapes differ, as in the next two.
+        relative_l2: the Euclidean norm of the difference, divided by that of the first side's
+            result.
+        cosine: the cosine of the angle between the two results as vectors.
+        ok: True if `relative_l2` is within the tolerance.
     """
 
     name: str
@@ -44,15 +45,15 @@ class Comparison:
     """Two networks' results, step by step; `print` it for a table.
 
     Attributes:
-        a: what the first side is.
-        b: what the second side is.
+        a: the name of the first side.
+        b: the name of the second side.
         rows: the steps that both have, in network order.
         tolerance: the largest relative L2 difference that counts as equal.
         first_wrong: the first step that differs; None if all agree.
-        diagnosis: what mistake that looks like, if it is a known one.
-        can_diagnose: whether a side is a model, which knows what is right.
+        diagnosis: the mistake that explains it, if it is a known one.
+        can_diagnose: True if one side is a model, which knows the right results.
         missing: the steps of the network that one side lacks.
-        unknown: names of results that are none of the network's.
+        unknown: names of results that the network does not have.
     """
 
     a: str
@@ -67,11 +68,11 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether every step agrees."""
+        """True if every step agrees."""
         return self.first_wrong is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, in types that JSON has; a number that is not finite is None."""
+        """Return all fields by name, in types that JSON has; NaN and infinity become None."""
         values: dict[str, Any] = _finite(asdict(self))
         return values
 
@@ -79,7 +80,7 @@ class Comparison:
         return self.text()
 
     def text(self, *, color: bool = False) -> str:
-        """The table and the verdict.
+        """Write the table and the verdict.
 
         Args:
             color: show steps that agree in green and the others in red, by ANSI codes.
@@ -139,7 +140,7 @@ def _finite(value: Any) -> Any:
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
-    """A few names, and how many there are."""
+    """Write a few names, and how many there are."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[:most])}, ... ({plural(len(names), 'step')})"

@@ -1,4 +1,4 @@
-"""`--against torch`: torchvision's network with the weights of a model of ours."""
+"""`--against torch`: torchvision's network with a model's weights."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...weights.loaded import HasLoaded
+
 if TYPE_CHECKING:
     from torch import nn
 
-    from ...model import ResNet
-
-# What a variant may say so that torchvision's network can still follow.
+# The fields of a variant that torchvision's network can follow.
 _FOLLOWED = frozenset({"stride_on", "norm_epsilon", "in_channels"})
 
 
-def torch_twin(model: ResNet) -> nn.Module:
+def torch_twin(model: HasLoaded) -> nn.Module:
     """Build torchvision's network of the model's architecture, in evaluation mode.
 
     Args:
-        model: its weights are copied.
+        model: the model whose weights are copied.
 
     Returns:
         A module in float32 that computes what the model should.
@@ -36,7 +36,8 @@ def torch_twin(model: ResNet) -> nn.Module:
             'comparing with torch needs torch and torchvision: pip install "resnet_rs[export]"'
         ) from error
 
-    config = model.config
+    loaded = model.loaded
+    config = loaded.config
     beyond = sorted(set(config.variant) - _FOLLOWED)
     if config.architecture not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
@@ -52,10 +53,10 @@ def torch_twin(model: ResNet) -> nn.Module:
     twin: nn.Module = torchvision.models.get_model(
         config.architecture, weights=None, num_classes=config.num_classes
     )
-    _follow(twin, config.variant, model.loaded.network.in_channels)
+    _follow(twin, config.variant, loaded.network.in_channels)
     state = {
         name: torch.from_numpy(np.array(tensor, np.float32))
-        for name, tensor in model.loaded.tensors().items()
+        for name, tensor in loaded.tensors().items()
     }
     missing, surplus = twin.load_state_dict(state, strict=False)
     wrong = [name for name in missing if not name.endswith("num_batches_tracked")] + surplus

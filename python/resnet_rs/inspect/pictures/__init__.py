@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: the places that speak for a class, feature maps, filters.
+"""Pictures of a network: class activation maps, feature maps, filters.
 
 ```python
 from resnet_rs import ResNet50
@@ -10,8 +10,8 @@ feature_grid(model, "photo.jpg", "layer2.0").savefig("maps.png")
 stem_filters(model).savefig("filters.png")
 ```
 
-Each function returns a matplotlib figure. `pip install "resnet_rs[pictures]"` brings matplotlib;
-`activation_maps`, which gives the numbers behind `explain`, works without it.
+Each function returns a matplotlib figure. `pip install "resnet_rs[pictures]"` installs matplotlib.
+`activation_maps` gives the numbers behind `explain` and works without it.
 """
 
 from .activation import ActivationMap, activation_maps

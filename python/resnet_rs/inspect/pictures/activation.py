@@ -1,18 +1,18 @@
-"""Class activation maps: which places of a photo speak for a class, and how much.
+"""Class activation maps: how much each place of a photo speaks for a class.
 
 A ResNet ends with an average over the last feature map and a matrix product:
 
     mean[channel] = mean over cells of map[cell, channel]
     logit[class]  = sum over channels of mean[channel] * weight[class, channel]  +  bias[class]
 
-Do the product before the mean, and each cell has a number of its own: the sum over channels.
-Those numbers are the class activation map (Zhou et al., "Learning Deep Features for
-Discriminative Localization", 2016). Nothing is approximated: their mean plus the bias is the
-logit.
+If the product comes before the mean, each cell has a number of its own: the sum over channels.
+These numbers are the class activation map (Zhou et al., "Learning Deep Features for Discriminative
+Localization", 2016). They are exact: their mean plus the bias is the logit.
 
-A small input leaves few cells: 64 x 64 pixels leave 2 x 2. Then the photo is also shown to the
-network moved by a few pixels at a time, its edges repeated, and the cells of all those maps are put
-where they lie. The mean of the whole is then the mean of the logits over the moved photos.
+A small input has few cells: 64 x 64 pixels give 2 x 2. For such an input the network also sees the
+photo moved by a few pixels at a time, with its edges repeated, and the cells of all these maps are
+put at their places. The mean of the whole map, plus the bias, is then the mean of the logits over
+the moved photos.
 """
 
 from __future__ import annotations
@@ -24,33 +24,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images.preprocess import load_pixels
+from ...weights.loaded import HasLoaded, Loaded
 from .geometry import stride
 
 if TYPE_CHECKING:
     from ...images.decode import ImageLike
-    from ...model import ResNet
 
-# A map with as many cells along its shorter side is fine enough by itself: 224 pixels leave 7.
+# A map with this many cells along its shorter side needs no shifts: 224 pixels give 7 cells.
 _ENOUGH_CELLS = 7
 _ENOUGH_WITH_SHIFTS = 16
-# How many pixels go through the network at once.
+# The number of pixels that go through the network at once.
 _CHUNK_PIXELS = 16 * 224 * 224
 
 
 @dataclass(frozen=True)
 class ActivationMap:
-    """What speaks for one class, and where.
+    """The evidence for one class at each place of a photo.
 
     Attributes:
         index: the class.
-        label: its name.
+        label: the class's name.
         values: `[rows, columns]` float32, in logits; their mean plus `bias` is `logit`.
-        rows: the cells' places along the height, as shares of the crop's height.
-        columns: the same along the width.
-        cell: the height and width of one of the network's cells, as such shares.
-        bias: the last layer's, which belongs to no place.
+        rows: the cells' places along the height, as fractions of the crop's height.
+        columns: the cells' places along the width, as fractions of the crop's width.
+        cell: the height and width of one of the network's cells, as such fractions.
+        bias: the last layer's bias, which belongs to no place.
         logit: the class's logit, the mean over the shifts.
-        shifts: how many places the photo was moved to along each side; 1 is the photo as it is.
+        shifts: the number of places that the photo was moved to along each side; 1 means that it
+            was not moved.
     """
 
     index: int
@@ -65,35 +67,38 @@ class ActivationMap:
 
 
 def activation_maps(
-    model: ResNet, image: ImageLike, classes: Sequence[int], *, shifts: int | None = None
+    model: HasLoaded, image: ImageLike, classes: Sequence[int], *, shifts: int | None = None
 ) -> list[ActivationMap]:
     """Compute the class activation maps of one image.
 
     Args:
         model: any network of the family with a last layer.
         image: one image of any kind that `model.predict` takes.
-        classes: which classes, by index.
-        shifts: how many places the photo is moved to along each side, for a map with so many
-            times as many cells; 1 moves nothing. By default 1 where the map has 7 x 7 cells or
-            more, else as many as give about 16 x 16.
+        classes: the indices of the classes.
+        shifts: the number of places that the photo is moved to along each side, so that each side
+            of the map has that many times as many cells; 1 moves nothing. The default is 1 if the
+            map has 7 x 7 cells or more, otherwise the number that gives about 16 x 16.
 
     Returns:
         A map for each class, in that order.
 
     Raises:
         ImageError, OSError, TypeError: as `model.predict` does.
-        ValueError: as `model.predict` does; also where there is no last layer, and for a class or
-            a number of shifts that cannot be.
+        ValueError: as `model.predict` does; also for a network without a last layer, and for a
+            class or a number of shifts out of range.
     """
-    bias = _head(model).get("fc.bias")
-    weights = _head(model)["fc.weight"].astype(np.float32)
+    loaded = model.loaded
+    head = last_layer(loaded)
+    bias = head.get("fc.bias")
+    weights = head["fc.weight"].astype(np.float32)
     for index in classes:
         if not 0 <= index < len(weights):
             raise ValueError(f"expected classes from 0 to {len(weights) - 1}; got {index}")
-    (pixels,) = model._batches([image], True)
-    height, width = pixels.shape[1:3]
-    operations = model.loaded.network.operations(height, width)
-    cells_y, cells_x, _ = _shape(operations, model.loaded.last_map)
+    config = loaded.config
+    pixels = load_pixels(image, config.preprocessing, config.in_channels)
+    height, width = pixels.shape[:2]
+    operations = loaded.network.operations(height, width)
+    cells_y, cells_x, _ = _shape(operations, loaded.last_map)
     step_y, step_x = stride(height, cells_y), stride(width, cells_x)
     if shifts is None:
         fewest = min(cells_y, cells_x)
@@ -104,17 +109,17 @@ def activation_maps(
             f"got {shifts}"
         )
     offsets_y, offsets_x = _offsets(step_y, shifts), _offsets(step_x, shifts)
-    maps, logits = _run(model, _moved(pixels[0], offsets_y, offsets_x))
+    maps, logits = _run(loaded, _moved(pixels, offsets_y, offsets_x))
     shares = _share_of_each_cell(operations, weights[list(classes)], cells_y, cells_x)
     found = []
     for index, share in zip(classes, shares, strict=True):
         values = np.einsum("nyxc,yxc->nyx", maps, share) * (cells_y * cells_x)
-        # n counts the shifts of y and x; a shift's cells go between those of the other shifts.
+        # n counts the shifts of y and x; the cells of a shift go between those of the others.
         grid = values.reshape(shifts, shifts, cells_y, cells_x).transpose(2, 0, 3, 1)
         found.append(
             ActivationMap(
                 index=index,
-                label=model.labels[index],
+                label=loaded.labels[index],
                 values=grid.reshape(cells_y * shifts, cells_x * shifts),
                 rows=_places(cells_y, step_y, offsets_y, height),
                 columns=_places(cells_x, step_x, offsets_x, width),
@@ -127,10 +132,14 @@ def activation_maps(
     return found
 
 
-def _head(model: ResNet) -> dict[str, NDArray[Any]]:
-    """The last layer's tensors."""
-    tensors = model.loaded.tensors()
-    if model.config.num_classes == 0 or "fc.weight" not in tensors:
+def last_layer(loaded: Loaded) -> dict[str, NDArray[Any]]:
+    """Read the tensors of the last layer: `fc.weight`, and `fc.bias` if there is one.
+
+    Raises:
+        ValueError: the network has no last layer.
+    """
+    tensors = loaded.tensors()
+    if loaded.config.num_classes == 0 or "fc.weight" not in tensors:
         raise ValueError("this network has no last layer (num_classes=0), so there are no classes")
     return {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}
 
@@ -143,14 +152,14 @@ def _shape(operations: Sequence[dict[str, Any]], name: str) -> tuple[int, int, i
 
 
 def _offsets(step: int, shifts: int) -> list[int]:
-    """By how many pixels the crop is moved: evenly over a cell, and 0 among them."""
+    """List the distances in pixels to move the crop by: evenly over a cell, 0 among them."""
     return [round((k - shifts // 2) * step / shifts) for k in range(shifts)]
 
 
 def _moved(
     pixels: NDArray[np.uint8], offsets_y: list[int], offsets_x: list[int]
 ) -> NDArray[np.uint8]:
-    """The crop moved down and right by each pair of offsets, its edges repeated: `[n, h, w, c]`."""
+    """Move the crop by each pair of offsets, its edges repeated: `[n, height, width, channels]`."""
     height, width = pixels.shape[:2]
     rows = [np.clip(np.arange(height) + offset, 0, height - 1) for offset in offsets_y]
     columns = [np.clip(np.arange(width) + offset, 0, width - 1) for offset in offsets_x]
@@ -158,15 +167,15 @@ def _moved(
 
 
 def _run(
-    model: ResNet, pixels: NDArray[np.uint8]
+    loaded: Loaded, pixels: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The last feature map and the logits of each image, a few images at a time."""
+    """Compute the last feature map and the logits of each image, a few images at a time."""
     size = max(1, _CHUNK_PIXELS // (pixels.shape[1] * pixels.shape[2]))
     maps, logits = [], []
     for start in range(0, len(pixels), size):
         chunk = np.ascontiguousarray(pixels[start : start + size])
-        maps += model.loaded.network.features(chunk, [model.loaded.last_map])
-        logits.append(model.loaded.network.logits(chunk))
+        maps += loaded.network.features(chunk, [loaded.last_map])
+        logits.append(loaded.network.logits(chunk))
     return np.concatenate(maps), np.concatenate(logits)
 
 
@@ -176,19 +185,22 @@ def _share_of_each_cell(
     cells_y: int,
     cells_x: int,
 ) -> NDArray[np.float32]:
-    """How much a channel of a cell adds to each logit: `[classes, cells_y, cells_x, channels]`."""
+    """Compute what each channel of a cell adds to a logit: `[classes, cells_y, cells_x, channels]`.
+
+    A channel's value times its share is what it adds.
+    """
     pool = next(operation for operation in operations if operation["name"] == "avgpool")
     if pool["kind"] == "global_avg_pool":
         flat = weights[:, None, None] / np.float32(cells_y * cells_x)
         return np.broadcast_to(flat, (len(weights), cells_y, cells_x, weights.shape[1]))
-    # A pool with a window, and a weight for each of its cells: torch's order is channels first.
+    # A pool with a window leaves several places, each with weights of its own, channels first.
     pooled_y, pooled_x, channels = pool["output_shape"]
     placed = weights.reshape(len(weights), channels, pooled_y, pooled_x).transpose(0, 2, 3, 1)
     kernel, step, padding = pool["kernel"], pool["stride"], pool["padding"]
     share = np.zeros((len(weights), cells_y, cells_x, channels), np.float32)
     for y in range(pooled_y):
         for x in range(pooled_x):
-            # Cells outside the map are zeros that count in the mean.
+            # Cells outside the map are zeros, and count in the mean.
             top, left = y * step - padding, x * step - padding
             window = (
                 slice(max(top, 0), max(top + kernel, 0)),
@@ -199,10 +211,10 @@ def _share_of_each_cell(
 
 
 def _places(cells: int, step: int, offsets: list[int], side: int) -> NDArray[np.float64]:
-    """Where the cells lie along a side, as shares of it.
+    """Find the places of the cells along a side, as fractions of it.
 
     Every layer pads its windows evenly, so a cell's window is centred on the pixel `step` times
-    its index, and the first cell lies on the first pixel and not half a step inside.
+    its index: the first cell lies on the first pixel and not half a step inside.
     """
     pixels = [cell * step + offset + 0.5 for cell in range(cells) for offset in offsets]
     return np.array(pixels) / side

@@ -1,16 +1,20 @@
-"""A photo with what the network saw in it: the best classes and the places that speak for them."""
+"""Explanations: a photo with its best classes and the places that speak for them."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import arguments
+from ..._core import softmax_top_k
 from ...images.decode import open_rgb
+from ...images.preprocess import load_pixels
 from ...terminal.tables import plural
-from .activation import ActivationMap, activation_maps
+from ...weights.loaded import HasLoaded, Loaded
+from .activation import ActivationMap, activation_maps, last_layer
 from .geometry import Box, crop_box, enlarge
 from .style import ACCENT, BAR, QUIET, TEXT, Page, evidence_colours, require_matplotlib
 
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ...images.decode import ImageLike
-    from ...inference import Prediction
-    from ...model import ResNet
 
 _MAPS = 3
 _MAP_PIXELS = 256
@@ -30,27 +32,42 @@ _GAP_INCHES = 0.15
 _MARGIN_INCHES = 0.2
 _TOP_INCHES = 0.75
 _LEAST_INCHES = 6.5
-# At the titles' size, on average.
+# An average for the size of the titles.
 _LETTERS_PER_INCH = 13
 _LONGEST_LABEL = 30
 # Photos are drawn at about three inches; more pixels only make the file larger.
 _PHOTO_PIXELS = 640
 
 
+@dataclass(frozen=True)
+class _Class:
+    """One of the best classes.
+
+    Attributes:
+        index: its index.
+        label: its name.
+        score: its softmax probability.
+    """
+
+    index: int
+    label: str
+    score: float
+
+
 def explain(
-    model: ResNet, image: ImageLike, top_k: int = 5, *, shifts: int | None = None
+    model: HasLoaded, image: ImageLike, top_k: int = 5, *, shifts: int | None = None
 ) -> Figure:
-    """Draw what the network saw: the best classes as bars, and where it saw the best three.
+    """Draw the best classes of a photo as bars, and the activation maps of the best three.
 
     The maps are exact (`activation_maps`), and share one scale in logits: red speaks for the
-    class, blue against it, and where the photo shows through there is nothing. What lies outside
-    the crop, which the network never saw, is pale.
+    class, blue against it, and clear places are neutral. The part of the photo outside the crop,
+    which the network does not see, is pale.
 
     Args:
         model: any network of the family with a last layer.
         image: one image of any kind that `model.predict` takes.
-        top_k: how many classes have a bar.
-        shifts: how finely the maps are drawn, as `activation_maps` says.
+        top_k: the number of classes that get a bar.
+        shifts: how finely the maps are drawn, as for `activation_maps`.
 
     Returns:
         A matplotlib figure: `figure.savefig("out.png")` writes it.
@@ -61,34 +78,58 @@ def explain(
     """
     require_matplotlib()
     top_k = arguments.count("top_k", top_k)
+    loaded = model.loaded
+    last_layer(loaded)  # raises the error for a network without classes
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
     photo = open_rgb(image)
-    predictions = model.predict(photo, top_k=top_k)
-    best = predictions[:_MAPS]
-    maps = activation_maps(model, photo, [each.index for each in best], shifts=shifts)
-    box = crop_box(photo.size, model.config.preprocessing)
-    return _draw(model, photo, box, predictions, maps, name)
+    classes = _best_classes(loaded, photo, top_k)
+    best = [each.index for each in classes[:_MAPS]]
+    maps = activation_maps(model, photo, best, shifts=shifts)
+    box = crop_box(photo.size, loaded.config.preprocessing)
+    note = _note(loaded.config.architecture, maps[0])
+    return _draw(photo, box, classes, maps, name, note)
+
+
+def _best_classes(loaded: Loaded, photo: Image.Image, count: int) -> list[_Class]:
+    """Classify the photo as `ResNet.predict` does: the best classes, best first."""
+    config = loaded.config
+    pixels = load_pixels(photo, config.preprocessing, config.in_channels)
+    scores, indices = softmax_top_k(loaded.network.logits(pixels[None]), count)
+    return [
+        _Class(index, loaded.labels[index], score)
+        for index, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)
+    ]
 
 
 def _draw(
-    model: ResNet,
     photo: Image.Image,
     box: Box,
-    predictions: list[Prediction],
+    classes: list[_Class],
     maps: list[ActivationMap],
     name: str,
+    note: str,
 ) -> Figure:
+    """Draw the whole page.
+
+    Args:
+        photo: the photo, upright.
+        box: the crop on the photo.
+        classes: the best classes, best first.
+        maps: the activation maps of the first of them.
+        name: the photo's file name, or "".
+        note: the line at the foot of the page.
+    """
     aspect = photo.height / photo.width
     wide = min(_PANEL_INCHES, 1.3 * _PANEL_INCHES / aspect)
     high = wide * aspect
     right = wide + _GAP_INCHES
     bars_top = _TOP_INCHES + high + 0.3
-    bars_high = 0.34 * len(predictions) + 0.1
+    bars_high = 0.34 * len(classes) + 0.1
     page = Page(
         max(_MARGIN_INCHES + (1 + len(maps)) * right + 0.8, _LEAST_INCHES),
         bars_top + bars_high + 0.5,
     )
-    best = predictions[0]
+    best = classes[0]
     page.text(_MARGIN_INCHES, 0.36, _said(best), fontsize=15, fontweight="bold", color=TEXT)
 
     longest = int(wide * _LETTERS_PER_INCH)
@@ -99,7 +140,7 @@ def _draw(
     scale = max(float(np.abs(each.values).max()) for each in maps) or 1.0
     colours = evidence_colours()
     drawn: Any = None
-    titles = [_cut(name or "photo", longest), *(_said(each, longest) for each in predictions)]
+    titles = [_cut(name or "photo", longest), *(_said(each, longest) for each in classes)]
     for place, (title, each) in enumerate(zip(titles, [None, *maps], strict=False)):
         axes = page.axes(_MARGIN_INCHES + place * right, _TOP_INCHES, wide, high)
         axes.set_title(title, fontsize=9, color=TEXT)
@@ -118,18 +159,19 @@ def _draw(
         "evidence (logits)", fontsize=8, color=QUIET
     )
 
-    labels = [_cut(each.label, _LONGEST_LABEL) for each in predictions]
+    labels = [_cut(each.label, _LONGEST_LABEL) for each in classes]
     bars_left = _MARGIN_INCHES + 0.1 + 0.09 * max(map(len, labels))
     bars_wide = page.width - bars_left - 0.9
-    _bars(page.axes(bars_left, bars_top, bars_wide, bars_high), labels, predictions)
+    _bars(page.axes(bars_left, bars_top, bars_wide, bars_high), labels, classes)
     note_base = page.height - 0.16
-    page.text(_MARGIN_INCHES, note_base, _note(model, maps[0]), fontsize=8, color=QUIET)
+    page.text(_MARGIN_INCHES, note_base, note, fontsize=8, color=QUIET)
     return page.figure
 
 
-def _said(prediction: Prediction, longest: int = 80) -> str:
-    score = f", {prediction.score:.1%}"
-    return _cut(prediction.label, max(longest - len(score), 4)) + score
+def _said(best: _Class, longest: int = 80) -> str:
+    """Write a class with its score, the label cut to fit."""
+    score = f", {best.score:.1%}"
+    return _cut(best.label, max(longest - len(score), 4)) + score
 
 
 def _cut(text: str, length: int) -> str:
@@ -137,7 +179,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _photo(axes: Axes, shown: Image.Image, photo: Image.Image, box: Box) -> None:
-    """The photo, pale where the network did not look, with a frame around the crop."""
+    """Draw the photo, pale outside the crop, with a frame around the crop."""
     from matplotlib.patches import Rectangle
 
     whole = Box(0, 0, photo.width, photo.height)
@@ -161,15 +203,16 @@ def _photo(axes: Axes, shown: Image.Image, photo: Image.Image, box: Box) -> None
 
 
 def _limits(axes: Axes, photo: Image.Image, box: Box) -> None:
-    """Show the photo and the crop, which may be the larger one."""
+    """Show the whole photo and the whole crop, either of which may be the larger one."""
     left, right, bottom, top = box.extent
     axes.set_xlim(min(left, -0.5), max(right, photo.width - 0.5))
     axes.set_ylim(max(bottom, photo.height - 0.5), min(top, -0.5))
 
 
-def _bars(axes: Axes, labels: list[str], predictions: list[Prediction]) -> None:
-    colours = [ACCENT] + [BAR] * (len(predictions) - 1)
-    scores = [prediction.score for prediction in predictions]
+def _bars(axes: Axes, labels: list[str], classes: list[_Class]) -> None:
+    """Draw a bar for each class, the best one on top."""
+    colours = [ACCENT] + [BAR] * (len(classes) - 1)
+    scores = [each.score for each in classes]
     bars = axes.barh(range(len(scores)), scores, 0.68, color=colours)
     axes.set_yticks(range(len(scores)), labels, fontsize=10)
     axes.bar_label(bars, [f"{score:.1%}" for score in scores], padding=4, fontsize=9, color=TEXT)
@@ -182,9 +225,10 @@ def _bars(axes: Axes, labels: list[str], predictions: list[Prediction]) -> None:
     axes.spines["left"].set_color(BAR)
 
 
-def _note(model: ResNet, first: ActivationMap) -> str:
+def _note(architecture: str, first: ActivationMap) -> str:
+    """Write the line at the foot of the page."""
     rows, columns = (side // first.shifts for side in first.values.shape)
     cells = f"class activation maps of {rows} x {columns} cells"
     if first.shifts > 1:
         cells += f", the photo moved to {plural(first.shifts**2, 'place')}"
-    return f"{model.config.architecture}, {cells}; the frame is what the network saw"
+    return f"{architecture}, {cells}; the frame is what the network saw"

@@ -1,4 +1,4 @@
-"""Where things lie: the crop on the photo, and a feature map's cells on the crop."""
+"""Geometry: the crop on the photo, and a feature map's cells on the crop."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Box:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """What matplotlib calls a picture's extent, where pixel 0 reaches from -0.5 to 0.5."""
+        """The extent of the picture in matplotlib, in which pixel 0 spans -0.5 to 0.5."""
         return self.left - 0.5, self.right - 0.5, self.bottom - 0.5, self.top - 0.5
 
 
 def crop_box(size: tuple[int, int], spec: Preprocessing) -> Box:
-    """The part of a photo that the network sees.
+    """Find the part of a photo that the network sees.
 
     Args:
         size: the photo's `(width, height)` in pixels, upright.
         spec: how it is resized and cropped.
 
     Returns:
-        The crop in the photo's own pixels. Where the photo is smaller than the crop, the box
-        reaches beyond the photo by what is filled with zeros.
+        The crop in the photo's own pixels. If the photo is smaller than the crop, the box extends
+        beyond the photo by the zeros that fill the crop.
     """
     resized = resized_size(size, spec)
     height, width = crop_size(spec) or (resized[1], resized[0])
@@ -46,7 +46,7 @@ def crop_box(size: tuple[int, int], spec: Preprocessing) -> Box:
 
 
 def _span(photo: int, resized: int, crop: int) -> tuple[float, float]:
-    """From where to where a crop reaches along one side of the photo."""
+    """Find the start and the end of a crop along one side of the photo."""
     # As in `preprocess.center_crop`.
     start = round((resized - crop) / 2) if resized >= crop else -((crop - resized) // 2)
     scale = photo / resized
@@ -54,7 +54,7 @@ def _span(photo: int, resized: int, crop: int) -> tuple[float, float]:
 
 
 def stride(side: int, cells: int) -> int:
-    """By how many pixels two cells of a feature map lie apart.
+    """Compute the distance in pixels between neighbouring cells of a feature map.
 
     Each layer with stride 2 halves a side and rounds up, so the stride is a power of two.
     """
@@ -71,16 +71,16 @@ def enlarge(
     cell: tuple[float, float],
     size: int,
 ) -> NDArray[np.float64]:
-    """Draw a map of cells at the places that the cells lie on, bilinear between them.
+    """Draw a map with its values at the cells' places, bilinear between them.
 
-    Past the outermost cells nothing is known: there the map goes on for half the distance between
-    its values, and fades to zero over half a cell.
+    There is no value past the outermost cells: the map holds its last value there for half the
+    distance between cells, and then fades to zero over half a cell.
 
     Args:
         values: `[len(rows), len(columns)]`.
-        rows: the values' places along the height, as shares of it, evenly ascending.
+        rows: the values' places along the height, as fractions of it, evenly ascending.
         columns: the same along the width.
-        cell: the height and width of one of the network's cells, as such shares.
+        cell: the height and width of one of the network's cells, as such fractions.
         size: the side of the result in pixels.
 
     Returns:
@@ -97,7 +97,7 @@ def _interpolated(
     values: NDArray[np.floating[Any]],
     cell: float,
 ) -> NDArray[np.float64]:
-    """The values at some pixels along one side."""
+    """Interpolate the values at some pixels along one side."""
     hold = (places[1] - places[0] if len(places) > 1 else cell) / 2
     fade = hold + cell / 2
     first, last = places[0], places[-1]

@@ -1,4 +1,4 @@
-"""Many small pictures in a grid: feature maps of a layer, and the filters of the first one."""
+"""Grids of small pictures: the feature maps of a layer, the filters of the first convolution."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import arguments
+from ...images.preprocess import load_pixels
+from ...weights.loaded import HasLoaded, Loaded
+from ..trace import trace
 from .style import QUIET, TEXT, Page, require_matplotlib
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     from ...images.decode import ImageLike
-    from ...model import ResNet
 
 _COLUMNS = 8
 _TILE_INCHES = 0.95
@@ -27,14 +29,14 @@ _LABEL_INCHES = 0.16
 _MARGIN_INCHES = 0.25
 _HEADER_INCHES = 1.35
 _LEAST_INCHES = 5.5
-# The colour bar is as tall as so many rows.
+# The height of the colour bar, in rows.
 _BAR_ROWS = 4
-# Where the colours end: the largest half percent of a layer's values would dim all the others.
-_SHARE = 99.5
+# The percentile at which the colours end: the few largest values would dim all the others.
+_PERCENTILE = 99.5
 
 
 def feature_grid(
-    model: ResNet,
+    model: HasLoaded,
     image: ImageLike,
     layer: str,
     max_channels: int = 64,
@@ -48,9 +50,9 @@ def feature_grid(
         image: one image of any kind that `model.predict` takes.
         layer: one of `model.layer_names`, a stage such as `layer2`, or an operation that
             `model.trace` has, such as `layer2.0.conv1`.
-        max_channels: how many maps to draw at most.
-        strongest: draw those with the largest mean, strongest first, and not those with the
-            lowest numbers.
+        max_channels: the largest number of maps to draw.
+        strongest: draw the maps with the largest mean, strongest first, instead of the maps with
+            the lowest channel numbers.
 
     Returns:
         A matplotlib figure.
@@ -58,12 +60,14 @@ def feature_grid(
     Raises:
         ImportError: matplotlib is not installed.
         ImageError, OSError, TypeError: as `model.predict` does.
-        ValueError: as `model.predict` does; also for a layer that is none, or has no map.
+        ValueError: as `model.predict` does; also if there is no such layer, or it has no map.
     """
     require_matplotlib()
     max_channels = arguments.count("max_channels", max_channels)
-    (pixels,) = model._batches([image], True)
-    maps = _maps_of(model, pixels, layer)
+    loaded = model.loaded
+    config = loaded.config
+    pixels = load_pixels(image, config.preprocessing, config.in_channels)
+    maps = _maps_of(loaded, pixels[None], layer)
     height, width, count = maps.shape
     order = np.argsort(-maps.mean(axis=(0, 1)), kind="stable") if strongest else np.arange(count)
     order = order[:max_channels]
@@ -72,32 +76,32 @@ def feature_grid(
     many = (
         f"{count} channels" if len(order) == count else f"{which} {len(order)} of {count} channels"
     )
-    high = float(np.percentile(np.abs(shown), _SHARE)) or 1.0
-    # Before a ReLU there are values of both signs.
+    high = float(np.percentile(np.abs(shown), _PERCENTILE)) or 1.0
+    # A result before a ReLU has values of both signs.
     signed = bool((shown < 0).any())
     lines = [
-        f"{model.config.architecture}, {_name_of(image)}, {pixels.shape[2]} x {pixels.shape[1]}",
+        f"{config.architecture}, {_name_of(image)}, {pixels.shape[1]} x {pixels.shape[0]}",
         f"each map has {width} x {height} pixels",
-        f"the colours end at the {_SHARE:g}th percentile{', and white is zero' * signed}",
+        f"the colours end at the {_PERCENTILE:g}th percentile{', and white is zero' * signed}",
     ]
     return _Grid(len(order), height, width).draw(
         f"{layer}: {many}",
         lines,
         shown,
         order.tolist(),
-        picture=_as_rgb(pixels[0]),
+        picture=_as_rgb(pixels),
         cmap="RdBu_r" if signed else "magma",
         vmin=-high if signed else 0.0,
         vmax=high,
     )
 
 
-def stem_filters(model: ResNet) -> Figure:
+def stem_filters(model: HasLoaded) -> Figure:
     """Draw the first convolution's filters as colour tiles.
 
-    A filter weighs normalised colours, so its weights are divided by the preset's standard
-    deviations first: then they weigh pixels. Each tile is stretched by itself, its largest weight
-    by magnitude to black or full colour, and grey is zero.
+    A filter's weights apply to normalised colours, so they are divided by the preprocessing's
+    standard deviations first: then they apply to pixels. Each tile is scaled by itself, so that its
+    largest weight by magnitude is black or full colour, and grey is zero.
 
     Args:
         model: a network for colour images, or for grey ones.
@@ -110,7 +114,8 @@ def stem_filters(model: ResNet) -> Figure:
         ValueError: the network takes neither 3 channels nor 1.
     """
     require_matplotlib()
-    tensors = model.loaded.tensors()
+    loaded = model.loaded
+    tensors = loaded.tensors()
     name = "conv1.weight" if "conv1.weight" in tensors else "conv1.0.weight"
     weights = tensors[name].astype(np.float32)
     channels = weights.shape[1]
@@ -119,7 +124,7 @@ def stem_filters(model: ResNet) -> Figure:
             f"filters of {channels} channels have no colours; expected a network for 3 channels "
             "or 1"
         )
-    std = np.array(model.config.preprocessing.std, np.float32)
+    std = np.array(loaded.config.preprocessing.std, np.float32)
     weights = weights / std[:, None, None]
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     tiles = 0.5 + 0.5 * weights / np.where(largest > 0, largest, 1)
@@ -127,7 +132,7 @@ def stem_filters(model: ResNet) -> Figure:
     count, height, width = tiles.shape[:3]
     layer = name.removesuffix(".weight")
     lines = [
-        f"{model.config.architecture}, each filter has {width} x {height} pixels",
+        f"{loaded.config.architecture}, each filter has {width} x {height} pixels",
         "weights of pixels; each tile is stretched by itself, and grey is zero",
     ]
     return _Grid(count, height, width).draw(
@@ -135,31 +140,33 @@ def stem_filters(model: ResNet) -> Figure:
     )
 
 
-def _maps_of(model: ResNet, pixels: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
-    """A layer's result for one image: `[height, width, channels]`."""
+def _maps_of(loaded: Loaded, pixels: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
+    """Compute a layer's result for a batch of one image: `[height, width, channels]`."""
     maps: NDArray[np.float32]
-    if layer in model.layer_names or layer in model.loaded.stages:
-        maps = model.loaded.network.features(pixels, [layer])[0][0]
+    network = loaded.network
+    if layer in network.layer_names or layer in loaded.stages:
+        maps = network.features(pixels, [layer])[0][0]
     else:
-        trace = model.trace(model.loaded.network.normalize(pixels))
-        if layer not in trace:
-            names = ", ".join(model.loaded.stages)
+        results = trace(loaded, network.normalize(pixels))
+        if layer not in results:
+            names = ", ".join(loaded.stages)
             raise ValueError(
                 f"there is no layer {layer!r}; expected a stage ({names}), one of "
                 "model.layer_names or an operation of model.trace, such as layer1.0.conv1"
             )
-        maps = np.asarray(trace[layer][0], np.float32)
+        maps = np.asarray(results[layer][0], np.float32)
     if maps.ndim != 3 or maps.shape[:2] == (1, 1):
         raise ValueError(f"{layer} gives single numbers and no maps: there is nothing to draw")
     return maps
 
 
 def _name_of(image: Any) -> str:
+    """Name an image for the title: the file's name if there is a file."""
     return os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else "image"
 
 
 def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """What the network saw, as a picture; None where its channels are no colours."""
+    """Turn the network's input into a picture; None if its channels are not colours."""
     if pixels.shape[2] not in (1, 3):
         return None
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
@@ -169,7 +176,10 @@ def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 class _Grid:
     """Tiles of one size with a number above each, in rows of eight, under a title.
 
-    Sizes are in inches.
+    Attributes:
+        count: the number of tiles.
+        height: the height of a tile in its own pixels.
+        width: the width of a tile in its own pixels.
     """
 
     count: int
@@ -186,13 +196,13 @@ class _Grid:
 
     @property
     def tile(self) -> tuple[float, float]:
-        """A tile's height and width; the longer side has the full length."""
+        """The height and width of a tile in inches; the longer side has the full length."""
         longer = max(self.height, self.width)
         return _TILE_INCHES * self.height / longer, _TILE_INCHES * self.width / longer
 
     @property
     def pitch(self) -> tuple[float, float]:
-        """From one tile to the next, down and right."""
+        """The distance in inches from one tile to the next, down and right."""
         high, wide = self.tile
         return high + _LABEL_INCHES + _GAP_INCHES, wide + _GAP_INCHES
 
@@ -206,15 +216,15 @@ class _Grid:
         picture: NDArray[np.uint8] | None = None,
         **colours: Any,
     ) -> Figure:
-        """A figure with everything on it.
+        """Draw the whole page.
 
         Args:
-            title: what it shows.
-            lines: more of that, in small letters.
+            title: the title.
+            lines: further lines below the title, in small letters.
             tiles: `[count, height, width]` numbers, or with a last axis of colours from 0 to 1.
-            numbers: what to write above each.
+            numbers: the number above each tile.
             picture: a small picture beside the title.
-            colours: how numbers become colours; then there is a colour bar.
+            colours: how `imshow` turns numbers into colours; if given, there is a colour bar.
         """
         down, right = self.pitch
         bar_inches = 0.75 if colours else 0.0
@@ -223,7 +233,7 @@ class _Grid:
         height = head + self.rows * down + _MARGIN_INCHES
         page = Page(width, height)
 
-        # Everything stands on one sheet that is measured in inches from its upper left corner.
+        # Everything is drawn on one sheet, in inches from its upper left corner.
         sheet = page.sheet()
         text_left = _MARGIN_INCHES
         if picture is not None:

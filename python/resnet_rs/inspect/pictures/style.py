@@ -1,4 +1,4 @@
-"""What the pictures share: colours, a page measured in inches, the check for matplotlib."""
+"""The style of all pictures: colours, a page measured in inches, the check for matplotlib."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DPI = 150
 
 
 def require_matplotlib() -> None:
-    """Make sure that pictures can be drawn, before anything is computed for them.
+    """Check that pictures can be drawn, before anything is computed for them.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -30,14 +30,14 @@ def require_matplotlib() -> None:
 
 
 class Page:
-    """An empty figure, of no window and no global state, where things have places in inches.
+    """An empty figure, without a window or global state, on which places are in inches.
 
     Args:
         width: in inches.
         height: in inches.
 
     Attributes:
-        figure: matplotlib's.
+        figure: matplotlib's figure.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -48,28 +48,28 @@ class Page:
         self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
     def axes(self, left: float, top: float, wide: float, high: float) -> Axes:
-        """Axes whose upper left corner lies so far from the page's."""
+        """Add axes at a place and of a size in inches, from the page's upper left corner."""
         bottom = self.height - top - high
         return self.figure.add_axes(
             (left / self.width, bottom / self.height, wide / self.width, high / self.height)
         )
 
     def sheet(self) -> Axes:
-        """Axes over the whole page with inches as coordinates, from the upper left corner."""
+        """Add axes over the whole page, to be measured in inches once `scale` has been called."""
         sheet = self.figure.add_axes((0, 0, 1, 1))
         sheet.set_axis_off()
         return sheet
 
     def scale(self, sheet: Axes) -> None:
-        """Give the sheet its coordinates again, which drawing pictures on it changes."""
+        """Set the sheet's coordinates to inches; `imshow` on it has changed them."""
         sheet.set(xlim=(0, self.width), ylim=(self.height, 0), aspect="auto")
 
     def text(self, left: float, base: float, text: str, **style: Any) -> None:
-        """Text whose base line starts so far from the upper left corner."""
+        """Write text whose base line starts at a place in inches."""
         self.figure.text(left / self.width, 1 - base / self.height, text, **style)
 
     def colour_bar(self, drawn: Any, left: float, top: float, high: float) -> Colorbar:
-        """A narrow colour bar in quiet lines, for a picture that `imshow` returned."""
+        """Add a narrow colour bar for a picture that `imshow` returned."""
         bar = self.figure.colorbar(drawn, cax=self.axes(left, top, 0.13, high))
         bar.ax.tick_params(labelsize=8, colors=QUIET, length=2)
         bar.outline.set(edgecolor=QUIET, linewidth=0.5)
@@ -77,7 +77,7 @@ class Page:
 
 
 def evidence_colours() -> Colormap:
-    """For numbers from -1 to 1: blue against, red for, and clear where there is nothing."""
+    """Make a colour map for numbers from -1 (blue) over 0 (clear) to 1 (red)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     stops = [
