@@ -16,11 +16,12 @@ from resnet_rs.bench import ladder_plot
 from resnet_rs.bench import run as bench
 from resnet_rs.bench.ladder import Ladder, Rung, Stage, climb_ladder, stages
 from resnet_rs.bench.ladder_plot import plot_ladder
-from resnet_rs.bench.run import ModelOptions, input_size, run_bench
+from resnet_rs.bench.run import run_bench
 from resnet_rs.cli import main
 from resnet_rs.images.spec import Preprocessing
 from resnet_rs.terminal.progress import Progress
 from resnet_rs.terminal.tables import plural, text_table
+from resnet_rs.weights.request import request
 
 BENCH_FIELDS = [
     "version",
@@ -79,7 +80,7 @@ def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> di
 def ladder(demo_dir: Path) -> Ladder:
     """All stages of this machine, with two threads in the last one."""
     return climb_ladder(
-        ModelOptions(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
+        request(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
     )
 
 
@@ -106,9 +107,9 @@ class TestBench:
     ) -> None:
         """The first call warms up; the eleven after it take 1 to 11 ms."""
         seconds = itertools.chain([1.0], (ms / 1e3 for ms in itertools.count(1)))
-        monkeypatch.setattr(bench, "seconds_of_call", lambda model, x: next(seconds))
+        monkeypatch.setattr(bench, "seconds_of_call", lambda network, x: next(seconds))
         result = run_bench(
-            ModelOptions(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
+            request(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
         )
         assert result.calls == 11
         assert result.seconds == pytest.approx(0.066)
@@ -205,18 +206,18 @@ class TestBench:
             (64, 80, (64, 64)),
             ((48, 96), 80, (48, 96)),
             (None, (40, 30), (40, 30)),
-            (None, 232, (224, 224)),
+            (None, 232, (232, 232)),
             (None, None, (224, 224)),
         ],
     )
-    def test_input_size_is_what_the_preprocessing_makes(
+    def test_input_size_is_what_the_network_is_prepared_for(
         self,
         crop: int | tuple[int, int] | None,
         resize: int | tuple[int, int] | None,
         size: tuple[int, int],
     ) -> None:
         spec = Preprocessing(resize, crop, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        assert input_size(spec) == size
+        assert spec.input_size == size
 
 
 class TestPredict:

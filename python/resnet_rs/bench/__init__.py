@@ -1,1 +1,1 @@
-"""Measuring: latency, throughput and the ladder of optimisations."""
+"""Benchmarks: latency, throughput and the ladder of optimisations."""

@@ -1,30 +1,29 @@
-"""From naive loops to all that we have: the same network in stages, each with what it gains."""
+"""The ladder: one network in stages, from naive loops to all optimisations, and their gains."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from .._core import available_isas
-from ..model import ResNet
+from .._core import Network, __version__, available_isas
 from ..terminal.progress import Progress
 from ..terminal.tables import text_table
-from .run import FEWEST_CALLS, ModelOptions, input_size, noise, seconds_of_call, warm_up
+from ..weights.request import Request as Options
+from .run import FEWEST_CALLS, load_network, noise, seconds_of_call, warm_up
 from .system import cpu_model
 
 TURN_SECONDS = 0.1
-"""What a rung's timed calls in one round take together, at least one call."""
+"""The time of a rung's timed calls in one round; at least one call is made."""
 
 TOLERANCE = 1e-4
-"""Largest relative L2 error of a rung's logits against the naive loops in f64.
+"""The largest relative L2 error of a rung's logits against the naive loops in f64.
 
-f32 rounding gives below 1e-5, with Winograd and small weights too; a wrong tap or layout gives
+f32 rounding gives less than 1e-5, with Winograd and small weights too; a wrong tap or layout gives
 more than 1e-2.
 """
 
@@ -33,13 +32,13 @@ _TIER_NAMES = {"portable": "portable", "avx2": "AVX2", "avx512": "AVX-512"}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How a rung computes the network.
+    """One way to compute the network.
 
     Attributes:
-        name: for tables and plots.
+        name: the name in tables and plots.
         isa: the tier of kernels; None for the naive loops.
         threads: the number of threads.
-        winograd: whether Winograd's algorithm is allowed.
+        winograd: True if Winograd's algorithm is allowed.
     """
 
     name: str
@@ -50,18 +49,18 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A stage and what it reached.
+    """A stage with its figures.
 
     Attributes:
-        name: of the stage.
+        name: the stage's name.
         isa: the tier of kernels; None for the naive loops.
         threads: the number of threads.
-        winograd: whether any layer ran with Winograd's algorithm.
+        winograd: True if any layer ran with Winograd's algorithm.
         ms: milliseconds an image, the median over the calls.
-        calls: how many calls were timed.
-        gain: the rung before's `ms` by this one's; 1 for the first.
-        gain_in_all: the first rung's `ms` by this one's.
-        relative_error: L2, of the logits against the naive loops in f64.
+        calls: the number of timed calls.
+        gain: the `ms` of the rung before, divided by this rung's; 1 for the first rung.
+        gain_in_all: the `ms` of the first rung, divided by this rung's.
+        relative_error: the relative L2 error of the logits against the naive loops in f64.
     """
 
     name: str
@@ -77,13 +76,13 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The rungs, slowest first; `str()` of it is a table.
+    """The rungs, slowest first; `str()` gives a table.
 
     Attributes:
-        version: of this package.
+        version: the version of this package.
         cpu: the processor's name.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: the height of the image in pixels.
+        width: the width of the image in pixels.
         rungs: the measured stages.
     """
 
@@ -95,11 +94,11 @@ class Ladder:
 
     @property
     def agrees(self) -> bool:
-        """Whether every rung's logits are the naive loops', but for rounding."""
+        """True if the logits of every rung equal those of the naive loops up to rounding."""
         return all(rung.relative_error <= TOLERANCE for rung in self.rungs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, in types that JSON has."""
+        """Return all fields by name, in types that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -123,12 +122,12 @@ class Ladder:
 
 
 def stages(isas: Sequence[str], threads: int, *, winograd: bool) -> list[Stage]:
-    """The stages to climb, slowest first.
+    """List the stages of the ladder, slowest first.
 
     Args:
         isas: the tiers, slowest first.
-        threads: what the last stage may use; 1 leaves that stage out.
-        winograd: whether there is a stage for Winograd's algorithm.
+        threads: the threads of the last stage; 1 leaves that stage out.
+        winograd: True for a stage with Winograd's algorithm.
     """
     best = isas[-1]
     climb = [Stage("naive loops, f64", None)]
@@ -141,46 +140,53 @@ def stages(isas: Sequence[str], threads: int, *, winograd: bool) -> list[Stage]:
 
 
 def climb_ladder(
-    options: ModelOptions,
+    options: Options,
     *,
     size: tuple[int, int] | None = None,
     seconds: float = 5.0,
     progress: Progress,
 ) -> Ladder:
-    """Measure every stage on the same model and image.
+    """Measure every stage on the same weights and the same image.
 
-    The naive loops run once: for an ImageNet-size model they take ten to thirty seconds. The
-    others take turns, round after round, so that what slows the machine for a while slows all of
-    them; all of their models are in memory at once.
+    The naive loops run once: for a network of ImageNet's size they take ten to thirty seconds. The
+    other stages take turns, round after round, so that a slow phase of the machine slows all of
+    them. All of their networks are in memory at once.
 
     Args:
-        options: the model; its tier and threads are those of the last stage, and the stages
-            before go up to that tier.
-        size: height and width of the image; by default what the preprocessing makes.
+        options: the weights, and how to load them. Tier and threads are those of the last stage;
+            the stages before go up to that tier.
+        size: the height and width of the image; by default the size that the weights'
+            preprocessing makes.
         seconds: how long to measure each of the stages that take turns; each is timed at least
             `FEWEST_CALLS` times.
-        progress: where to say what goes on.
+        progress: where to show what is being done.
 
     Raises:
-        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
-        MemoryError: the models do not fit in memory.
+        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load_network` does.
+        MemoryError: the networks do not fit in memory.
     """
     progress.say("loading ...")
-    best = options.load()
+    loaded = load_network(options)
+    best = loaded.network
     isas = available_isas()
     climb = stages(
         isas[: isas.index(best.isa) + 1], best.threads, winograd=options.winograd and best.winograd
     )
-    x = noise(1, size or input_size(best.config.preprocessing))
+    x = noise(1, size or loaded.input_size, loaded.config.in_channels)
 
     progress.say(f"{climb[0].name}, once ...")
     start = time.perf_counter()
-    expected = np.array(best.loaded.network.reference_logits(x))
+    expected = np.array(best.reference_logits(x))
     naive_s = time.perf_counter() - start
 
-    models = [options.load(isa=s.isa, threads=s.threads, winograd=s.winograd) for s in climb[1:]]
-    errors = [0.0, *(_relative_l2(model.forward(x)[0], expected) for model in models)]
-    calls = [[naive_s], *_take_turns(models, x, seconds, progress)]
+    networks = [
+        load_network(
+            replace(options, isa=stage.isa, threads=stage.threads, winograd=stage.winograd)
+        ).network
+        for stage in climb[1:]
+    ]
+    errors = [0.0, *(_relative_l2(network.logits(x)[0], expected) for network in networks)]
+    calls = [[naive_s], *_take_turns(networks, x, seconds, progress)]
 
     ms = [float(np.median(seconds_of)) * 1e3 for seconds_of in calls]
     rungs = tuple(
@@ -201,21 +207,21 @@ def climb_ladder(
 
 
 def _take_turns(
-    models: Sequence[ResNet], x: NDArray[np.float32], seconds: float, progress: Progress
+    networks: Sequence[Network], x: NDArray[np.float32], seconds: float, progress: Progress
 ) -> list[list[float]]:
-    """The seconds of each model's timed calls."""
-    calls: list[list[float]] = [[] for _ in models]
-    for model in models:
+    """Time calls of each network in turn: their seconds, network by network."""
+    calls: list[list[float]] = [[] for _ in networks]
+    for network in networks:
         progress.say("warming up ...")
-        warm_up(model, x)
+        warm_up(network, x)
     while any(sum(timed) < seconds or len(timed) < FEWEST_CALLS for timed in calls):
         progress.say(f"measuring: {sum(map(sum, calls)):.0f} of {seconds * len(calls):.0f} s ...")
-        for model, timed in zip(models, calls, strict=True):
-            # Not timed: it brings the model's weights back into the caches.
-            seconds_of_call(model, x)
+        for network, timed in zip(networks, calls, strict=True):
+            # Not timed: this call brings the network's weights back into the caches.
+            seconds_of_call(network, x)
             spent = 0.0
             while spent < TURN_SECONDS:
-                timed.append(seconds_of_call(model, x))
+                timed.append(seconds_of_call(network, x))
                 spent += timed[-1]
     return calls
 

@@ -1,4 +1,4 @@
-"""The ladder as a picture."""
+"""A picture of the ladder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEXT = "#1f2933"
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed; it is not loaded."""
+    """Tell if matplotlib is installed, without loading it."""
     return find_spec("matplotlib") is not None
 
 
@@ -25,13 +25,13 @@ def plot_ladder(ladder: Ladder, path: str | os.PathLike[str], *, note: str = "")
 
     Args:
         ladder: what was measured.
-        path: the file to write; its suffix says the format.
-        note: put below the picture, beside the processor: a date, for example.
+        path: the file to write; its suffix selects the format.
+        note: text below the picture, beside the processor's name: a date, for example.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
         OSError: the file cannot be written.
-        ValueError: matplotlib has no such format.
+        ValueError: matplotlib cannot write this format.
     """
     from matplotlib.figure import Figure
 
@@ -70,5 +70,5 @@ def _stage(rung: Rung) -> str:
 
 def _label(rung: Rung) -> str:
     ms = f"{rung.ms:,.0f} ms" if rung.ms >= 100 else f"{rung.ms:.1f} ms"
-    # The first rung gains nothing over itself.
+    # The first rung has no rung before it to compare with.
     return ms if rung.gain_in_all == 1 else f"{ms}   ({rung.gain:.1f} x)"

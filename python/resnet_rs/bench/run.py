@@ -1,26 +1,26 @@
-"""How fast a model runs on this machine: latency, throughput, load time, memory."""
+"""The speed of a network on this machine: latency, throughput, load time, memory."""
 
 from __future__ import annotations
 
-import os
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..family import load
-from ..images.spec import Preprocessing
+from .._core import Network, __version__
 from ..inspect.profile import Profile, measure_profile
-from ..model import ResNet
 from ..terminal.progress import Progress
 from ..terminal.tables import plural
+from ..weights.load import load
+from ..weights.loaded import Loaded
+from ..weights.request import Request as Options
 from .system import cpu_model, resident_mb
 
 WARM_UP_SECONDS = 0.5
-"""Long enough for a processor to leave its resting frequency; at least one call is made."""
+"""A time in which a processor leaves its idle frequency; at least one call is made."""
 
 FEWEST_CALLS = 3
 PROFILE_ROUNDS = 20
@@ -28,57 +28,32 @@ NOISE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How to load a model: the arguments of `resnet_rs.load`."""
-
-    weights: str | os.PathLike[str]
-    architecture: str | None = None
-    isa: str | None = None
-    threads: int | None = None
-    winograd: bool = True
-
-    def load(self, **changes: Any) -> ResNet:
-        """Load the model, with some options changed.
-
-        Raises:
-            FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
-        """
-        options = {
-            "architecture": self.architecture,
-            "isa": self.isa,
-            "threads": self.threads,
-            "winograd": self.winograd,
-        }
-        return load(self.weights, **{**options, **changes})
-
-
-@dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What was measured, and on what.
+    """The figures of a benchmark, with the machine and the options that they are for.
 
     Attributes:
-        version: of this package.
+        version: the version of this package.
         cpu: the processor's name.
         isa: the tier of kernels.
         threads: the number of threads.
-        winograd: whether any layer ran with Winograd's algorithm.
-        batch: images in a call.
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        load_ms: milliseconds from the weights' path to a model that is ready; more where the file
-            is not in the page cache.
-        resident_mb: the process's resident memory after the calls, in 10^6 bytes; it counts the
-            interpreter and numpy, and what the page cache shares of the weights file. None where
-            the system does not tell.
-        peak_resident_mb: the most that it has been.
-        calls: how many calls of `forward` were timed.
-        seconds: what they took together.
-        min_ms: milliseconds of the fastest call, the whole batch.
-        median_ms: of half of the calls at most this.
-        p90_ms: of 90 % of the calls at most this.
-        p99_ms: of 99 % of the calls at most this.
+        winograd: True if any layer ran with Winograd's algorithm.
+        batch: the images in a call.
+        height: the height of the input in pixels.
+        width: the width of the input in pixels.
+        load_ms: milliseconds from the weights' path to a network that is ready. Loading takes
+            longer if the file is not in the page cache.
+        resident_mb: the process's resident memory after the calls, in 10^6 bytes, with the
+            interpreter, numpy and the mapped part of the weights file. None if the system does not
+            report it.
+        peak_resident_mb: the largest resident memory up to then.
+        calls: the number of timed forwards.
+        seconds: the time of all timed forwards together.
+        min_ms: milliseconds of the fastest call, for the whole batch.
+        median_ms: the median of the calls' milliseconds.
+        p90_ms: the 90th percentile of the calls' milliseconds.
+        p99_ms: the 99th percentile of the calls' milliseconds.
         images_per_second: `calls * batch / seconds`.
-        profile: the layers' times, where they were asked for.
+        profile: the layers' times; None if they were not measured.
     """
 
     version: str
@@ -102,7 +77,7 @@ class BenchResult:
     profile: Profile | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name, in types that JSON has."""
+        """Return all fields by name, in types that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -127,7 +102,7 @@ class BenchResult:
 
 
 def run_bench(
-    options: ModelOptions,
+    options: Options,
     *,
     batch: int = 1,
     size: tuple[int, int] | None = None,
@@ -135,47 +110,49 @@ def run_bench(
     with_profile: bool = False,
     progress: Progress,
 ) -> BenchResult:
-    """Load a model and time calls of `forward` one after the other.
+    """Load a network and time forwards, one after the other.
 
     Args:
-        options: the model.
-        batch: images in a call.
-        size: height and width of the input; by default what the preprocessing makes.
+        options: the weights, and how to load them.
+        batch: the images in a call.
+        size: the height and width of the input; by default the size that the weights'
+            preprocessing makes.
         seconds: how long to measure; at least `FEWEST_CALLS` calls are timed.
         with_profile: measure the layers too.
-        progress: where to say what goes on.
+        progress: where to show what is being done.
 
     Raises:
-        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load` does.
+        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load_network` does.
         MemoryError: the activations do not fit in memory.
     """
     progress.say("loading ...")
     start = time.perf_counter()
-    model = options.load()
+    loaded = load_network(options)
     load_s = time.perf_counter() - start
 
-    x = noise(batch, size or input_size(model.config.preprocessing))
+    network = loaded.network
+    x = noise(batch, size or loaded.input_size, loaded.config.in_channels)
     progress.say("warming up ...")
-    warm_up(model, x)
+    warm_up(network, x)
     calls: list[float] = []
     spent = 0.0
     while spent < seconds or len(calls) < FEWEST_CALLS:
         progress.say(f"measuring: {spent:.0f} of {seconds:.0f} s ...")
-        calls.append(seconds_of_call(model, x))
+        calls.append(seconds_of_call(network, x))
         spent += calls[-1]
     memory = resident_mb()
     profile = None
     if with_profile:
         progress.say("profiling ...")
-        profile = measure_profile(model.loaded.network, x, rounds=PROFILE_ROUNDS)
+        profile = measure_profile(network, x, rounds=PROFILE_ROUNDS)
 
     median, p90, p99 = (float(p) * 1e3 for p in np.percentile(calls, (50, 90, 99)))
     return BenchResult(
         version=__version__,
         cpu=cpu_model(),
-        isa=model.isa,
-        threads=model.threads,
-        winograd=model.winograd,
+        isa=network.isa,
+        threads=network.threads,
+        winograd=network.winograd,
         batch=batch,
         height=x.shape[1],
         width=x.shape[2],
@@ -193,33 +170,45 @@ def run_bench(
     )
 
 
-def input_size(spec: Preprocessing) -> tuple[int, int]:
-    """Height and width of what the preprocessing makes; 224 x 224 where that depends on the image.
+def load_network(options: Options) -> Loaded:
+    """Load a network of any architecture, with the warnings that `resnet_rs.load` gives.
 
-    A crop decides, else a resize to an exact size.
+    Args:
+        options: the weights, and how to load them.
+
+    Raises:
+        FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `resnet_rs.load` does.
     """
-    if isinstance(spec.crop, int):
-        return spec.crop, spec.crop
-    if spec.crop is not None:
-        return spec.crop
-    return spec.resize if isinstance(spec.resize, tuple) else (224, 224)
+    loaded = load(options, None)
+    if loaded.assumed is not None:
+        warnings.warn(loaded.assumed, UserWarning, stacklevel=2)
+    return loaded
 
 
-def noise(batch: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Normal noise, float32 `[batch, height, width, 3]`: time does not depend on the values."""
+def noise(batch: int, size: tuple[int, int], channels: int) -> NDArray[np.float32]:
+    """Make an input of normal noise: the time does not depend on the values.
+
+    Args:
+        batch: the number of images.
+        size: their height and width.
+        channels: the channels that the network takes.
+
+    Returns:
+        float32 `[batch, height, width, channels]`.
+    """
     generator = np.random.default_rng(NOISE_SEED)
-    return generator.standard_normal((batch, *size, 3), dtype=np.float32)
+    return generator.standard_normal((batch, *size, channels), dtype=np.float32)
 
 
-def warm_up(model: ResNet, x: NDArray[np.float32]) -> None:
-    """Run until plans are made, caches filled and clocks up."""
-    spent = seconds_of_call(model, x)
+def warm_up(network: Network, x: NDArray[np.float32]) -> None:
+    """Run until plans are made, caches are filled and the clock is at its full frequency."""
+    spent = seconds_of_call(network, x)
     while spent < WARM_UP_SECONDS:
-        spent += seconds_of_call(model, x)
+        spent += seconds_of_call(network, x)
 
 
-def seconds_of_call(model: ResNet, x: NDArray[np.float32]) -> float:
-    """The seconds that one `forward` takes."""
+def seconds_of_call(network: Network, x: NDArray[np.float32]) -> float:
+    """Measure the seconds that one forward takes."""
     start = time.perf_counter()
-    model.forward(x)
+    network.logits(x)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What this machine and this environment mean for a model that is made now."""
+"""The machine and the environment, and the defaults that follow for a new model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .. import _core
 
 
 def system_info() -> dict[str, str | int | list[str] | None]:
-    """The versions, the processor and the defaults, by name; JSON can hold every value.
+    """Collect versions, the processor and the defaults, by name; JSON can hold every value.
 
-    `isa` and `threads` are None where an environment variable asks for what cannot be had;
-    `isa_from` and `threads_from` then say which.
+    `isa` and `threads` are None if an environment variable asks for something impossible;
+    `isa_from` and `threads_from` then name the variable.
     """
     isa, isa_from = _default_isa()
     threads, threads_from = _default_threads()
@@ -36,7 +36,7 @@ def system_info() -> dict[str, str | int | list[str] | None]:
 
 
 def cpu_model() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name as the system reports it."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
@@ -45,9 +45,9 @@ def cpu_model() -> str:
 
 
 def resident_mb() -> tuple[float, float] | None:
-    """This process's resident memory now and at its peak, in units of 10^6 bytes.
+    """Measure this process's resident memory now and at its peak, in units of 10^6 bytes.
 
-    None where the system has no `/proc/self/status`.
+    The result is None if the system has no `/proc/self/status`.
     """
     sizes = {}
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
@@ -65,27 +65,29 @@ def _pillow_version() -> str:
 
 
 def _default_isa() -> tuple[str | None, str]:
+    """Find the default tier, and where it comes from."""
     available = _core.available_isas()
-    wish = os.environ.get("RESNET_RS_ISA")
-    if not wish:
+    named = os.environ.get("RESNET_RS_ISA")
+    if not named:
         return available[-1], "the best that this machine has"
-    if wish not in available:
-        return None, f"RESNET_RS_ISA={wish}, which this machine cannot run"
-    return wish, "RESNET_RS_ISA"
+    if named not in available:
+        return None, f"RESNET_RS_ISA={named}, which this machine cannot run"
+    return named, "RESNET_RS_ISA"
 
 
 def _default_threads() -> tuple[int | None, str]:
+    """Find the default number of threads, and where it comes from."""
     try:
         threads = _core.default_threads()
-    except ValueError as error:  # RESNET_RS_NUM_THREADS is no number
+    except ValueError as error:  # RESNET_RS_NUM_THREADS is not a number
         return None, str(error)
     return threads, _threads_variable() or "the CPUs that this process may use"
 
 
 def _threads_variable() -> str | None:
-    """The variable that the core took the number of threads from, by the core's rules.
+    """Name the variable that the core took the number of threads from, by the core's rules.
 
-    Its own variable must make sense; the others are passed over where they do not.
+    The core's own variable must be valid; other programs' variables are ignored if they are not.
     """
     if os.environ.get("RESNET_RS_NUM_THREADS"):
         return "RESNET_RS_NUM_THREADS"

@@ -1,4 +1,4 @@
-"""`resnet-rs bench`: how fast a model runs here, and how it got that fast."""
+"""`resnet-rs bench`: the speed of a model on this machine, and the gain of each optimisation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..bench.run import ModelOptions
+    from ..weights.request import Request as Options
 
 EPILOG = """\
 latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
@@ -82,11 +82,15 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return fail(error)
 
 
-def _options(arguments: argparse.Namespace) -> ModelOptions:
-    # Imported here and below, so that the other commands start without it.
-    from ..bench.run import ModelOptions
+def _options(arguments: argparse.Namespace) -> Options:
+    """Make options of the command line's arguments.
 
-    return ModelOptions(
+    Raises:
+        TypeError, ValueError: an argument out of range.
+    """
+    from ..weights.request import request
+
+    return request(
         arguments.weights,
         architecture=arguments.architecture,
         isa=arguments.isa,
