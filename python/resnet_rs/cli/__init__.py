@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
+from .._core import __version__
 from .common import BROKEN_PIPE, INTERRUPTED, fail
 
 _DESCRIPTION = "Classify and embed images with ResNets on the CPU, and look inside."
@@ -27,7 +27,7 @@ exit status, of every command:
   2  bad usage, or the weights could not be loaded
 """
 
-# Each command's module, what the list of commands says of it, and what its own help says.
+# Each command's module, its line in the list of commands, and the head of its own help.
 _COMMANDS = {
     "predict": (
         "name what is in images",
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    # A daemon may have closed them.
+    # A daemon may have closed stdout and stderr.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
     if sys.stderr is None:
@@ -116,12 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _forget_output() -> None:
-    """Python flushes stdout once more at exit, and would complain: let it flush into nothing."""
+    """Point stdout at nothing, so that Python's flush at exit does not fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """A parser of every command; only the one that `argv` names is loaded and knows its options."""
+    """Make the parser; only the module of the command in `argv` is loaded, with its options."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="resnet-rs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw

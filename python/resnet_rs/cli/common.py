@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, options, loading, errors and warnings as single lines."""
+"""The base of all commands: exit statuses, options, loading, errors and warnings in one line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from ..model import ResNet
+from ..family import load
+from ..model import ResNet
 
 OK = 0
 SOME_IMAGES_FAILED = 1
@@ -19,21 +19,21 @@ BAD_USAGE = 2  # argparse exits with this number too
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# What loading a model and opening an output raise: WeightsError is a ValueError,
-# UnsupportedIsaError a RuntimeError; ImportError is an extra, as for Parquet or pictures, that is
-# not installed.
+# The errors of loading a model and opening an output. WeightsError is a ValueError and
+# UnsupportedIsaError a RuntimeError. ImportError means that an extra is not installed, such as that
+# for Parquet or pictures.
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 
 
 def fail(problem: object) -> int:
-    """Say what is wrong on one line of stderr; returns the exit status."""
+    """Print an error on one line of stderr, and return the exit status."""
     print(f"resnet-rs: error: {problem}", file=sys.stderr)
     return BAD_USAGE
 
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show each warning once, as the user's line alone, without a place in our code."""
+    """Show each warning once, as a line of text without a place in the code."""
     shown = set()
 
     def show(
@@ -94,8 +94,6 @@ def load_model(arguments: argparse.Namespace) -> ResNet:
     Raises:
         LOAD_ERRORS: it cannot be loaded.
     """
-    from .. import load
-
     return load(
         arguments.weights,
         architecture=arguments.architecture,

@@ -1,4 +1,4 @@
-"""`resnet-rs compare`: a network beside another, step by step, to the first wrong number."""
+"""`resnet-rs compare`: find the first step where two networks differ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..inspect.compare import Comparison, compare
 from ..inspect.compare.steps import TOLERANCE
+from ..model import ResNet
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, and print what came of it; returns the exit status."""
+    """Compare, print the result, and return the exit status."""
     with plain_warnings():
         try:
             comparison = _compare(arguments)
@@ -81,10 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> Comparison:
     model = load_model(arguments)
-    return compare(model, _other(arguments, model), arguments.image, tolerance=arguments.tolerance)
+    other = _other_side(arguments, model)
+    return compare(model, other, arguments.image, tolerance=arguments.tolerance)
 
 
-def _other(arguments: argparse.Namespace, model: Any) -> Any:
+def _other_side(arguments: argparse.Namespace, model: ResNet) -> Any:
+    """Make what `--against` names: a torch module, the path of a dump, or a model."""
     against: str = arguments.against
     if against == "torch":
         from ..inspect.compare.twin import torch_twin
@@ -92,19 +95,11 @@ def _other(arguments: argparse.Namespace, model: Any) -> Any:
         return torch_twin(model)
     if against.endswith(".npz"):
         return against
-    from .. import load
-
-    return load(
-        against,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
+    return load_model(argparse.Namespace(**{**vars(arguments), "weights": against}))
 
 
 def _wants_color() -> bool:
-    """Whether somebody reads this on a terminal and has not asked for plain text."""
+    """Tell if stdout is a terminal whose user has not asked for plain text."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 

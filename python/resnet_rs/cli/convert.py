@@ -1,4 +1,4 @@
-"""`resnet-rs convert`: weights of any supported format into a directory of ours."""
+"""`resnet-rs convert`: write weights of any supported format as a weights directory."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=_PRESETS,
         help="torchvision's: resize 256 (V1) or 232 (V2), crop 224, bilinear",
     )
-    # Left out of the namespace unless given: None is a value of --resize and --crop ("none").
+    # Not in the namespace unless given, because None is a value of --resize and --crop ("none").
     size: dict[str, Any] = {"type": _size, "metavar": "N", "default": argparse.SUPPRESS}
     images.add_argument("--resize", help="short side; or HxW exactly; or none", **size)
     images.add_argument("--crop", help="square centre crop; or HxW; or none", **size)
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, write, and say what was done; returns the exit status."""
+    """Read, write, print a summary, and return the exit status."""
     from ..weights import formats
     from ..weights.formats.convert import write_directory
 
@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _preprocessing(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """The fields that were given, and the preset that the others come from."""
+    """Collect the fields that were given, and the preset for all other fields."""
     fields = {name: getattr(arguments, name) for name in _PREPROCESSING if hasattr(arguments, name)}
     if arguments.preset is not None:
         fields["preset"] = arguments.preset

@@ -49,7 +49,7 @@ def _parquet(out: Path, mode: str, check: Check, size: int) -> Output:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Embed the images; returns the exit status."""
+    """Embed the images, and return the exit status."""
 
     def opener(model: ResNet) -> Opener:
         size = model.embed([], pool=arguments.pool).shape[1]

@@ -1,4 +1,4 @@
-"""`resnet-rs explain`: what the network saw in a photo, as a picture."""
+"""`resnet-rs explain`: draw the best classes of a photo and their activation maps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw and write the picture; returns the exit status."""
+    """Draw and write the picture, and return the exit status."""
     return write_picture(
         arguments,
         lambda model: explain(model, arguments.image, arguments.top_k, shifts=arguments.shifts),

@@ -1,4 +1,4 @@
-"""`resnet-rs features`: a layer's feature maps, or the first filters, as a grid of pictures."""
+"""`resnet-rs features`: draw a layer's feature maps, or the first filters, as a grid."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw and write the picture; returns the exit status."""
+    """Draw and write the picture, and return the exit status."""
     if arguments.stem_filters and arguments.image is not None:
         arguments.usage_error("--stem-filters draws weights: leave out the image")
     if not arguments.stem_filters and arguments.image is None:

@@ -55,11 +55,11 @@ def _parquet(out: Path, mode: str, check: Check, classes: int) -> Output:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Classify the images; returns the exit status."""
+    """Classify the images, and return the exit status."""
 
     def opener(model: ResNet) -> Opener:
-        # Before there is an output: without classes, or with a `tta` that does not suit the model,
-        # this says so.
+        # This raises the error for a model without classes, or for a `tta` that does not suit the
+        # model, before there is an output.
         model.probabilities([], arguments.tta)
         classes = min(arguments.top_k, model.config.num_classes)
         records: dict[str, Format] = {

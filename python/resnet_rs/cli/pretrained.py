@@ -1,4 +1,4 @@
-"""`resnet-rs pretrained`: which pretrained weights there are, and one of them into the cache."""
+"""`resnet-rs pretrained`: list the pretrained weights, or download one of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the names, or fetch one; returns the exit status."""
+    """List the names, or fetch one of them, and return the exit status."""
     if arguments.name is None:
         return _list(arguments)
     with plain_warnings():
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetched(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Download, and convert where that is asked; returns where it lies and what is known of it."""
+    """Download, convert if `--out` is given, and return the path and the config."""
     places: dict[str, Any] = {
         "cache_dir": arguments.cache,
         "offline": arguments.offline,
@@ -102,7 +102,7 @@ def _fetched(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    """Print what is known, of all architectures or of one."""
+    """Print the known weights, of all architectures or of one."""
     wanted = arguments.architecture
     torchvision = [row for row in TORCHVISION_WEIGHTS if wanted in (None, row.architecture)]
     timm = [

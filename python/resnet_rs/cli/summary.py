@@ -1,10 +1,11 @@
-"""`resnet-rs summary`: what a network is made of and what it costs."""
+"""`resnet-rs summary`: show the operations of a network and their cost."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
+from ..family import load
 from ..inspect.summary import SIZE, Summary, summarize, summarize_architecture
 from .common import LOAD_ERRORS, OK, add_format, count, fail, plain_warnings
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Print the summary; returns the exit status."""
+    """Print the summary, and return the exit status."""
     if arguments.weights is None and arguments.architecture is None:
         parser.error("one of the arguments --weights --architecture is required")
     with plain_warnings():
@@ -53,7 +54,5 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 def _summary(arguments: argparse.Namespace) -> Summary:
     if arguments.weights is None:
         return summarize_architecture(arguments.architecture, arguments.size or SIZE)
-    from .. import load
-
     model = load(arguments.weights, architecture=arguments.architecture)
     return summarize(model, arguments.size)

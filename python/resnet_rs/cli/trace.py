@@ -1,13 +1,10 @@
-"""`resnet-rs trace`: every operation's result for an image, as a table or a dump."""
+"""`resnet-rs trace`: show every operation's result for an image, or write a dump."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import asdict
 
-from ..inspect.trace import Trace
 from .common import LOAD_ERRORS, OK, add_format, add_model_options, fail, load_model, plain_warnings
 
 EPILOG = """\
@@ -39,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trace the image; returns the exit status."""
+    """Trace the image, and return the exit status."""
     with plain_warnings():
         try:
             trace = load_model(arguments).trace(arguments.image, fused=arguments.fused)
@@ -48,23 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         except LOAD_ERRORS as error:
             return fail(error)
     if arguments.out is None:
-        print(json.dumps(_as_list(trace), indent=2) if arguments.format == "json" else trace)
+        print(json.dumps(trace.as_list(), indent=2) if arguments.format == "json" else trace)
     return OK
-
-
-def _as_list(trace: Trace) -> list[dict[str, object]]:
-    repr(trace)  # measures all results in one walk
-    return [
-        {
-            "name": name,
-            "kind": trace.kind(name),
-            "shape": trace.shape(name),
-            **{key: _finite(value) for key, value in asdict(trace.stats(name)).items()},
-        }
-        for name in trace
-    ]
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
