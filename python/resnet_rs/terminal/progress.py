@@ -1,4 +1,4 @@
-"""What takes time, said on a terminal's last line."""
+"""Progress on the last line of a terminal."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TextIO
 
-# How often the line changes at most, in seconds: more often is only flicker.
+# The shortest time between two changes of the line: more changes would only flicker.
 _REFRESH_SECONDS = 0.1
-# Over how long the rate is averaged, in seconds: it follows a change, and does not jump.
+# The time over which the rate is averaged: the rate follows a change, and does not jump.
 _RATE_SECONDS = 15.0
 _BAR_COLUMNS = 24
 
 
 class Progress:
-    """One line that is written over again and again, and nothing where nobody looks.
+    """A line on a terminal that each text replaces. Nothing is written to a file or a pipe.
 
     As a context manager it clears the line at the end.
 
     Args:
-        stream: where to write; by default stderr. Only a terminal is written to.
+        stream: the stream to write to; by default stderr.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -31,17 +31,17 @@ class Progress:
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody looks."""
+        """True if texts are shown."""
         return self._on
 
     def turn_off(self) -> None:
-        """Write nothing from now on."""
+        """Stop writing from now on."""
         self._on = False
 
     def say(self, text: str) -> None:
-        """Replace the line by `text`."""
+        """Replace the line with `text`."""
         if self._on:
-            # Back to the start of the line, and clear it to its end.
+            # Go back to the start of the line, and clear it to its end.
             self._stream.write(f"\r\x1b[K{text}")
             self._stream.flush()
 
@@ -54,12 +54,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unit:
-    """What a `Meter` counts.
+    """The unit of the numbers that a `Meter` shows.
 
     Attributes:
-        name: as it is shown.
-        size: how much of what is counted makes one of it.
-        digits: how many of a count are shown after the point.
+        name: the name to show.
+        size: the count that makes one unit, such as 10^6 bytes for a megabyte.
+        digits: the number of digits after the point.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Unit:
     digits: int = 0
 
     def text(self, amount: float) -> str:
-        """An amount, without the name."""
+        """Write a count in this unit, without the name."""
         return f"{amount / self.size:.{self.digits}f}"
 
 
@@ -76,20 +76,20 @@ BYTES = Unit("MB", 1e6, 1)
 
 
 class Meter:
-    """How far counted work has come: a bar, the count, the rate and the time left.
+    """The progress of counted work: a bar, the count, the rate and the time left.
 
         [########----------------]  312/1000 images  41.2 images/s  0:17 left  2 failed
 
     Args:
         progress: the line to write to.
-        unit: what is counted.
-        name: what the line starts with, such as a file's name.
-        start: how much was done before; the rate leaves it out.
+        unit: the unit to show.
+        name: the start of the line, such as a file's name.
+        start: the count that was done before; the rate leaves it out.
     """
 
     def __init__(self, progress: Progress, unit: Unit, *, name: str = "", start: int = 0) -> None:
         self.advanced = False
-        """Whether anything was done since the meter was made."""
+        """True if anything was done since the meter was made."""
         self._progress = progress
         self._unit = unit
         self._name = name
@@ -98,18 +98,18 @@ class Meter:
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody looks."""
+        """True if texts are shown."""
         return self._progress.is_on
 
     def begin(self, start: int, total: int | None) -> None:
-        """Begin, maybe anew, where `start` of `total` is done; None is not known."""
+        """Begin, or begin again, with `start` of `total` done; None is an unknown total."""
         self.total = total
-        """How much there is to do; None as long as it is not known."""
+        """The count of all work; None as long as it is not known."""
         self._start = start
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
 
     def show(self, done: int, failed: int = 0) -> None:
-        """Say how much is done, unless that was said a moment ago."""
+        """Show the count, unless the line has changed a moment ago."""
         self.advanced |= done > self._start
         now = time.monotonic()
         if not self._progress.is_on or now < self._next:
@@ -123,16 +123,21 @@ class Meter:
         self.say(meter_text(done, self.total, rate, failed, self._unit))
 
     def say(self, text: str) -> None:
-        """Replace the line by `text`, behind the name."""
+        """Replace the line with `text`, after the name."""
         line = f"{self._name}  {text}" if self._name else text
-        # One column less than there are, because some terminals break a line that is full.
+        # One column stays free, because some terminals break a full line.
         self._progress.say(line[: shutil.get_terminal_size().columns - 1])
 
 
 def meter_text(done: int, total: int | None, rate: float, failed: int, unit: Unit) -> str:
-    """The line of a `Meter`: without bar and time left where `total` is not known.
+    """Write the line of a `Meter`; without a total it has no bar and no time left.
 
-    `done` and `total` are counted singly, and so is `rate`, per second.
+    Args:
+        done: the count that is done, not in units but one by one.
+        total: the count of all work; None if it is not known.
+        rate: the count in a second.
+        failed: how many of them failed.
+        unit: the unit to show.
     """
     parts = [f"{unit.text(done)} {unit.name}"]
     if total:
@@ -150,7 +155,7 @@ def meter_text(done: int, total: int | None, rate: float, failed: int, unit: Uni
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour up."""
+    """Write seconds as `m:ss`, or as `h:mm:ss` from an hour up."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

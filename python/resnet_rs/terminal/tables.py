@@ -1,4 +1,4 @@
-"""Text tables for the terminal."""
+"""Tables of text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
 
     Args:
         rows: cells, as many in every row; the header is a row like the others.
-        left: how many columns are flush left; those after them are flush right, for numbers.
+        left: the number of columns that are aligned left; all others are aligned right.
 
     Returns:
-        A line for each row, without blanks at the ends.
+        A line for each row, without spaces at the ends.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -27,5 +27,5 @@ def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """`1 thread`, `2 threads`."""
+    """Write a number with its noun: `1 thread`, `2 threads`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
