@@ -110,6 +110,31 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def json_object(name: str, value: Any) -> dict[str, Any]:
+    """A mapping of JSON's values, as plain dicts, lists, numbers and str that nobody else holds.
+
+    Args:
+        name: the argument's name.
+        value: a mapping; numbers and arrays of numpy and tuples may be in it.
+
+    Raises:
+        TypeError: it is no mapping, or holds something that JSON does not have.
+    """
+    return {key: _plain(item) for key, item in mapping(name, value).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json_object("a config's field", value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"a config holds numbers, str, lists and dicts; got {value!r}")
+
+
 def network_input(x: Any, channels: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """What `forward` takes, C-contiguous.
 

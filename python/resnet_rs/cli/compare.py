@@ -92,15 +92,7 @@ def _other(arguments: argparse.Namespace, model: Any) -> Any:
         return torch_twin(model)
     if against.endswith(".npz"):
         return against
-    from .. import load
-
-    return load(
-        against,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
+    return load_model(arguments, weights=against)
 
 
 def _wants_color() -> bool:

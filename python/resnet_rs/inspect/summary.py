@@ -129,7 +129,7 @@ def summarize(model: ResNet, size: int | tuple[int, int] | None = None) -> Summa
     height, width = loaded.input_size if size is None else _size(size)
     operations = model.loaded.network.operations(height, width)
     # The reference computes each operation as it stands, by no algorithm of the core's.
-    fast = loaded.request.backend == "fast"
+    fast = loaded.options.backend == "fast"
     steps = model.loaded.network.plan(1, height, width) if fast else []
     return _summary(loaded.config.architecture, operations, steps, height, width)
 

@@ -270,7 +270,7 @@ def trace_model(
     x = np.array(model._input_of(image))  # a copy: results stay the same if the caller's changes
     height, width = x.shape[1:3]
     operations = model.loaded.network.operations(height, width)
-    if model.loaded.request.backend == "reference":
+    if model.loaded.options.backend == "reference":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
         return Trace(operations, names, x, reference_results(operations, model.loaded.tensors(), x))
     network = model.loaded.network if fused else unfused(model)
@@ -285,10 +285,10 @@ def unfused(model: ResNet) -> Network:
     return Network.from_tensors(
         model.loaded.tensors(),
         network.config_json,
-        origin=model.loaded.request.origin,
+        origin=model.loaded.options.origin,
         isa=network.isa,
         threads=network.threads,
-        winograd=model.loaded.request.winograd,
+        winograd=model.loaded.options.winograd,
         fused=False,
     )
 

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import WeightsError
+from ..options import BYTES_ORIGIN as ORIGIN
 from .formats.safetensors_file import FLOATS, NOT_FLOATS, floats, require_float
-
-ORIGIN = "weights (bytes)"
-"""What errors call the weights in place of a path."""
 
 _LENGTH_BYTES = 8
 

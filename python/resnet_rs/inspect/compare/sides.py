@@ -47,7 +47,7 @@ class ModelSource:
 
     def __init__(self, model: ResNet, image: Any) -> None:
         self.model = model
-        origin = os.path.basename(model.loaded.request.origin)
+        origin = os.path.basename(model.loaded.options.origin)
         self.label = f"{model.config.architecture} of {origin} (resnet_rs)"
         self.trace = trace_model(model, image)
         self.image: Array | None = self.trace.image
