@@ -8,8 +8,8 @@
 | `ResNeXt50_32x4d` ... `ResNeXt101_64x4d` | 3x3 convolutions in 32 or 64 groups |
 | `WideResNet50_2`, `WideResNet101_2` | 3x3 convolutions twice as wide |
 
-A class differs from `ResNet` in this only: it knows its architecture, so that it reads files that
-do not state one, and it refuses the weights of another.
+A class differs from `ResNet` in one way: it knows its architecture. So it reads files that do not
+state one, and refuses the weights of another network.
 """
 
 from __future__ import annotations

@@ -17,16 +17,16 @@ CONFIG_OPTIONS = ("architecture", "variant", "num_classes", "labels", "preproces
 
 @dataclass(frozen=True)
 class Config:
-    """The description that lies beside the weights.
+    """The description of the weights.
 
     Attributes:
         architecture: the network's name: `resnet50`, `resnext50_32x4d`, ...
-        num_classes: the number of logits; 0 where the network ends with its pooled features.
-        labels: the classes' names by index, or None where the file gives none.
-        preprocessing: how images are prepared for these weights.
-        source: where the weights came from, in free form; None where it is not told.
-        variant: what differs from the architecture's own definition, field by field
-            (docs/weights.md lists them); empty where nothing does.
+        num_classes: the number of logits; 0 if the network ends with its pooled features.
+        labels: the classes' names by index, or None if the file has none.
+        preprocessing: the preparation of images for these weights.
+        source: the origin of the weights, in free form, or None.
+        variant: the differences from the architecture's own definition, field by field
+            (docs/weights.md lists them); usually empty.
     """
 
     architecture: str
@@ -58,7 +58,7 @@ class Config:
         return len(self.preprocessing.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as config.json has them."""
+        """Return the fields of config.json."""
         return {
             "format_version": 1,
             "architecture": self.architecture,

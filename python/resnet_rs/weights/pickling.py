@@ -1,13 +1,13 @@
 """Models that travel: small pickles, and one copy of the weights in each process.
 
-A pickled model is what it was made by (a path, or the bytes of a weights file), the arguments, and
-the SHA-256 of the files; never the packed network, whose form depends on the machine's
-instructions. The tier and the number of threads are not in it either unless they were asked for,
-so that a model takes what its new machine has.
+A pickled model holds its options (among them the path, or the bytes, of the weights) and the
+SHA-256 of the files. It never holds the packed network, whose form depends on the machine's
+instructions, nor a tier or a number of threads that the caller did not ask for: a restored model
+takes those of its new machine.
 
-Where it is restored, the files must have the same hash: a worker with other weights under the same
-path is an error, not a different answer. What a process has restored once it keeps for as long as
-any model uses it, so that a thousand tasks that each bring the same pickle read and pack it once.
+A restored model must find files with the same hash: other weights under the same path are an
+error, never a different answer. A process keeps a restored network for as long as a model uses it,
+so that a thousand tasks with the same pickle read and pack the weights once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def recipe_of(loaded: Loaded) -> Recipe:
 
 
 def fingerprint(loaded: Loaded) -> Fingerprint:
-    """The hashes of what a network was loaded from, computed once.
+    """Return the hashes of a network's files, computed once.
 
     Raises:
         WeightsError, FileNotFoundError: as `recipe_of`.
@@ -145,7 +145,7 @@ def _shown(content: Fingerprint) -> str:
 
 
 def _forget_lock() -> None:
-    """Another thread may have held the lock at a fork; in the child nobody would release it."""
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _lock
     _lock = threading.Lock()
 
