@@ -9,6 +9,8 @@ export RESNET_RS_REQUIRE_ISA ?= $(shell awk '/^flags/ { \
 	for (i = 1; i <= NF; i++) has[$$i] = 1; \
 	if (has["avx2"] && has["fma"]) printf "avx2,"; \
 	if (has["avx512f"]) printf "avx512,"; exit }' /proc/cpuinfo 2>/dev/null)
+# No threads, files or clock: the core must type-check for it.
+WASM := wasm32-unknown-unknown
 PY_FILES := python tests tools benches examples
 
 .DEFAULT_GOAL := help
@@ -45,6 +47,8 @@ lint: build $(VENV)/.test $(VENV)/.lint ## Check format, lints, types and the st
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --features python -- -D warnings
+	rustup target add $(WASM)
+	cargo check --lib --target $(WASM)
 	$(BIN)/ruff check $(PY_FILES)
 	$(BIN)/ruff format --check $(PY_FILES)
 	$(BIN)/mypy

@@ -20,9 +20,10 @@ use std::time::{Duration, SystemTime};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
-use resnet_rs::kernels::{FlushDenormals, KernelTable, peak};
-use resnet_rs::network::layer::Layer;
+use resnet_rs::graph::layer::Layer;
+use resnet_rs::kernels::KernelTable;
 use resnet_rs::plan::Algorithm;
+use resnet_rs::simd::FlushDenormals;
 use resnet_rs::{Isa, Shape};
 
 use common::cases::{ALGORITHMS, Case, cases};
@@ -130,7 +131,7 @@ fn report(cases: &[Case], start: SystemTime) {
         if measured.is_empty() {
             continue;
         }
-        let peak = 2.0 * peak::measure(&kernels) / 1e9;
+        let peak = 2.0 * kernels.peak.measure() / 1e9;
         println!("peak of one core, {isa}: {peak:.1} GFLOP/s");
         let speed = |flops: f64, seconds: f64| {
             let gflops = flops / seconds / 1e9;

@@ -10,7 +10,7 @@ pub struct Scored {
 }
 
 /// The `k` classes with the largest logits, best first, with their softmax scores; all of them
-/// where there are fewer. Equal logits are ordered by index; NaN comes last.
+/// if there are fewer. Equal logits are ordered by index; NaN comes last.
 ///
 /// The softmax is taken in f64, shifted by the largest logit so that nothing overflows.
 pub fn softmax_top_k(logits: &[f32], k: usize) -> Vec<Scored> {

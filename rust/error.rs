@@ -1,4 +1,4 @@
-//! What can go wrong, in terms of what was expected and what was found.
+//! Errors: each message says what was expected and what was found.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 
@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// Puts `what` in front of an argument's error message.
+    /// Puts `what` in front of the message of an argument's error.
     pub(crate) fn context(self, what: &str) -> Self {
         match self {
             Self::Argument(message) => Self::Argument(format!("{what}: {message}")),

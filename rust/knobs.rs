@@ -6,28 +6,28 @@ pub struct Knob {
     pub name: &'static str,
 }
 
-/// The kernels to use where no tier is asked for: portable, avx2 or avx512.
+/// The default tier of kernels: portable, avx2 or avx512.
 pub const ISA: Knob = Knob {
     name: "RESNET_RS_ISA",
 };
 
-/// The number of threads where none is asked for.
+/// The default number of threads.
 pub const NUM_THREADS: Knob = Knob {
     name: "RESNET_RS_NUM_THREADS",
 };
 
-/// Honoured after [`NUM_THREADS`]: what other rayon programs take.
+/// Read after [`NUM_THREADS`]; rayon's own variable.
 pub const RAYON_NUM_THREADS: Knob = Knob {
     name: "RAYON_NUM_THREADS",
 };
 
-/// Honoured last: what schedulers such as Ray and Spark set for their workers.
+/// Read last; schedulers such as Ray and Spark set it for their workers.
 pub const OMP_NUM_THREADS: Knob = Knob {
     name: "OMP_NUM_THREADS",
 };
 
 impl Knob {
-    /// The value, where the variable is set and not empty.
+    /// The value, if the variable is set and not empty.
     pub fn read(&self) -> Option<String> {
         let value = std::env::var_os(self.name)?;
         (!value.is_empty()).then(|| value.to_string_lossy().into_owned())

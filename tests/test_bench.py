@@ -19,9 +19,9 @@ from resnet_rs.bench.ladder_plot import plot_ladder
 from resnet_rs.bench.run import run_bench
 from resnet_rs.cli import main
 from resnet_rs.images.spec import Preprocessing
+from resnet_rs.options import Options
 from resnet_rs.terminal.progress import Progress
 from resnet_rs.terminal.tables import plural, text_table
-from resnet_rs.weights.request import request
 
 BENCH_FIELDS = [
     "version",
@@ -80,7 +80,7 @@ def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> di
 def ladder(demo_dir: Path) -> Ladder:
     """All stages of this machine, with two threads in the last one."""
     return climb_ladder(
-        request(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
+        Options(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
     )
 
 
@@ -109,7 +109,7 @@ class TestBench:
         seconds = itertools.chain([1.0], (ms / 1e3 for ms in itertools.count(1)))
         monkeypatch.setattr(bench, "seconds_of_call", lambda network, x: next(seconds))
         result = run_bench(
-            request(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
+            Options(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
         )
         assert result.calls == 11
         assert result.seconds == pytest.approx(0.066)

@@ -49,7 +49,7 @@ def test_right_networks_agree_at_every_step(tiny, module, tmp_path) -> None:
     x = noise(2, 47, 40, 3)
     trace = tiny.trace(x)
     trace.save(tmp_path / "dump.npz")
-    exact = resnet_rs.load(tiny.loaded.request.origin, backend="reference")
+    exact = resnet_rs.load(tiny.loaded.options.origin, backend="reference")
     names = list(trace)
     for other in (tiny, exact, trace, tmp_path / "dump.npz", str(tmp_path / "dump.npz")):
         comparison = compare(tiny, other, x)
@@ -149,7 +149,7 @@ def test_image_is_taken_from_the_dump(tiny, tmp_path) -> None:
 
 
 def test_a_photo_is_preprocessed_by_each_model(tiny, demo_photo) -> None:
-    origin = tiny.loaded.request.origin
+    origin = tiny.loaded.options.origin
     other = resnet_rs.load(origin, preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3})
     comparison = compare(tiny, other, demo_photo)
     assert comparison.first_wrong == "image"
@@ -341,7 +341,7 @@ def test_command_compares_with_torch(demo_dir, demo_photo, capsys) -> None:
 
 def test_command_compares_with_a_dump(tiny, wrong, tmp_path, capsys) -> None:
     wrong.trace(noise(1, 64, 64, 3)).save(tmp_path / "dump.npz")
-    weights = tiny.loaded.request.origin
+    weights = tiny.loaded.options.origin
     assert run("--weights", weights, "--against", tmp_path / "dump.npz") == 1
     printed = capsys.readouterr().out
     first = next(line for line in printed.splitlines() if "WRONG" in line)
@@ -351,7 +351,7 @@ def test_command_compares_with_a_dump(tiny, wrong, tmp_path, capsys) -> None:
 
 
 def test_command_compares_with_other_weights(tiny, wrong, demo_photo, capsys) -> None:
-    weights, other = (m.loaded.request.origin for m in (tiny, wrong))
+    weights, other = (m.loaded.options.origin for m in (tiny, wrong))
     assert run(demo_photo, "--weights", weights, "--against", weights) == 0
     assert run(demo_photo, "--weights", weights, "--against", other) == 1
     assert "stride on the other convolution" in capsys.readouterr().out
@@ -360,8 +360,8 @@ def test_command_compares_with_other_weights(tiny, wrong, demo_photo, capsys) ->
 def test_command_is_coloured_on_a_terminal_only(
     tiny, wrong, demo_photo, capsys, monkeypatch
 ) -> None:
-    arguments = [demo_photo, "--weights", tiny.loaded.request.origin]
-    arguments += ["--against", wrong.loaded.request.origin]
+    arguments = [demo_photo, "--weights", tiny.loaded.options.origin]
+    arguments += ["--against", wrong.loaded.options.origin]
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     run(*arguments)
@@ -379,7 +379,7 @@ def test_command_is_coloured_on_a_terminal_only(
 
 
 def test_command_prints_json(tiny, wrong, demo_photo, capsys) -> None:
-    weights, other = (m.loaded.request.origin for m in (tiny, wrong))
+    weights, other = (m.loaded.options.origin for m in (tiny, wrong))
     run(demo_photo, "--weights", weights, "--against", other, "--format", "json")
 
     def refuse(constant: str) -> None:
@@ -395,7 +395,7 @@ def test_command_prints_json(tiny, wrong, demo_photo, capsys) -> None:
 
 
 def test_command_says_what_is_wrong(tiny, demo_photo, tmp_path, capsys) -> None:
-    weights = tiny.loaded.request.origin
+    weights = tiny.loaded.options.origin
     for arguments, message in [
         ((demo_photo, "--weights", weights, "--against", tmp_path / "none.npz"), "none.npz"),
         ((demo_photo, "--weights", weights, "--against", tmp_path / "none"), "none"),

@@ -235,7 +235,7 @@ def test_wrong_input_is_found(model, demo_photo, tmp_path, name, with_image) -> 
 )
 def test_another_resize_is_found(model, tmp_path, change, text) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    origin = model.loaded.request.origin
+    origin = model.loaded.options.origin
     other = resnet_rs.load(origin, preprocessing={**PREPROCESSING, **change})
     comparison = compare(model, other, photo)
     check(comparison, "image", "another resize or crop", text)
@@ -248,7 +248,7 @@ STEPS = ["conv1", "layer2.0.conv2", "layer2.0.conv3", "bn1", "relu", "layer2.0.a
 def test_every_mistake_of_a_step_is_told_from_the_others(model, step, tmp_path) -> None:
     """What its formula gives is diagnosed as that very mistake, unless it changes nothing here."""
     x = noise(2, 47, 40, 3)
-    trace = resnet_rs.load(model.loaded.request.origin, backend="reference").trace(x)
+    trace = resnet_rs.load(model.loaded.options.origin, backend="reference").trace(x)
     results = {"image": trace.image.astype(np.float64), **trace}
     operation = next(o for o in trace.operations if o["name"] == step)
     inputs = [results[name] for name in operation["inputs"]]

@@ -114,18 +114,21 @@ def circles(found: Sequence[Arrow]) -> list[list[Arrow]]:
 def floors(page: str, rooms: str) -> dict[str, int]:
     """Read a drawing: the floor of each room, counted from the top.
 
-    The drawing is the fenced block after the comment `<!-- rooms: NAME -->`. Each of its lines is a
-    floor. A word that ends in `/`, `.py` or `.pyi` is a room: a folder or a file. All other words
-    are explanations.
+    The drawing is the fenced block after the comment `<!-- rooms: NAME -->`. Each of its boxes is a
+    floor. The words inside a box are rooms: folders, which end in `/`, and files. The words beside
+    a box are explanations.
     """
     match = re.search(rf"<!-- rooms: {rooms} -->\s*```\w*\n(.*?)```", page, re.DOTALL)
     assert match, f"no drawing <!-- rooms: {rooms} -->"
     found: dict[str, int] = {}
-    for floor, line in enumerate(match[1].splitlines()):
-        for word in line.split():
-            if re.fullmatch(r"[\w/]+(/|\.pyi?)", word):
-                assert word not in found, f"{word} is drawn twice"
-                found[word] = floor
+    floor = 0
+    for line in match[1].splitlines():
+        if line.startswith("├"):
+            floor += 1
+        elif line.startswith("│"):
+            for room in line.split("│")[1].split():
+                assert room not in found, f"{room} is drawn twice"
+                found[room] = floor
     return found
 
 
@@ -211,10 +214,22 @@ FILES = {
     ),
     "inspect/deep/two.py": "from numpy import array",
 }
-PAGE = (
-    "text\n<!-- rooms: python -->\n\n```text\n__init__.py     the package, with model.json\n"
-    "model.py\n   |\ninspect/deep/  inspect/\n_core.pyi\n```\n"
-)
+PAGE = """text
+<!-- rooms: python -->
+
+```text
+┌──────────────┐
+│ __init__.py  │  the package, with model.json
+├──────────────┤
+│ model.py     │
+├──────────────┤
+│ inspect/deep/│  looking
+│ inspect/     │  inside
+├──────────────┤
+│ _core.pyi    │
+└──────────────┘
+```
+"""
 
 
 class TestReading:
@@ -240,7 +255,7 @@ class TestReading:
             "inspect/trace.py:3 imports model.py",
         ]
 
-    def test_a_drawing_has_a_floor_a_line(self) -> None:
+    def test_a_drawing_has_a_floor_for_each_box(self) -> None:
         drawn = floors(PAGE, "python")
         assert list(drawn) == ["__init__.py", "model.py", "inspect/deep/", "inspect/", "_core.pyi"]
         assert drawn["inspect/deep/"] == drawn["inspect/"] > drawn["model.py"]

@@ -172,7 +172,7 @@ def test_d_variants_have_timms_names(name, tmp_path) -> None:
 
 def test_a_network_without_fc_ends_with_its_features(tiny) -> None:
     x = noise(1, 32, 32, 3)
-    origin = tiny.loaded.request.origin
+    origin = tiny.loaded.options.origin
     trace = resnet_rs.load(origin, num_classes=0).trace(x)
     assert list(trace)[-1] == "avgpool"
     assert np.array_equal(trace[""], tiny.trace(x)["avgpool"])
@@ -180,7 +180,7 @@ def test_a_network_without_fc_ends_with_its_features(tiny) -> None:
 
 def test_reference_backend_gives_the_same_in_float64(tiny) -> None:
     x = noise(2, 33, 32, 3)
-    exact = resnet_rs.load(tiny.loaded.request.origin, backend="reference").trace(x)
+    exact = resnet_rs.load(tiny.loaded.options.origin, backend="reference").trace(x)
     trace = tiny.trace(x)
     assert list(exact) == list(trace)
     for (name, expected), result in zip(exact.items(), trace.values(), strict=True):
@@ -188,13 +188,13 @@ def test_reference_backend_gives_the_same_in_float64(tiny) -> None:
         assert relative_l2(result, expected) <= TOLERANCE, name
     assert np.array_equal(exact["layer1.0.bn2"], dict(exact.items())["layer1.0.bn2"])
 
-    fused = resnet_rs.load(tiny.loaded.request.origin, backend="reference").trace(x, fused=True)
+    fused = resnet_rs.load(tiny.loaded.options.origin, backend="reference").trace(x, fused=True)
     assert list(fused) == list(tiny.trace(x, fused=True))
 
 
 def test_every_tier_gives_every_step(tiny, isa) -> None:
     x = noise(2, 33, 32, 3)
-    origin = tiny.loaded.request.origin
+    origin = tiny.loaded.options.origin
     exact = resnet_rs.load(origin, backend="reference").trace(x)
     trace = resnet_rs.load(origin, isa=isa).trace(x)
     for (name, expected), result in zip(exact.items(), trace.values(), strict=True):

@@ -141,7 +141,7 @@ class TestPredict:
     def test_demo_photos_are_read_by_every_protocol(
         self, model: ResNet, demo_photos: list[Path]
     ) -> None:
-        larger = resnet_rs.load(model.loaded.request.weights, preprocessing={"resize": 72})
+        larger = resnet_rs.load(model.loaded.options.weights, preprocessing={"resize": 72})
         for tta in ("hflip", "10crop"):
             best = [predictions[0].label for predictions in larger.predict(demo_photos, 1, tta)]
             right = sum(
@@ -162,13 +162,13 @@ class TestErrors:
                 call(picture(40, 40), tta=tta)  # type: ignore[operator]
 
     def test_ten_crops_need_a_crop(self, tiny: ResNet) -> None:
-        whole = resnet_rs.load(tiny.loaded.request.weights, preprocessing={"crop": None})
+        whole = resnet_rs.load(tiny.loaded.options.weights, preprocessing={"crop": None})
         with pytest.raises(ValueError, match="preprocessing="):
             whole.predict(picture(40, 40), tta="10crop")
 
     def test_ten_crops_need_an_image_that_holds_them(self, tiny: ResNet) -> None:
         tall = resnet_rs.load(
-            tiny.loaded.request.weights, preprocessing={"resize": None, "crop": 64}
+            tiny.loaded.options.weights, preprocessing={"resize": None, "crop": 64}
         )
         with pytest.raises(ImageError, match="has 40 x 70: use"):
             tall.predict(picture(40, 70), tta="10crop")

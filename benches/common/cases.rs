@@ -1,8 +1,8 @@
 //! What to measure of ResNet-50's convolutions.
 
 use resnet_rs::Shape;
-use resnet_rs::kernels::winograd::TileSize;
-use resnet_rs::network::layer::{Layer, Op};
+use resnet_rs::graph::layer::{Layer, Op};
+use resnet_rs::kernels::conv::winograd::TileSize;
 use resnet_rs::plan::{Algorithm, choose, shapes};
 
 use super::resnet50::IN_CHANNELS;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use resnet_rs::network::named_parameters;
+use resnet_rs::graph::operations::Operation;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use super::random::random;
@@ -13,7 +13,10 @@ use super::resnet50::operations;
 pub fn write(path: &Path, classes: usize) {
     let mut next = random(1);
     let mut tensors = Vec::new();
-    for (name, shape) in operations(classes).iter().flat_map(named_parameters) {
+    for (name, shape) in operations(classes)
+        .iter()
+        .flat_map(Operation::named_parameters)
+    {
         let data: Vec<u8> = (0..shape.iter().product())
             .flat_map(|_| value(&name, &shape, next()).to_le_bytes())
             .collect();

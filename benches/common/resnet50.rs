@@ -1,16 +1,16 @@
 //! The network that is measured.
 
-use resnet_rs::network::architecture::Architecture;
-use resnet_rs::network::fuse::fuse;
-use resnet_rs::network::layer::Layer;
-use resnet_rs::network::operations::Operation;
+use resnet_rs::graph::family;
+use resnet_rs::graph::fuse::fuse;
+use resnet_rs::graph::layer::Layer;
+use resnet_rs::graph::operations::Operation;
 
 /// Channels of an image.
 pub const IN_CHANNELS: usize = 3;
 
 /// Its operations, each by itself.
 pub fn operations(classes: usize) -> Vec<Operation> {
-    let architecture = Architecture::named("resnet50").expect("the family has it");
+    let architecture = family::named("resnet50").expect("the family has it");
     architecture.operations(classes, 1)
 }
 

@@ -1,7 +1,7 @@
 //! A layer's convolutions as one matrix product.
 
+use resnet_rs::graph::layer::{ConvSpec, Layer};
 use resnet_rs::kernels::view::View;
-use resnet_rs::network::layer::{ConvSpec, Layer};
 
 /// M, K and N of the product; a shortcut's K is added.
 #[derive(Clone, Copy, PartialEq)]

@@ -1,11 +1,12 @@
 //! A plan of one tier, with random weights and activations.
 
 use resnet_rs::Shape;
-use resnet_rs::buffer::Buffer;
+use resnet_rs::graph::layer::Layer;
+use resnet_rs::infer::walk::{StepContext, run_item};
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
-use resnet_rs::network::layer::Layer;
-use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep, StepContext};
+use resnet_rs::memory::Buffer;
+use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep};
 
 use super::random::random;
 use super::resnet50::IN_CHANNELS;
@@ -26,13 +27,13 @@ impl Workload {
         shape: Shape,
         table: &KernelTable,
     ) -> Self {
-        let places = LayerWeights::lay_out(layers, algorithms, table.nr);
+        let places = LayerWeights::lay_out(layers, algorithms, table.conv.nr);
         let plan = Plan::new(
             layers,
             &places,
             shape,
             IN_CHANNELS,
-            table,
+            table.conv.tile(),
             1,
             Grouping::Whole,
         );
@@ -60,7 +61,7 @@ impl Workload {
                     // SAFETY: the arena is as long as the plan asks for, and borrowed for as long
                     // as this closure lives; the plan was made for these weights; a convolution
                     // reads no pixels; one thread does one item after the other.
-                    unsafe { step.run_item(item, &context) };
+                    unsafe { run_item(step, item, &context) };
                 }
             }
         }

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from numpy.typing import NDArray
 
 from . import arguments
-from .images.spec import Preprocessing
 from .inference import Inference, Prediction
 from .inspect.shape_profiler import ShapeProfiler
+from .options import Options, described, option_method
 from .weights.config import Config
 from .weights.load import load
 from .weights.loaded import Loaded
-from .weights.request import request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +23,14 @@ if TYPE_CHECKING:
     from .inspect.summary import Summary
     from .inspect.trace import Trace
     from .stream import Stream
+    from .weights.pickling import Recipe
 
 __all__ = ["Prediction", "ResNet"]
 
 _Self = TypeVar("_Self", bound="ResNet")
 
 
+@described
 class ResNet(Inference):
     """A residual network with trained weights, ready to run on the CPU.
 
@@ -50,31 +48,7 @@ class ResNet(Inference):
     that do not state one. `resnet_rs.load` takes any and returns the class that fits.
 
     Args:
-        weights: a directory with `model.safetensors` and `config.json`, a `.safetensors` file, or
-            anything else that docs/formats.md lists (torch, Keras, ONNX, Hugging Face, timm,
-            text); or the bytes of a `.safetensors` file.
-        architecture: the network's name where the weights do not state it.
-        variant: how the network differs from that architecture (docs/weights.md); laid over what
-            the weights state.
-        num_classes: 0 leaves the last layer out, so that `logits` gives the pooled features; any
-            other number must be the weights' own.
-        labels: the classes' names by index, in place of the weights' own.
-        preprocessing: a `Preprocessing`, some of its fields in a dict, or a preset of
-            torchvision's by name, such as `IMAGENET1K_V1`; laid over what the weights state.
-        names: for a file with other tensor names, theirs to torchvision's: a dict, or the path of
-            a JSON file with one.
-        key: for a file that holds several networks, such as `model` and `model_ema`, which one.
-        config: fields of a `config.json` for weights that come without one, such as bytes; laid
-            over the weights' own, and under the arguments above.
-        isa: which kernels to use, `portable`, `avx2` or `avx512`; by default `RESNET_RS_ISA`
-            where it is set, else the best that this machine has.
-        threads: how many threads a forward uses; by default `RESNET_RS_NUM_THREADS`,
-            `RAYON_NUM_THREADS` or `OMP_NUM_THREADS`, the first that is set, else the CPUs that
-            this process may use.
-        winograd: whether 3x3 convolutions may run with Winograd's algorithm, which multiplies
-            less: faster, with weights that take more memory, and other rounding.
-        backend: `fast`, or `reference` for plain NumPy in float64: the same results by the
-            formulas of `resnet_rs.reference`, within the rounding of float32, in seconds an image.
+        <options>
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -96,41 +70,10 @@ class ResNet(Inference):
     architecture: ClassVar[str | None] = None
     """The only one whose weights the class takes; None for any."""
 
-    def __init__(
-        self,
-        weights: str | os.PathLike[str] | bytes,
-        *,
-        architecture: str | None = None,
-        variant: Mapping[str, Any] | None = None,
-        num_classes: int | None = None,
-        labels: Sequence[str] | None = None,
-        preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
-        names: Mapping[str, str | None] | str | os.PathLike[str] | None = None,
-        key: str | None = None,
-        config: Mapping[str, Any] | None = None,
-        isa: str | None = None,
-        threads: int | None = None,
-        winograd: bool = True,
-        backend: str = "fast",
-    ) -> None:
-        asked = request(
-            weights,
-            architecture=architecture,
-            variant=variant,
-            num_classes=num_classes,
-            labels=labels,
-            preprocessing=preprocessing,
-            names=names,
-            key=key,
-            config=config,
-            isa=isa,
-            threads=threads,
-            winograd=winograd,
-            backend=backend,
-        )
-        self._adopt(load(asked, self.architecture))
-        if self.loaded.assumed is not None:
-            warnings.warn(self.loaded.assumed, UserWarning, stacklevel=2)
+    @option_method(Options)
+    def __init__(self, options: Options) -> None:
+        self._adopt(load(options, self.architecture))
+        self.loaded.warn(stacklevel=4)  # past this method and its wrapper
 
     @classmethod
     def from_pretrained(
@@ -151,7 +94,7 @@ class ResNet(Inference):
             cache_dir: where files are kept; by default `RESNET_RS_CACHE`, else the user's cache.
             offline: whether to use the cache alone; by default as `RESNET_RS_OFFLINE` says.
             progress: whether to show a progress bar on a terminal.
-            options: what the class takes beside `weights`.
+            options: the class's own arguments, without `weights`.
 
         Raises:
             OSError: the file cannot be had, or not without a network.
@@ -169,11 +112,10 @@ class ResNet(Inference):
             progress=arguments.flag("progress", progress),
         )
         config = {**file.config, **(options.pop("config", None) or {})}
-        asked = request(file.path, config=config, **options)
-        loaded = load(replace(asked, pretrained=(name, architecture)), cls.architecture)
-        if loaded.assumed is not None:
-            warnings.warn(loaded.assumed, UserWarning, stacklevel=2)
-        return cls._of(loaded)
+        loaded = load(Options(file.path, config=config, **options), cls.architecture)
+        loaded.pretrained = (name, architecture)
+        loaded.warn(stacklevel=3)
+        return cls.of(loaded)
 
     def stream(self, paths: Any, **options: Any) -> Stream:
         """Work through any number of image files, decoding some while others are computed.
@@ -283,7 +225,7 @@ class ResNet(Inference):
         from .weights.formats.checkpoint import Checkpoint
         from .weights.formats.convert import write_directory
 
-        origin = self.loaded.request.origin
+        origin = self.loaded.options.origin
         checkpoint = Checkpoint(self.loaded.tensors(), self.config.as_dict(), origin)
         write_directory(checkpoint, directory, dtype=dtype, force=force)
 
@@ -309,7 +251,7 @@ class ResNet(Inference):
     @property
     def backend(self) -> str:
         """What computes: `fast` or `reference`."""
-        return self.loaded.request.backend
+        return self.loaded.options.backend
 
     @property
     def isa(self) -> str:
@@ -331,8 +273,8 @@ class ResNet(Inference):
         self._profile_shape = ShapeProfiler(loaded)
 
     @classmethod
-    def _of(cls: type[_Self], loaded: Loaded) -> _Self:
-        """A model of a network that is in memory already."""
+    def of(cls: type[_Self], loaded: Loaded) -> _Self:
+        """Make a model of a network that is in memory already."""
         model = object.__new__(cls)
         model._adopt(loaded)
         return model
@@ -346,22 +288,22 @@ class ResNet(Inference):
             size_text = f"{size}x{size}" if spec.crop else f"short side {size}"
         else:
             size_text = f"{size[0]}x{size[1]}"
-        asked = self.loaded.request
+        options = self.loaded.options
         trained = self.loaded.network.num_parameters
         named = "" if self.architecture else f"architecture={self.config.architecture!r}, "
         return (
-            f"{type(self).__name__}({asked.origin!r}, {named}"
+            f"{type(self).__name__}({options.origin!r}, {named}"
             f"classes={self.loaded.network.num_classes}, "
             f"input={size_text!r}, "
             f"parameters={f'{trained / 1e6:.1f}M' if trained >= 100_000 else trained}, "
             f"isa={self.isa!r}, threads={self.threads}"
-            f"{'' if asked.winograd else ', winograd=False'})"
+            f"{'' if options.winograd else ', winograd=False'})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .weights.pickling import reduce_model
+        from .weights.pickling import recipe_of
 
-        return reduce_model(self)
+        return _restore, (type(self), recipe_of(self.loaded))
 
     def __copy__(self: _Self) -> _Self:
         twin = object.__new__(type(self))
@@ -370,3 +312,10 @@ class ResNet(Inference):
 
     def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
         return self.__copy__()
+
+
+def _restore(cls: type[_Self], recipe: Recipe) -> _Self:
+    """Unpickle a model."""
+    from .weights.pickling import restore
+
+    return cls.of(restore(recipe, cls.architecture))

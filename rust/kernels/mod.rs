@@ -1,4 +1,4 @@
-//! The arithmetic: every operation of the network, in three tiers.
+//! The arithmetic: every operation of the network, for each tier.
 //!
 //! Letters, used throughout:
 //! - A convolution is a matrix product with M = output pixels (batch · out_h · out_w),
@@ -10,27 +10,22 @@
 //! - Weights are OHWI: `[out_channels, kernel_h, kernel_w, in_channels]`, then packed into panels
 //!   of NR output channels: for each panel NR biases, then for each k its NR weights.
 //!
-//! Each kernel is one generic routine over [`simd::Simd`]; [`KernelTable`] holds the compiled ones
-//! of a tier. `reference` holds the naive loops that define what is right.
+//! An operation has a folder. In it are the routine, generic over [`Simd`](crate::simd::Simd), with its
+//! arguments and the type of its pointer; the layer, which cuts an output into items of work; and,
+//! if there are several routines, a struct of them for one tier. [`KernelTable`] is composed of
+//! these structs. A routine that is written for one instruction set gets a file of that name in
+//! the folder. `reference` holds the naive loops that define a right result.
 
 pub mod conv;
-pub mod conv_tile;
-mod denormals;
 pub mod elementwise;
 pub mod input;
-pub mod isa;
-pub mod pack;
 pub mod peak;
 pub mod pool;
 pub mod reference;
-pub mod simd;
 mod table;
 pub mod view;
-pub mod winograd;
 
-pub use denormals::FlushDenormals;
-pub use isa::Isa;
 pub use table::KernelTable;
 
 #[cfg(test)]
-mod tests;
+mod testing;

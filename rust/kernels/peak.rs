@@ -1,10 +1,9 @@
-//! How fast this machine can multiply and add at all: what kernels are measured against.
+//! The peak speed of this machine's multiply-adds, which kernels are measured against.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use super::simd::Simd;
-use super::table::KernelTable;
+use crate::simd::Simd;
 
 /// Independent sums: enough to keep two units of a latency of four or five cycles busy, and few
 /// enough for sixteen registers.
@@ -13,8 +12,15 @@ const SUMS: usize = 12;
 /// Multiplies and adds `rounds` times in registers alone.
 pub type Burn = fn(rounds: usize) -> f32;
 
-/// The loop of tier `S`, which must be there.
-pub(super) fn burn<S: Simd>(rounds: usize) -> f32 {
+/// The loop whose speed is a tier's peak.
+#[derive(Clone, Copy)]
+pub struct Peak {
+    burn: Burn,
+    lanes: usize,
+}
+
+/// The loop of tier `S`, which the machine must have.
+fn burn<S: Simd>(rounds: usize) -> f32 {
     // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
     let s = unsafe { S::assume() };
     s.vectorize(
@@ -40,29 +46,38 @@ pub(super) fn burn<S: Simd>(rounds: usize) -> f32 {
     )
 }
 
-/// Multiply-accumulates a second of one thread in registers, the best of a tenth of a second.
-pub fn measure(table: &KernelTable) -> f64 {
-    const ROUNDS: usize = 20_000;
-    let lanes = table.nr / 2;
-    let macs = (ROUNDS * SUMS * lanes) as f64;
-    let start = Instant::now();
-    let mut best = f64::INFINITY;
-    while start.elapsed() < Duration::from_millis(100) {
-        let begin = Instant::now();
-        black_box((table.burn)(ROUNDS));
-        best = best.min(begin.elapsed().as_secs_f64());
+impl Peak {
+    /// The peak of tier `S`, which the machine must have.
+    pub(super) fn new<S: Simd>() -> Self {
+        Self {
+            burn: burn::<S>,
+            lanes: S::LANES,
+        }
     }
-    macs / best
+
+    /// Multiply-accumulates a second of one thread in registers, the best of a tenth of a second.
+    pub fn measure(&self) -> f64 {
+        const ROUNDS: usize = 20_000;
+        let macs = (ROUNDS * SUMS * self.lanes) as f64;
+        let start = Instant::now();
+        let mut best = f64::INFINITY;
+        while start.elapsed() < Duration::from_millis(100) {
+            let begin = Instant::now();
+            black_box((self.burn)(ROUNDS));
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+        macs / best
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::kernels::KernelTable;
 
     #[test]
     fn every_tier_has_a_peak() {
         for table in KernelTable::available() {
-            let peak = measure(&table);
+            let peak = table.peak.measure();
             println!("{}: {:.1} GMAC/s a thread", table.isa, peak / 1e9);
             assert!(peak > 0.0 && peak.is_finite());
         }

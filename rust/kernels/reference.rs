@@ -1,9 +1,9 @@
-//! Naive loops for every operation, NHWC, summed in f64: the definition of what is right.
+//! Naive loops for every operation, NHWC, summed in f64: the definition of a right result.
 //!
-//! Nothing here is fast, and nothing here is clever. The tests hold the kernels against these
-//! loops, and torch in f64 against the whole network.
+//! Nothing here is fast, and nothing here is clever. The tests compare the kernels with these
+//! loops, and the whole network with torch in f64.
 
-use super::pool::AvgWindow;
+use crate::shape::{AvgWindow, Window};
 
 /// A dense NHWC tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,31 +35,6 @@ impl Tensor {
     pub fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
         let [_, height, width, channels] = self.shape;
         self.data[((n * height + y) * width + x) * channels + c]
-    }
-}
-
-/// A square window and how it moves over an image.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Height and width.
-    pub kernel: usize,
-    /// From an output pixel to the next, in input pixels.
-    pub stride: usize,
-    /// Rows and columns beyond the image on every side.
-    pub padding: usize,
-}
-
-impl Window {
-    /// The output's size where the input has `size` pixels: `⌊(size + 2p - k) / s⌋ + 1`.
-    pub fn output(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    /// The input pixel under tap `k` for output pixel `o`, where it lies inside the image.
-    fn input(&self, o: usize, k: usize, size: usize) -> Option<usize> {
-        (o * self.stride + k)
-            .checked_sub(self.padding)
-            .filter(|&i| i < size)
     }
 }
 
@@ -158,15 +133,11 @@ pub fn global_avg_pool(x: &Tensor) -> Tensor {
     })
 }
 
-/// The mean under the window; padding beyond the image counts where the window says so, as zeros.
+/// The mean under the window; padding counts as zeros if the window says so.
 pub fn avg_pool(x: &Tensor, window: AvgWindow) -> Tensor {
     let [batch, height, width, channels] = x.shape;
     let shape = [batch, window.output(height), window.output(width), channels];
-    let moves = Window {
-        kernel: window.kernel,
-        stride: window.stride,
-        padding: window.padding,
-    };
+    let moves = window.window();
     Tensor::from_fn(shape, |n, oy, ox, c| {
         let (mut sum, mut inside) = (0.0, 0);
         for ky in 0..window.kernel {

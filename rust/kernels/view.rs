@@ -1,4 +1,4 @@
-//! Where a tensor lies in the arena.
+//! A tensor's place in the arena.
 
 use std::ops::Range;
 
@@ -114,12 +114,12 @@ impl View {
         self.batch * self.image_stride
     }
 
-    /// Whether there is nothing in it.
+    /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where pixel (`y`, `x`) of image `n` starts.
+    /// The first element of pixel (`y`, `x`) of image `n`.
     pub fn pixel(&self, n: usize, y: usize, x: usize) -> usize {
         self.offset
             + n * self.image_stride
@@ -128,7 +128,7 @@ impl View {
     }
 
     /// The border of image `n`, as the runs of elements between its pixels.
-    pub(super) fn border_runs(&self, n: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(in crate::kernels) fn border_runs(&self, n: usize) -> impl Iterator<Item = Range<usize>> {
         let image = self.offset + n * self.image_stride;
         let side = self.border * self.pixel_stride;
         let row = move |y| image + (y + self.border) * self.row_pitch;
@@ -149,7 +149,7 @@ impl View {
         })
     }
 
-    /// Items of work for the borders, one an image: none where there is no border.
+    /// Items of work for the borders, one for each image; none without a border.
     pub fn border_items(&self) -> usize {
         if self.border > 0 { self.batch } else { 0 }
     }
@@ -157,7 +157,7 @@ impl View {
     /// Writes zeros into the border of image `n`.
     ///
     /// # Safety
-    /// The tensor lies inside `arena`, and nobody else uses this border meanwhile.
+    /// The tensor lies inside `arena`, and no other thread uses this border meanwhile.
     pub unsafe fn zero_border(&self, n: usize, arena: *mut f32) {
         for run in self.border_runs(n) {
             // SAFETY: the caller's.

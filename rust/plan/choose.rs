@@ -1,33 +1,35 @@
-//! Which algorithm a convolution runs with.
+//! The choice of a convolution's algorithm.
 
-use crate::kernels::winograd::TileSize;
-use crate::network::layer::Op;
+use super::outputs::shapes;
+use crate::graph::layer::{Layer, Op};
+use crate::kernels::conv::winograd::TileSize;
+use crate::shape::Shape;
 
-/// How a layer is computed.
+/// The way in which a layer is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Tap by tap; also what is not a convolution.
+    /// Tap by tap; also for layers that are not convolutions.
     Direct,
     /// 3x3 with stride 1 through transformed tiles.
     Winograd(TileSize),
 }
 
 /// The tile sizes, the one that saves most multiplications first, and the fewest tiles an image must
-/// have for each: a point's weights are read once and used for every tile, and with fewer tiles the
-/// reading of the larger weights takes longer than what they save. From `cargo bench --bench conv
+/// have for each: a point's weights are read once and used for every tile, and with fewer tiles,
+/// reading the larger weights takes longer than the multiplications that they save. From `cargo bench --bench conv
 /// -- conv2` and whole forwards, whose weights come from memory.
 const FEWEST_TILES: [(TileSize, usize); 2] = [(TileSize::Four, 32), (TileSize::Two, 12)];
 
-/// The algorithm of `op` where its output is `height` x `width`.
+/// The algorithm of `op` for an output of `height` x `width`.
 ///
-/// It is chosen once, at load, for the size of image that the config names: whatever batch, image
-/// size and number of threads a forward then has, an image's result is the same to the bit.
+/// It is chosen once, at load, for the image size that the config names. So an image's result is the
+/// same to the bit for every batch and number of threads.
 pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
     let Op::Conv { sources, .. } = op else {
         return Algorithm::Direct;
     };
-    // Never of the image, tensor 0: the transforms take whole vectors of channels, for which its
-    // pixels have no room.
+    // Not for the image, tensor 0: the transforms take whole vectors of channels, and its pixels have
+    // no room for those.
     let [(1.., conv)] = sources.as_slice() else {
         return Algorithm::Direct;
     };
@@ -40,15 +42,39 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
         .map_or(Algorithm::Direct, |(size, _)| Algorithm::Winograd(size))
 }
 
+/// The algorithm of each layer for images of `[height, width, channels]`; all direct without
+/// `winograd`.
+pub fn algorithms(
+    layers: &[Layer],
+    [height, width, channels]: [usize; 3],
+    winograd: bool,
+) -> Vec<Algorithm> {
+    let shape = Shape {
+        batch: 1,
+        height,
+        width,
+    };
+    let shapes = shapes(layers, shape, channels);
+    layers
+        .iter()
+        .zip(&shapes[1..])
+        .map(|(layer, out)| match winograd {
+            true => choose(&layer.op, out.height, out.width),
+            false => Algorithm::Direct,
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::architecture::{Architecture, Stem};
-    use crate::network::fuse::fuse;
+    use crate::graph::architecture::Stem;
+    use crate::graph::family;
+    use crate::graph::fuse::fuse;
 
     /// The op of layer `name` of a network.
     fn op_of(network: &str, name: &str) -> Op {
-        let operations = Architecture::named(network).unwrap().operations(10, 1);
+        let operations = family::named(network).unwrap().operations(10, 1);
         let layers = fuse(&operations, true);
         layers.into_iter().find(|l| l.name == name).unwrap().op
     }
@@ -82,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_first_convolution_is_direct() {
-        let mut architecture = Architecture::named("resnet18").unwrap();
+        let mut architecture = family::named("resnet18").unwrap();
         architecture.stem = Stem::Conv3x3;
         let layers = fuse(&architecture.operations(10, 1), true);
         for size in [32, 64, 224] {

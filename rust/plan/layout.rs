@@ -1,31 +1,41 @@
-//! Where every tensor of a batch lies in the arena.
+//! The place of every tensor of a batch in the arena.
 
 use std::ops::Range;
 
 use super::arena::{Lifetime, place};
 use super::choose::Algorithm;
+use super::outputs::shapes;
 use super::weights::LayerWeights;
 use super::winograd::WinogradLayer;
-use super::{Grouping, Shape};
-use crate::kernels::pool::MaxPoolLayer;
+use crate::graph::layer::{Layer, TensorId};
 use crate::kernels::view::View;
-use crate::network::layer::{Layer, Op, TensorId};
+use crate::shape::Shape;
 
 /// Pixels of the images that go through the first layers together, for each thread: one image of
 /// 224 x 224, whose activations stay near the core from a layer to the next.
 const GROUP_PIXELS: usize = 224 * 224;
 
-/// From this many output pixels of an image down, a layer's weights are most of its traffic, and it
-/// is better run for the whole batch at once.
+/// In layers with at most this many output pixels of an image, weights are most of the traffic. They
+/// run faster for the whole batch at once.
 const FEW_PIXELS: usize = 64;
 
-/// Where everything lies in the arena.
+/// The number of images that go through the first layers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// All of the batch: each layer is one step, or one after the other.
+    Whole,
+    /// As many as suit the caches: a few at a time through the layers that have many pixels, then
+    /// the whole batch through those that have few pixels and many weights.
+    Caches,
+}
+
+/// The place of everything in the arena.
 pub struct Layout {
     /// The tensors between layers, by id: for the whole batch, or for one group of images.
     tensors: Vec<View>,
-    /// Whether a tensor is for one group, and its place used again by the next.
+    /// True for tensors of one group, whose place the next group uses again.
     is_grouped: Vec<bool>,
-    /// For each layer what it needs besides, where it is a Winograd layer.
+    /// For each Winograd layer what it needs besides.
     pub scratch: Vec<Option<WinogradLayer>>,
     /// Images of a group.
     pub group: usize,
@@ -140,49 +150,7 @@ fn choose_group(
     }
 }
 
-/// The shape of each layer's output, tensor 0 (the image) first, not laid out yet.
-///
-/// A tensor that is added to in place has an entry for each layer that does so, so that ids are
-/// indices; only the first is used.
-pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<View> {
-    let Shape {
-        batch,
-        height,
-        width,
-    } = shape;
-    let mut views = vec![View::pixels(batch, height, width, channels, 0)];
-    for layer in layers {
-        let out = match &layer.op {
-            Op::Conv { sources, .. } => {
-                let (id, conv) = &sources[0];
-                let size = |n: usize| (n + 2 * conv.padding - conv.kernel) / conv.stride + 1;
-                let (height, width) = (size(views[*id].height), size(views[*id].width));
-                View::activations(batch, height, width, conv.out_channels)
-            }
-            Op::MaxPool(id) => View::activations(
-                batch,
-                MaxPoolLayer::output(views[*id].height),
-                MaxPoolLayer::output(views[*id].width),
-                views[*id].channels,
-            ),
-            Op::AvgPool(id, window) => View::activations(
-                batch,
-                window.output(views[*id].height),
-                window.output(views[*id].width),
-                views[*id].channels,
-            ),
-            Op::GlobalAvgPool(id) => View::activations(batch, 1, 1, views[*id].channels),
-            Op::Elementwise { a, .. } => {
-                let a = &views[*a];
-                View::activations(batch, a.height, a.width, a.channels)
-            }
-        };
-        views.push(out);
-    }
-    views
-}
-
-/// How many layers an embedding needs: all but fc.
+/// The number of layers that an embedding needs: all except fc.
 pub fn embedding_layers(layers: &[Layer]) -> usize {
     layers.len() - usize::from(layers.last().is_some_and(Layer::is_fc))
 }
@@ -212,14 +180,11 @@ fn touched(layers: &[Layer], tensors: usize) -> Vec<Option<(usize, usize)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::architecture::Architecture;
-    use crate::network::fuse::fuse;
+    use crate::graph::family;
+    use crate::graph::fuse::fuse;
 
     fn resnet50() -> Vec<Layer> {
-        fuse(
-            &Architecture::named("resnet50").unwrap().operations(10, 1),
-            true,
-        )
+        fuse(&family::named("resnet50").unwrap().operations(10, 1), true)
     }
 
     fn layout(batch: usize, side: usize, threads: usize) -> Layout {

@@ -1,191 +1,20 @@
-//! The plan: for one input shape, each step's kernel, its work, and its place in the arena.
+//! The plan: for one input shape each step's work and its place in the arena.
 //!
-//! Planning looks at shapes only; a forward then walks the steps without deciding anything.
+//! Planning looks at shapes only: of the graph, and of the kernels' layers and tiles. A forward then
+//! walks the steps without deciding anything.
 
 mod arena;
+mod build;
 mod choose;
 mod layout;
+mod outputs;
 mod step;
 mod weights;
 mod winograd;
 
-use std::ops::Range;
-
-use crate::kernels::KernelTable;
-use crate::kernels::conv::{Conv, Grid, Source};
-use crate::kernels::elementwise::ElementwiseLayer;
-use crate::kernels::input::InputLayer;
-use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
-use crate::network::layer::{ConvSpec, Layer, Op, TensorId};
-use layout::Layout;
-
-pub use choose::{Algorithm, choose};
-pub use layout::{embedding_layers, shapes};
-pub use step::{PlannedStep, Step, StepContext};
-pub use weights::LayerWeights;
-
-/// The shape of a batch of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Images.
-    pub batch: usize,
-    /// Rows of an image.
-    pub height: usize,
-    /// Pixels of a row.
-    pub width: usize,
-}
-
-/// What a forward does at one shape.
-pub struct Plan {
-    /// The input's shape.
-    pub shape: Shape,
-    /// The steps, in order.
-    pub steps: Vec<PlannedStep>,
-    /// Elements of the arena.
-    pub arena_len: usize,
-    /// The threads that it is made for.
-    pub threads: usize,
-    has_fc: bool,
-}
-
-/// How many images go through the first layers together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grouping {
-    /// All of the batch: each layer is one step, or one after the other.
-    Whole,
-    /// As many as suit the caches: a few at a time through the layers that have many pixels, then
-    /// the whole batch through those that have few pixels and many weights.
-    Caches,
-}
-
-impl Plan {
-    /// Plans `layers`, whose weights are packed as `weights` says, for images of `channels`
-    /// channels.
-    pub fn new(
-        layers: &[Layer],
-        weights: &[LayerWeights],
-        shape: Shape,
-        channels: usize,
-        table: &KernelTable,
-        threads: usize,
-        grouping: Grouping,
-    ) -> Self {
-        let layout = Layout::new(layers, weights, shape, channels, threads, grouping);
-        let builder = Builder {
-            layers,
-            weights,
-            layout: &layout,
-            table,
-            // A few items a thread even out what the machine does besides.
-            wanted: if threads == 1 { 1 } else { 8 * threads },
-        };
-        let mut steps = Vec::new();
-        for first in (0..shape.batch).step_by(layout.group) {
-            let images = first..(first + layout.group).min(shape.batch);
-            steps.push(PlannedStep {
-                name: "input".into(),
-                step: Step::Input(InputLayer {
-                    out: layout.view(0, images.clone()),
-                    first_image: first,
-                }),
-                completes_layer: false,
-            });
-            for i in 0..layout.split {
-                builder.push(i, images.clone(), &mut steps);
-            }
-        }
-        for i in layout.split..layers.len() {
-            builder.push(i, 0..shape.batch, &mut steps);
-        }
-        Self {
-            shape,
-            steps,
-            arena_len: layout.arena_len,
-            threads,
-            has_fc: embedding_layers(layers) < layers.len(),
-        }
-    }
-
-    /// The steps up to and with the average pool: what an embedding needs.
-    pub fn embedding_steps(&self) -> &[PlannedStep] {
-        &self.steps[..self.steps.len() - usize::from(self.has_fc)]
-    }
-}
-
-/// What the steps of all layers are made from.
-struct Builder<'a> {
-    layers: &'a [Layer],
-    weights: &'a [LayerWeights],
-    layout: &'a Layout,
-    table: &'a KernelTable,
-    wanted: usize,
-}
-
-impl Builder<'_> {
-    /// Appends the steps of layer `i` for some images.
-    fn push(&self, i: usize, images: Range<usize>, steps: &mut Vec<PlannedStep>) {
-        let (layer, weights, table) = (&self.layers[i], &self.weights[i], self.table);
-        let view = |id: TensorId| self.layout.view(id, images.clone());
-        let out = view(layer.output);
-        let mut layer_steps = match &layer.op {
-            Op::Conv {
-                sources,
-                residual,
-                relu,
-            } if let Some(winograd) = &self.layout.scratch[i] => {
-                let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
-                winograd.steps(input, out, adds, weights.start, table, self.wanted)
-            }
-            Op::Conv {
-                sources,
-                residual,
-                relu,
-            } => {
-                let m = out.batch * out.height * out.width;
-                let panels = out.channels.div_ceil(table.nr);
-                let source = |(id, conv): &(TensorId, ConvSpec)| {
-                    let channels = conv.channels(table.nr);
-                    let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
-                    Source::grouped(view(*id), kernel, stride, padding, channels, panels)
-                };
-                vec![Step::Conv(Conv {
-                    sources: sources.iter().map(source).collect(),
-                    weights: weights.start,
-                    residual: residual.map(view),
-                    relu: *relu,
-                    out,
-                    grid: Grid::choose(m, panels, table.mr(), self.wanted),
-                })]
-            }
-            Op::MaxPool(input) => vec![Step::MaxPool(MaxPoolLayer {
-                input: view(*input),
-                out,
-            })],
-            Op::AvgPool(input, window) => vec![Step::AvgPool(AvgPoolLayer {
-                input: view(*input),
-                out,
-                window: Some(*window),
-            })],
-            Op::GlobalAvgPool(input) => vec![Step::AvgPool(AvgPoolLayer {
-                input: view(*input),
-                out,
-                window: None,
-            })],
-            Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
-                a: view(*a),
-                norm: norm.is_some().then_some(weights.start),
-                b: b.map(view),
-                relu: *relu,
-                out,
-            })],
-        };
-        let last = layer_steps.pop();
-        let named = |step, completes_layer| PlannedStep {
-            name: layer.name.clone(),
-            step,
-            completes_layer,
-        };
-        steps.extend(layer_steps.into_iter().map(|step| named(step, false)));
-        steps.extend(last.map(|step| named(step, true)));
-    }
-}
+pub use build::Plan;
+pub use choose::{Algorithm, algorithms, choose};
+pub use layout::Grouping;
+pub use outputs::shapes;
+pub use step::{PlannedStep, Step};
+pub use weights::{LayerWeights, panel_channels, panel_k};

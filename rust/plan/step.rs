@@ -1,24 +1,23 @@
 //! One step of a plan.
 
-use crate::kernels::KernelTable;
+use crate::kernels::conv::winograd::{PointProducts, TileSize, TransformInput, TransformOutput};
 use crate::kernels::conv::{Conv, Source};
 use crate::kernels::elementwise::ElementwiseLayer;
-use crate::kernels::input::{InputLayer, Pixels};
+use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
 use crate::kernels::view::View;
-use crate::kernels::winograd::{PointProducts, TileSize, TransformInput, TransformOutput};
 
 /// A step with the layer's name.
 pub struct PlannedStep {
     /// torchvision's name of the last operation that is fused into the step.
     pub name: String,
-    /// What is done.
+    /// The work.
     pub step: Step,
-    /// Whether the layer's output is complete after it.
+    /// True if the layer's output is complete after this step.
     pub completes_layer: bool,
 }
 
-/// What a step does.
+/// The work of a step.
 pub enum Step {
     /// Copies the images into a padded tensor.
     Input(InputLayer),
@@ -38,22 +37,6 @@ pub enum Step {
     Elementwise(ElementwiseLayer),
 }
 
-/// What the steps of one forward share.
-#[derive(Clone, Copy)]
-pub struct StepContext<'a> {
-    /// The caller's images.
-    pub pixels: Pixels<'a>,
-    /// The packed weights of the network.
-    pub weights: &'a [f32],
-    /// The tier's kernels.
-    pub table: &'a KernelTable,
-    /// The arena.
-    pub arena: *mut f32,
-}
-
-// SAFETY: `arena` is only written through `Step::run_item`, whose callers keep to its rules.
-unsafe impl Sync for StepContext<'_> {}
-
 impl Step {
     /// Items of work that may be done in any order, on any thread.
     pub fn items(&self) -> usize {
@@ -69,7 +52,7 @@ impl Step {
         }
     }
 
-    /// Where the output lies.
+    /// The output's place.
     pub fn out(&self) -> &View {
         match self {
             Self::Input(layer) => &layer.out,
@@ -98,36 +81,7 @@ impl Step {
         [batch, view.height, width, view.channels]
     }
 
-    /// Does one item.
-    ///
-    /// # Safety
-    /// `context.arena` holds as many elements as the plan asks for; the images have the plan's
-    /// shape and the weights are those it was made for. All threads are past the steps before,
-    /// and each item is done by one thread.
-    pub unsafe fn run_item(&self, item: usize, context: &StepContext) {
-        let StepContext {
-            pixels,
-            weights,
-            table,
-            arena,
-        } = *context;
-        // SAFETY: the caller's; the plan has put every view inside the arena, and tensors that
-        // are alive together apart.
-        unsafe {
-            match self {
-                Self::Input(layer) => layer.run_item(item, pixels, arena),
-                Self::Conv(layer) => layer.run_item(item, arena, weights, table),
-                Self::WinogradInput(layer) => layer.run_item(item, arena, table),
-                Self::WinogradProducts(layer) => layer.run_item(item, arena, weights, table),
-                Self::WinogradOutput(layer) => layer.run_item(item, arena, weights, table),
-                Self::MaxPool(layer) => layer.run_item(item, arena, table),
-                Self::AvgPool(layer) => layer.run_item(item, arena, table),
-                Self::Elementwise(layer) => layer.run_item(item, arena, weights, table),
-            }
-        }
-    }
-
-    /// Multiply-accumulates that the step does, the transforms' few aside.
+    /// Multiply-accumulates of the step, without the few of the transforms.
     pub fn macs(&self) -> usize {
         match self {
             Self::Conv(conv) => conv.macs(),
@@ -136,11 +90,11 @@ impl Step {
         }
     }
 
-    /// The kernel's name.
-    pub fn kernel(&self, table: &KernelTable) -> String {
-        let op = match self {
-            Self::Input(_) => return "copy".into(),
-            Self::Conv(_) | Self::WinogradProducts(_) => return table.conv_name(),
+    /// The operation, a part of its kernel's name.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "copy",
+            Self::Conv(_) | Self::WinogradProducts(_) => "conv",
             Self::WinogradInput(layer) => match layer.block.size {
                 TileSize::Two => "winograd_f2x2_input",
                 TileSize::Four => "winograd_f4x4_input",
@@ -152,8 +106,7 @@ impl Step {
             Self::MaxPool(_) => "max_pool",
             Self::AvgPool(_) => "avg_pool",
             Self::Elementwise(_) => "elementwise",
-        };
-        format!("f32_{op}_{}", table.isa)
+        }
     }
 
     /// The algorithm, in a word or two.

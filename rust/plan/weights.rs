@@ -1,16 +1,16 @@
-//! Where each layer's packed weights lie, one layer behind the other.
+//! The place of each layer's packed weights, one layer behind the other.
 
 use super::choose::Algorithm;
-use crate::kernels::pack::packed_len;
+use crate::graph::layer::{ConvSpec, Layer, Op};
+use crate::kernels::conv::{ChannelWindow, packed_len};
 use crate::kernels::view::LINE;
-use crate::network::layer::{Layer, Op};
 
-/// Where a layer's packed weights start, and for which algorithm they are packed.
+/// The place of a layer's packed weights, and the algorithm that they are packed for.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerWeights {
     /// The first element in the network's weights.
     pub start: usize,
-    /// The elements; none for a layer without weights.
+    /// The number of elements; 0 for a layer without weights.
     pub len: usize,
     /// The algorithm.
     pub algorithm: Algorithm,
@@ -41,6 +41,16 @@ impl LayerWeights {
     }
 }
 
+/// The input channels that each panel of `nr` output channels reads.
+pub fn panel_channels(conv: &ConvSpec, nr: usize) -> ChannelWindow {
+    ChannelWindow::new(conv.in_channels, conv.out_channels, conv.groups, nr)
+}
+
+/// K of the matrix product of a panel of `nr` output channels.
+pub fn panel_k(conv: &ConvSpec, nr: usize) -> usize {
+    conv.kernel * conv.kernel * panel_channels(conv, nr).len
+}
+
 fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
     let Some(conv) = layer.convs().next() else {
         // A batch norm by itself: scales and shifts.
@@ -54,7 +64,7 @@ fn weights_len(layer: &Layer, algorithm: Algorithm, nr: usize) -> usize {
     };
     match algorithm {
         Algorithm::Direct => {
-            let k = layer.convs().map(|conv| conv.k(nr)).sum();
+            let k = layer.convs().map(|conv| panel_k(conv, nr)).sum();
             packed_len(conv.out_channels, k, nr)
         }
         // A matrix for each point, then the biases, which the output transform adds.

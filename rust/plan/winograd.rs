@@ -1,13 +1,11 @@
 //! A Winograd layer, block of tiles by block of tiles.
 
 use super::step::Step;
-use crate::kernels::KernelTable;
-use crate::kernels::conv::{Conv, Grid, Shift, Source};
-use crate::kernels::pack::packed_len;
-use crate::kernels::view::{LINE, View};
-use crate::kernels::winograd::{
+use crate::kernels::conv::winograd::{
     PointProducts, TileBlock, TileSize, TransformInput, TransformOutput,
 };
+use crate::kernels::conv::{Conv, Grid, Shift, Source, TileShape, packed_len};
+use crate::kernels::view::{LINE, View};
 
 /// Elements of V and P together, for each thread: 2 MiB. Small enough to stay near the cores
 /// between the steps that write and read them, and large enough for all tiles of the later stages
@@ -17,7 +15,7 @@ const SCRATCH_PER_THREAD: usize = 1 << 19;
 /// Channels of all tiles of an item of the transforms: an item takes about a microsecond.
 const CHANNELS_PER_ITEM: usize = 512;
 
-/// What a Winograd layer needs besides input and output.
+/// The scratch tensors of a Winograd layer.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradLayer {
     size: TileSize,
@@ -48,19 +46,19 @@ impl WinogradLayer {
     }
 
     /// The steps: for each block the input's transform, the products, the output's transform, which
-    /// adds what `out` holds where there is a residual.
+    /// adds the values of `out` if there is a residual.
     pub fn steps(
         &self,
         input: View,
         out: View,
         [residual, relu]: [bool; 2],
         weights: usize,
-        table: &KernelTable,
+        tile: TileShape,
         wanted: usize,
     ) -> Vec<Step> {
         let (points, channels) = (self.size.points(), input.channels);
-        let matrix_len = packed_len(out.channels, channels, table.nr);
-        let panels = out.channels.div_ceil(table.nr);
+        let matrix_len = packed_len(out.channels, channels, tile.nr);
+        let panels = out.channels.div_ceil(tile.nr);
         let all_tiles = out.batch * self.size.tiles(out.height, out.width);
         let mut steps = Vec::new();
         for start in (0..all_tiles).step_by(self.block) {
@@ -90,7 +88,7 @@ impl WinogradLayer {
                     residual: None,
                     relu: false,
                     out: matrix(self.p),
-                    grid: Grid::choose(rows, panels, table.mr(), wanted.div_ceil(points)),
+                    grid: Grid::choose(rows, panels, tile.mr, wanted.div_ceil(points)),
                 },
                 points,
                 to_next_point: Shift {

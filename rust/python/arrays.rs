@@ -10,9 +10,9 @@ use numpy::{
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::network::Images;
-use crate::network::weights::{Dtype, Entry};
-use crate::plan::Shape;
+use crate::infer::Images;
+use crate::shape::Shape;
+use crate::weights::{Dtype, Entry};
 
 /// The images of a call, borrowed from numpy for as long as the forward runs.
 pub enum Batch<'py> {

@@ -1,4 +1,4 @@
-//! What each error of the core is in Python.
+//! The core's errors as Python exceptions.
 
 use std::io;
 

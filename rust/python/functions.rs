@@ -11,12 +11,12 @@ use pyo3::types::{PyDict, PyTuple};
 use super::arrays::{Arrays, Matrix, matrix};
 use super::errors::UnsupportedIsaError;
 use crate::classify;
-use crate::kernels::isa::cpu_features as features;
-use crate::kernels::{KernelTable, peak};
-use crate::network::family;
-use crate::network::weights::WeightsFile;
-use crate::network::write;
-use crate::{Isa, text, threads};
+use crate::graph::family;
+use crate::kernels::KernelTable;
+use crate::memory::text;
+use crate::simd::{self, Isa};
+use crate::threads;
+use crate::weights::{self, Tensors, WeightsFile};
 
 /// The names that a config's `architecture` may have.
 #[pyfunction]
@@ -28,7 +28,7 @@ pub fn architectures() -> Vec<&'static str> {
 #[pyfunction]
 pub fn safetensors_index<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
     let file = WeightsFile::open(&path)?;
-    let tensors = file.tensors()?;
+    let tensors = Tensors::of_file(&file)?;
     let mut entries: Vec<_> = tensors.entries().collect();
     entries.sort_unstable_by_key(|(name, entry)| (file.range(entry.data).start, *name));
     let index = PyDict::new(py);
@@ -51,7 +51,7 @@ pub fn write_safetensors(
 ) -> PyResult<()> {
     let arrays = Arrays::new(tensors)?;
     let entries = arrays.entries()?;
-    Ok(py.detach(|| write::write_safetensors(&path, &entries, metadata))?)
+    Ok(py.detach(|| weights::write_safetensors(&path, &entries, metadata))?)
 }
 
 /// The numbers of a text file, as float32.
@@ -85,10 +85,10 @@ pub fn softmax_top_k<'py>(
     ))
 }
 
-/// The CPU features that the kernels look at, as far as this machine has them.
+/// The CPU features that the kernels ask for, those that this machine has.
 #[pyfunction]
 pub fn cpu_features() -> Vec<&'static str> {
-    features()
+    simd::cpu_features()
 }
 
 /// The tiers that this machine can run, slowest first.
@@ -103,7 +103,7 @@ pub fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
     let isa = Isa::resolve(Some(isa.parse()?))?;
     let table = KernelTable::new(isa)
         .ok_or_else(|| UnsupportedIsaError::new_err(format!("this machine has no {isa}")))?;
-    Ok(py.detach(|| peak::measure(&table)))
+    Ok(py.detach(|| table.peak.measure()))
 }
 
 /// The number of threads that a model made now without `threads=` would use.

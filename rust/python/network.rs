@@ -9,12 +9,12 @@ use pyo3::types::{PyDict, PyList};
 
 use super::arrays::{Arrays, Batch, Matrix, matrix};
 use super::operations::operation_list;
-use crate::Isa;
-use crate::network::config::Config;
-use crate::network::layer::Layer;
-use crate::network::weights::Tensors;
-use crate::network::{Activation, Head, Images, Network as Core, Options};
-use crate::plan::Shape;
+use crate::graph::config::Config;
+use crate::graph::layer::Layer;
+use crate::infer::{Activation, Head, Images, Network as Core, Options, kernel_name};
+use crate::shape::Shape;
+use crate::simd::Isa;
+use crate::weights::Tensors;
 
 /// A loaded and packed network.
 #[pyclass(frozen, module = "resnet_rs._core")]
@@ -265,7 +265,7 @@ impl Network {
             let entry = PyDict::new(py);
             entry.set_item("name", &step.name)?;
             entry.set_item("algorithm", step.step.algorithm())?;
-            entry.set_item("kernel", step.step.kernel(self.core.kernels()))?;
+            entry.set_item("kernel", kernel_name(&step.step, self.core.kernels()))?;
             let [batch, height, width, channels] = step.step.output_shape();
             entry.set_item("output_shape", (batch, height, width, channels))?;
             entry.set_item("macs", step.step.macs())?;
@@ -318,7 +318,7 @@ impl Network {
     /// The place of layer `name`; a stage's name stands for its last block.
     fn layer(&self, name: &str) -> PyResult<usize> {
         let layers = self.core.layers();
-        let is_it = |layer: &Layer| layer.name == name;
+        let is_named = |layer: &Layer| layer.name == name;
         let of_stage = |layer: &Layer| {
             let block = layer
                 .name
@@ -329,7 +329,7 @@ impl Network {
         };
         layers
             .iter()
-            .position(is_it)
+            .position(is_named)
             .or_else(|| layers.iter().rposition(of_stage))
             .ok_or_else(|| {
                 let known: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();

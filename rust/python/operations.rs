@@ -6,23 +6,24 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::network::config::Config;
-use crate::network::fuse::{fuse, fused_into};
-use crate::network::operations::{Kind, Operation, output_shapes};
-use crate::network::{check_sides, head_side};
-use crate::plan::Shape;
+use crate::graph::config::Config;
+use crate::graph::fuse::{fuse, fused_into};
+use crate::graph::head::head_side;
+use crate::graph::operations::{Kind, Operation, output_shapes};
+use crate::shape::{MAX_POOL, Shape};
 
-/// What the function `operations` returns, for images of `[height, width, channels]`.
+/// The result of the function `operations`, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
     py: Python<'py>,
     operations: &[Operation],
     image: [usize; 3],
 ) -> PyResult<Bound<'py, PyList>> {
-    check_sides(Shape {
+    let shape = Shape {
         batch: 1,
         height: image[0],
         width: image[1],
-    })?;
+    };
+    shape.check_sides()?;
     let shapes = output_shapes(operations, image);
     let fused_into = fused_into(operations, &fuse(operations, true));
     let list = PyList::empty(py);
@@ -63,9 +64,9 @@ pub fn operation_list<'py>(
             Kind::Relu => "relu",
             Kind::Add => "add",
             Kind::MaxPool => {
-                number("kernel", 3)?;
-                number("stride", 2)?;
-                number("padding", 1)?;
+                number("kernel", MAX_POOL.kernel)?;
+                number("stride", MAX_POOL.stride)?;
+                number("padding", MAX_POOL.padding)?;
                 "max_pool"
             }
             Kind::AvgPool(window) => {

@@ -4,11 +4,11 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// How often to look before the core is offered to others: some tens of microseconds, about what the
-/// shares of a layer differ by.
+/// Spins before the core is yielded: some tens of microseconds, about the difference between the
+/// shares of a layer.
 const SPINS: usize = 1_000;
 
-/// Holds threads until all have come; spins for a moment, then lets others have the core.
+/// Holds threads until all have arrived; spins for a moment, then yields the core.
 ///
 /// The standard library's barrier puts threads to sleep at once, which costs more than most
 /// layers take.
@@ -30,11 +30,11 @@ impl Barrier {
         }
     }
 
-    /// Waits for the others; what they wrote before is visible after. The last thread to come calls
-    /// `last` before it lets them go on.
+    /// Waits for the others; their earlier writes are visible afterwards. The last thread to arrive
+    /// calls `last` before it releases them.
     ///
     /// # Panics
-    /// Where another thread has called [`Barrier::poison`]: it will never come.
+    /// If another thread has called [`Barrier::poison`], and so will never arrive.
     pub fn wait_then(&self, last: impl FnOnce()) {
         let generation = self.generation.load(Ordering::Acquire);
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
@@ -58,7 +58,7 @@ impl Barrier {
         }
     }
 
-    /// Says that this thread will not come any more.
+    /// Tells the others that this thread will not arrive any more.
     pub fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);
     }

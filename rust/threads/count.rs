@@ -1,23 +1,23 @@
-//! How many threads to use.
+//! The number of threads to use.
 
 use std::thread::available_parallelism;
 
 use crate::error::Error;
 use crate::knobs::{self, Knob};
 
-/// The most threads: far beyond what a forward has work for.
+/// The most threads: far more than a forward has work for.
 pub const MAX_THREADS: usize = 1024;
 
-/// The number of threads to use: `wish`, else `RESNET_RS_NUM_THREADS`, else `RAYON_NUM_THREADS`,
-/// else `OMP_NUM_THREADS`, else the cores that are ours.
+/// The number of threads to use: `wanted`, else `RESNET_RS_NUM_THREADS`, else `RAYON_NUM_THREADS`,
+/// else `OMP_NUM_THREADS`, else the number of cores that this process may use.
 ///
 /// # Errors
-/// The wish or `RESNET_RS_NUM_THREADS` is no number from 1 to [`MAX_THREADS`]. The other two
-/// variables are not ours: where they hold something else, they are passed over.
-pub fn resolve_threads(wish: Option<usize>) -> Result<usize, Error> {
+/// `wanted` or `RESNET_RS_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`]. The other two
+/// variables belong to other programs: invalid values are ignored.
+pub fn resolve_threads(wanted: Option<usize>) -> Result<usize, Error> {
     let ours = knobs::NUM_THREADS.read();
     let others = [&knobs::RAYON_NUM_THREADS, &knobs::OMP_NUM_THREADS].map(Knob::read);
-    match wish {
+    match wanted {
         Some(n) if (1..=MAX_THREADS).contains(&n) => Ok(n),
         Some(0) => Err(Error::Argument(
             "threads: expected at least 1, found 0".into(),
@@ -25,14 +25,14 @@ pub fn resolve_threads(wish: Option<usize>) -> Result<usize, Error> {
         Some(n) => Err(Error::Argument(format!(
             "threads: expected at most {MAX_THREADS}, found {n}"
         ))),
-        None => from_variables(ours.as_deref(), &others).map(|n| n.unwrap_or_else(our_cores)),
+        None => from_variables(ours.as_deref(), &others).map(|n| n.unwrap_or_else(usable_cores)),
     }
 }
 
-/// What [`resolve_threads`] gives without a wish.
+/// The result of [`resolve_threads`] for None.
 ///
 /// # Errors
-/// `RESNET_RS_NUM_THREADS` is no number from 1 to [`MAX_THREADS`].
+/// `RESNET_RS_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`].
 pub fn default_threads() -> Result<usize, Error> {
     resolve_threads(None)
 }
@@ -47,7 +47,7 @@ fn from_variables(ours: Option<&str>, others: &[Option<String>]) -> Result<Optio
             ))
         });
     }
-    // OMP_NUM_THREADS may be a list, one number for each level of nesting: ours is the first.
+    // OMP_NUM_THREADS may be a list, one number for each level of nesting; the first one counts.
     Ok(others
         .iter()
         .flatten()
@@ -61,7 +61,7 @@ fn parse(text: &str) -> Option<usize> {
 
 /// The cores that this process may use: the smaller of the affinity mask and the cgroup's quota,
 /// both of which the standard library reads.
-fn our_cores() -> usize {
+fn usable_cores() -> usize {
     available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS))
 }
 
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_comes_first_and_zero_is_refused() {
+    fn the_argument_comes_first_and_zero_is_refused() {
         assert_eq!(resolve_threads(Some(3)).unwrap(), 3);
         assert!(
             resolve_threads(Some(0))
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_variable_must_make_sense() {
+    fn the_librarys_own_variable_must_be_valid() {
         for text in ["0", "-1", "many", "2.5"] {
             let error = from_variables(Some(text), &others(None, None)).unwrap_err();
             assert!(

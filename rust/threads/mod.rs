@@ -1,4 +1,4 @@
-//! Threads: how many, the team they form, and what happens after a fork.
+//! Threads: their number, the team that they form, and their state after a fork.
 
 mod barrier;
 mod count;

@@ -1,9 +1,9 @@
 //! State that a forked child makes anew.
 //!
 //! After `fork` a child has a copy of the parent's memory but none of its threads: a pool has no
-//! workers there, and a mutex that another thread held is locked for ever. So whatever has
-//! threads or locks lives in a [`ProcessLocal`], which notices that it is in another process, and
-//! starts again. What it had from the parent is left alone, neither used nor dropped.
+//! workers there, and a mutex that another thread held is locked for ever. So everything
+//! with threads or locks lives in a [`ProcessLocal`], which notices that it is in another process, and
+//! starts again. The parent's value is left alone, neither used nor dropped.
 
 use std::mem;
 use std::sync::OnceLock;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::team::Worker;
 
-/// For each step of a plan, where each worker stands in its share of the step's items.
+/// For each step of a plan, the position of each worker in its share of the step's items.
 ///
 /// A worker does its own share first, a run of neighbouring items that it does in every forward,
 /// so that a layer finds in its cache what the worker wrote in the layer before; then it helps

@@ -8,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
-use crate::kernels::FlushDenormals;
+use crate::simd::FlushDenormals;
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// made on first use and kept.
@@ -17,7 +17,7 @@ use crate::kernels::FlushDenormals;
 /// the next, instead of starting and ending a parallel loop for each of them.
 pub struct Team {
     threads: usize,
-    /// None for one thread, and where no thread could be made.
+    /// None for one thread, and if no thread could be made.
     pool: Option<ThreadPool>,
     /// One job at a time: the workers of two jobs would wait for each other at their barriers.
     turn: Mutex<()>,
@@ -27,7 +27,7 @@ pub struct Team {
 pub struct Worker<'a> {
     /// This worker, from 0.
     pub index: usize,
-    /// How many there are.
+    /// The number of workers.
     pub count: usize,
     barrier: Option<&'a Barrier>,
 }
@@ -40,12 +40,12 @@ impl Worker<'_> {
         barrier: None,
     };
 
-    /// Waits until all workers have come here.
+    /// Waits until all workers have arrived here.
     pub fn wait(&self) {
         self.wait_then(|| ());
     }
 
-    /// Waits until all workers have come here; the last one calls `last` before any goes on.
+    /// Waits until all workers have arrived here; the last one calls `last` before any goes on.
     pub fn wait_then(&self, last: impl FnOnce()) {
         match self.barrier {
             Some(barrier) => barrier.wait_then(last),
@@ -85,16 +85,15 @@ impl Team {
         }
     }
 
-    /// The threads that there are, the caller's among them; fewer than were asked for where the
-    /// system has no more.
+    /// The number of threads, the caller's included; fewer than asked for if the system has no more.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
     /// Runs `job` on every worker at once, denormals flushed, and waits for all of them.
     ///
-    /// Where the caller is a worker of some rayon pool already, it runs the job alone: there is
-    /// parallelism outside, and waiting here could wait for itself.
+    /// If the caller is already a worker of a rayon pool, it runs the job alone: there is parallelism
+    /// outside, and the job could wait for itself.
     pub fn run(&self, job: impl Fn(&Worker) + Sync) {
         match &self.pool {
             Some(pool) if rayon::current_thread_index().is_none() => {
@@ -122,7 +121,7 @@ impl Team {
     }
 }
 
-/// Lets the other workers know where one panics, so that they do not wait for it.
+/// Tells the other workers if one panics, so that they do not wait for it.
 struct PoisonOnPanic<'a>(&'a Barrier);
 
 impl Drop for PoisonOnPanic<'_> {

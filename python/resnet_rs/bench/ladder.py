@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import Network, __version__, available_isas
+from ..options import Options
 from ..terminal.progress import Progress
 from ..terminal.tables import text_table
-from ..weights.request import Request as Options
 from .run import FEWEST_CALLS, load_network, noise, seconds_of_call, warm_up
 from .system import cpu_model
 

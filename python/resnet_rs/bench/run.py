@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from .._core import Network, __version__
 from ..inspect.profile import Profile, measure_profile
+from ..options import Options
 from ..terminal.progress import Progress
 from ..terminal.tables import plural
 from ..weights.load import load
 from ..weights.loaded import Loaded
-from ..weights.request import Request as Options
 from .system import cpu_model, resident_mb
 
 WARM_UP_SECONDS = 0.5
@@ -179,9 +178,8 @@ def load_network(options: Options) -> Loaded:
     Raises:
         FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `resnet_rs.load` does.
     """
-    loaded = load(options, None)
-    if loaded.assumed is not None:
-        warnings.warn(loaded.assumed, UserWarning, stacklevel=2)
+    loaded = load(options)
+    loaded.warn(stacklevel=3)
     return loaded
 
 

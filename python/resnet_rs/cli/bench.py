@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from .common import (
     LOAD_ERRORS,
@@ -17,11 +16,9 @@ from .common import (
     count,
     duration,
     fail,
+    model_options,
     plain_warnings,
 )
-
-if TYPE_CHECKING:
-    from ..weights.request import Request as Options
 
 EPILOG = """\
 latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
@@ -82,30 +79,13 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return fail(error)
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    """Make options of the command line's arguments.
-
-    Raises:
-        TypeError, ValueError: an argument out of range.
-    """
-    from ..weights.request import request
-
-    return request(
-        arguments.weights,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
-
-
 def _bench(arguments: argparse.Namespace) -> int:
     from ..bench.run import run_bench
     from ..terminal.progress import Progress
 
     with Progress() as progress:
         result = run_bench(
-            _options(arguments),
+            model_options(arguments),
             batch=arguments.batch or 1,
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
@@ -126,7 +106,7 @@ def _ladder(arguments: argparse.Namespace) -> int:
         return fail(NEEDS_MATPLOTLIB)
     with Progress() as progress:
         ladder = climb_ladder(
-            _options(arguments),
+            model_options(arguments),
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
             progress=progress,

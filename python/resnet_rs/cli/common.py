@@ -11,6 +11,7 @@ from typing import TextIO
 
 from ..family import load
 from ..model import ResNet
+from ..options import Options, flags
 
 OK = 0
 SOME_IMAGES_FAILED = 1
@@ -54,53 +55,46 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights`, `--architecture`, `--isa`, `--threads` and `--no-winograd`."""
-    parser.add_argument(
-        "--weights",
-        required=True,
-        metavar="DIR",
-        help="a directory with model.safetensors and config.json, or any other file of weights "
-        "that resnet-rs convert takes",
-    )
-    parser.add_argument(
-        "--architecture",
-        metavar="NAME",
-        help="what the network is, such as resnet50, where the weights do not state it",
-    )
-    parser.add_argument(
-        "--isa",
-        choices=("portable", "avx2", "avx512"),
-        help="which kernels to use (default: RESNET_RS_ISA, else the best this machine has)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="how many threads to use (default: RESNET_RS_NUM_THREADS, RAYON_NUM_THREADS or "
-        "OMP_NUM_THREADS, else the CPUs this process may use)",
-    )
-    parser.add_argument(
-        "--no-winograd",
-        dest="winograd",
-        action="store_false",
-        help="compute every convolution directly: slower, with less memory",
-    )
+def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool = True) -> None:
+    """Add the flags of `Options`: `--weights`, `--architecture`, `--isa`, ..."""
+    for name, flag in flags().items():
+        text = name.replace("_", "-")
+        if flag.kind == "off":
+            parser.add_argument(f"--no-{text}", dest=name, action="store_false", help=flag.help)
+            continue
+        parser.add_argument(
+            f"--{text}",
+            required=weights_required and name == "weights",
+            metavar=flag.metavar,
+            choices=flag.choices,
+            type=count if flag.kind == "count" else str,
+            help=flag.help,
+        )
 
 
-def load_model(arguments: argparse.Namespace) -> ResNet:
-    """Load the model that the options of `add_model_options` describe.
+def model_options(arguments: argparse.Namespace) -> Options:
+    """Read the options of a model from the flags that `add_model_options` added.
+
+    Raises:
+        LOAD_ERRORS: a value is out of range.
+    """
+    return Options(**{name: getattr(arguments, name) for name in flags()})
+
+
+def load_model(arguments: argparse.Namespace, *, weights: str | None = None) -> ResNet:
+    """Load the model that the flags of `add_model_options` describe.
+
+    Args:
+        arguments: the parsed command line.
+        weights: other weights than those of `--weights`.
 
     Raises:
         LOAD_ERRORS: it cannot be loaded.
     """
-    return load(
-        arguments.weights,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
+    values = {name: getattr(arguments, name) for name in flags()}
+    if weights is not None:
+        values["weights"] = weights
+    return load(**values)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -95,7 +95,7 @@ def _other_side(arguments: argparse.Namespace, model: ResNet) -> Any:
         return torch_twin(model)
     if against.endswith(".npz"):
         return against
-    return load_model(argparse.Namespace(**{**vars(arguments), "weights": against}))
+    return load_model(arguments, weights=against)
 
 
 def _wants_color() -> bool:

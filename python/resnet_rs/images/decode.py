@@ -1,4 +1,4 @@
-"""① What a caller hands over, as an upright picture: RGB, or grey for a network of one channel.
+"""① Decode an image: upright, RGB, or greyscale for a network of one channel.
 
 An image may be given as
 
@@ -9,14 +9,15 @@ An image may be given as
 - a uint8 array: `[height, width, 3]` RGB, `[height, width]` or `[height, width, 1]` grey,
   `[height, width, 4]` RGBA.
 
-A network of another number of channels takes uint8 arrays of just that many: `[height, width]` or
-`[height, width, 1]` for one (which also takes every picture, made grey by Pillow's
-`convert("L")`), `[height, width, channels]` for two or for more than three.
+A network with another number of channels takes uint8 arrays with that number: `[height, width]` or
+`[height, width, 1]` for one channel, `[height, width, channels]` for two or for more than three. A
+network with one channel also takes every other kind of image, converted by Pillow's
+`convert("L")`.
 
-Whatever the caller owns is left open and unchanged. An EXIF orientation tag is applied, and so
-pixels come out the way a viewer shows them; torchvision itself ignores that tag. Grey values are
-repeated over the three channels, alpha is dropped (as by Pillow's `convert("RGB")`), CMYK is
-converted without a colour profile, and 16-bit values keep their upper 8 bits.
+Files and images of the caller stay open and unchanged. The EXIF orientation is applied, so that
+pixels come out as a viewer shows them; torchvision ignores that tag. Grey values are repeated over
+the three channels, alpha is dropped (as by Pillow's `convert("RGB")`), CMYK is converted without a
+colour profile, and 16-bit values keep their upper 8 bits.
 """
 
 from __future__ import annotations
@@ -60,20 +61,20 @@ class ImageError(ValueError):
 
 
 def open_rgb(source: ImageLike) -> Image.Image:
-    """Decode an image, turn it upright and convert it to RGB.
+    """Decode an image, apply its EXIF orientation and convert it to RGB.
 
     Args:
-        source: any of the kinds that the module lists.
+        source: an image of any kind in the module's list.
 
     Returns:
-        An image of mode RGB with at least one pixel. It may be `source` itself, so do not draw
-        on it.
+        An image of mode RGB with at least one pixel. It may be `source` itself: do not draw on
+        it.
 
     Raises:
         ImageError: not an image, damaged, empty, or of a mode that has no RGB meaning.
         OSError: the file cannot be opened or read.
-        TypeError: `source` is no kind of image, or an array that is not uint8.
-        ValueError: an array whose shape is no image's.
+        TypeError: `source` is not an image, or is an array of another dtype than uint8.
+        ValueError: the array does not have the shape of an image.
     """
     return _open(source, "RGB")
 
@@ -82,15 +83,15 @@ def open_planes(source: ImageLike, channels: int) -> list[Image.Image]:
     """Decode an image for a network of any number of channels.
 
     Args:
-        source: any of the kinds that the module lists for that number.
-        channels: how many the network takes.
+        source: an image of any kind in the module's list for that number.
+        channels: the number that the network takes.
 
     Returns:
-        One picture of mode RGB for three channels, else one of mode L for each channel.
+        One image of mode RGB for three channels, otherwise one of mode L for each channel.
 
     Raises:
-        ImageError, OSError, TypeError, ValueError: as `open_rgb` does; TypeError also for what
-            has no such channels: only an array says what its second or fourth channel is.
+        ImageError, OSError, TypeError, ValueError: as `open_rgb` does. TypeError also for two
+            or more than three channels from anything but an array.
     """
     from PIL import Image
 
@@ -109,7 +110,7 @@ def open_planes(source: ImageLike, channels: int) -> list[Image.Image]:
 
 
 def _open(source: ImageLike, mode: str) -> Image.Image:
-    """Decode an image, turn it upright and convert it to `mode`, RGB or L."""
+    """Decode an image, apply its EXIF orientation and convert it to `mode`, RGB or L."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):
@@ -169,7 +170,7 @@ def _decode(file: BinaryIO, name: str, mode: str) -> Image.Image:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Turn what Pillow raises over a bad image into `ImageError`."""
+    """Turn Pillow's errors about a bad image into `ImageError`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -185,7 +186,7 @@ def _decoding(name: str) -> Iterator[None]:
             f"{name}: refused for its size. {error} If you trust it, raise "
             "PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
-    # Pillow's decoders raise whatever their parsing trips over: OSError, SyntaxError,
+    # Pillow's decoders raise many kinds of errors on damaged data: OSError, SyntaxError,
     # struct.error, zlib.error, IndexError and more. Only a failing disk has an errno.
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -205,8 +206,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
-        # Metadata that cannot be parsed says nothing about the pixels, which are sound:
-        # show them as they lie, as viewers do.
+        # Damaged metadata does not make the pixels wrong: take them as they are, as viewers do.
         return 1
 
 
@@ -226,7 +226,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _converted(image: Image.Image, to: str) -> Image.Image:
-    """An image in mode `to`, RGB or L."""
+    """Convert an image to mode `to`, RGB or L."""
     mode = image.mode
     if mode == to:
         return image
@@ -246,7 +246,7 @@ def _converted(image: Image.Image, to: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Keep the upper 8 of 16 bits: Pillow's own conversion clips, and so whitens the picture."""
+    """Keep the upper 8 of 16 bits: Pillow's own conversion clips, which whitens the image."""
     from PIL import Image
 
     values = np.asarray(image)
@@ -268,7 +268,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 
 
 def _check_array(array: NDArray[np.uint8]) -> None:
-    """Check that an array is a picture for three channels: RGB, grey or RGBA."""
+    """Check that an array is an image for three channels: RGB, grey or RGBA."""
     shape = _checked_shape(array, 3)
     if array.ndim == 2:
         return
@@ -287,7 +287,7 @@ def _check_array(array: NDArray[np.uint8]) -> None:
 
 
 def _check_planes(array: NDArray[np.uint8], channels: int) -> None:
-    """Check that an array is a picture for a number of channels that is not three."""
+    """Check that an array is an image for a number of channels other than three."""
     shape = _checked_shape(array, channels)
     if shape[2:] == [channels] or (channels == 1 and array.ndim == 2):
         return
@@ -301,7 +301,7 @@ def _check_planes(array: NDArray[np.uint8], channels: int) -> None:
 
 
 def _checked_shape(array: NDArray[np.uint8], channels: int) -> list[int]:
-    """The shape of a uint8 array of two or three axes, none of them empty."""
+    """Return the shape of a uint8 array with two or three axes, none of them empty."""
     shape = list(array.shape)
     if array.dtype != np.uint8:
         pixels = "RGB pixels" if channels == 3 else "pixels"

@@ -1,8 +1,8 @@
-"""① A picture, resized and cropped as the weights were trained to see it.
+"""① Resize and crop an image as the weights expect it.
 
-The pixels are the same, bit for bit, as those of torchvision's presets: Pillow's antialiased
-resize, with the long side cut to a whole number, then a centre crop whose offset is rounded half
-to even; a side that is smaller than the crop is padded with zeros, the odd pixel at its end.
+The pixels equal those of torchvision's presets, bit for bit. Pillow's antialiased resize comes
+first; the long side is rounded down. A centre crop follows; its offset is rounded half to even. A
+side that is smaller than the crop is padded with zeros, with the odd pixel at the end.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from .decode import ImageLike
 
-# A strip of 1 x 100000 pixels would grow to 232 x 23 million. Pillow refuses to decode twice its
-# `MAX_IMAGE_PIXELS`, 179 million pixels, and this is the same order: half a gigabyte of RGB.
+# A strip of 1 x 100000 pixels would grow to 232 x 23 million. This bound is of the same order as
+# Pillow's for decoding (twice `MAX_IMAGE_PIXELS`, 179 million pixels): 400 MB of RGB.
 _MAX_RESIZED_PIXELS = 1 << 27
 
 
@@ -30,17 +30,17 @@ def load_pixels(source: ImageLike, spec: Preprocessing, channels: int = 3) -> ND
     """Decode, resize and crop one image.
 
     Args:
-        source: any kind of image that `resnet_rs.images.decode` lists.
+        source: an image of any kind that `resnet_rs.images.decode` lists.
         spec: resize, crop and filter; its mean and std are not used here.
-        channels: how many the network takes.
+        channels: the number that the network takes.
 
     Returns:
-        Pixels `[height, width, channels]` (RGB for three), of the crop's size where there is a
-        crop.
+        Pixels `[height, width, channels]` (RGB for three), uint8. The size is that of the crop,
+        if there is one.
 
     Raises:
-        ImageError, OSError, TypeError, ValueError: as `open_rgb` does; ImageError also when the
-            resized picture would be enormous.
+        ImageError, OSError, TypeError, ValueError: as `open_rgb` does; ImageError also if the
+            resized image would be enormous.
     """
     return stacked(
         center_crop(resize(plane, spec), spec) for plane in open_planes(source, channels)
@@ -48,18 +48,18 @@ def load_pixels(source: ImageLike, spec: Preprocessing, channels: int = 3) -> ND
 
 
 def stacked(planes: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The channels of one image, side by side: `[height, width, channels]`.
+    """Stack the planes of one image: `[height, width, channels]`.
 
-    A network's pictures are one RGB image or several grey ones (see `open_planes`).
+    The planes are one RGB array or several grey ones (see `open_planes`).
     """
     arrays = list(planes)
     return arrays[0] if arrays[0].ndim == 3 else np.stack(arrays, axis=-1)
 
 
 def resized_size(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
-    """The `(width, height)` that an image of `(width, height)` is resized to.
+    """Return the `(width, height)` that an image of `(width, height)` is resized to.
 
-    A whole number in `spec.resize` is the short side's length; the long side is
+    An int in `spec.resize` is the length of the short side; the long side is
     `int(resize * long / short)`, as in torchvision.
     """
     if spec.resize is None:
@@ -74,10 +74,10 @@ def resized_size(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
-    """Resize an RGB or grey image as `spec` says; returned as is where it has that size already.
+    """Resize an RGB or grey image as `spec` says; an image of that size is returned as it is.
 
     Raises:
-        ImageError: the resized picture would be enormous.
+        ImageError: the resized image would be enormous.
     """
     from PIL.Image import Resampling
 
@@ -93,12 +93,12 @@ def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
 
 
 def crop_size(spec: Preprocessing) -> tuple[int, int] | None:
-    """The `(height, width)` of the crop; None where nothing is cropped."""
+    """Return the `(height, width)` of the crop; None if there is no crop."""
     return (spec.crop, spec.crop) if isinstance(spec.crop, int) else spec.crop
 
 
 def center_crop(image: Image.Image, spec: Preprocessing) -> NDArray[np.uint8]:
-    """Cut the middle out of an image, with zeros around it where it is too small.
+    """Crop the centre of an image, padded with zeros if the image is too small.
 
     Returns:
         The pixels, `[height, width, 3]` of an RGB image and `[height, width]` of a grey one,
@@ -117,7 +117,7 @@ def center_crop(image: Image.Image, spec: Preprocessing) -> NDArray[np.uint8]:
 
 
 def _crop_span(size: int, crop: int) -> tuple[int, int, int]:
-    """Where a crop lies along one side: from, to in the image, and where that goes in the crop."""
+    """Place a crop along one side: start and end in the image, and the start in the crop."""
     if size < crop:
         return 0, size, (crop - size) // 2
     start = round((size - crop) / 2)

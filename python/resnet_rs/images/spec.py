@@ -1,4 +1,4 @@
-"""How images are prepared for a network: the specification, and torchvision's presets."""
+"""`Preprocessing`: the preparation of images for a network, and torchvision's presets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# torchvision's name of a preset, and the short side that it resizes to.
+# torchvision's presets by name, with the short side that each resizes to.
 _PRESETS = {"IMAGENET1K_V1": 256, "IMAGENET1K_V2": 232}
 # These weights are called V1 but were trained by the V2 recipe, and resize as V2 does.
 _V1_THAT_RESIZES_AS_V2 = frozenset({"resnext101_64x4d"})
@@ -17,7 +17,7 @@ _V1_THAT_RESIZES_AS_V2 = frozenset({"resnext101_64x4d"})
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the network's input.
+    """The preparation of images for a network.
 
     Attributes:
         resize: the short side's length in pixels, or exactly `(height, width)`; None leaves the
@@ -27,7 +27,7 @@ class Preprocessing:
             `lanczos`.
         mean: subtracted from each channel (R, G, B, or as many as the network takes), after
             division by 255.
-        std: what each channel is then divided by.
+        std: the divisor of each channel after that.
     """
 
     resize: int | tuple[int, int] | None
@@ -38,7 +38,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
-        """Read all fields as config.json states them."""
+        """Read the fields of config.json's `preprocessing`, which must be complete."""
         return cls(
             resize=_size(fields["resize"]),
             crop=_size(fields["crop"]),
@@ -58,7 +58,7 @@ class Preprocessing:
         return (size, size) if isinstance(size, int) else size
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as config.json has them."""
+        """Return the fields of config.json's `preprocessing`."""
         return {
             "resize": self.resize,
             "crop": self.crop,
@@ -69,17 +69,17 @@ class Preprocessing:
 
 
 def preset(name: str, architecture: str | None = None) -> dict[str, Any]:
-    """A preprocessing by torchvision's name for it.
+    """Look up a preset of torchvision by name.
 
     Args:
         name: `IMAGENET1K_V1` (resize 256) or `IMAGENET1K_V2` (resize 232); both crop 224.
-        architecture: whose weights it is for. resnext101_64x4d's V1 resizes to 232.
+        architecture: the network of the weights. V1 of resnext101_64x4d resizes to 232.
 
     Returns:
         All fields of config.json's `preprocessing`.
 
     Raises:
-        ValueError: no such preset.
+        ValueError: there is no such preset.
     """
     if name not in _PRESETS:
         raise ValueError(
@@ -92,7 +92,7 @@ def preset(name: str, architecture: str | None = None) -> dict[str, Any]:
 
 
 def _size(value: Any) -> int | tuple[int, int] | None:
-    """A JSON list `[height, width]` as a tuple; an int or None as it is."""
+    """Read a size: a JSON list `[height, width]` as a tuple, an int or None as it is."""
     if isinstance(value, list):
         height, width = value
         return height, width

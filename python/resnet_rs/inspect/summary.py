@@ -128,7 +128,7 @@ def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Su
     height, width = loaded.input_size if size is None else _size(size)
     operations = loaded.network.operations(height, width)
     # The reference computes each operation by itself, with none of the core's algorithms.
-    fast = loaded.request.backend == "fast"
+    fast = loaded.options.backend == "fast"
     steps = loaded.network.plan(1, height, width) if fast else []
     return _summary(loaded.config.architecture, operations, steps, height, width)
 

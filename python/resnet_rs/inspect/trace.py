@@ -298,7 +298,7 @@ def trace(
     x = np.array(network_input(loaded, image))
     height, width = x.shape[1:3]
     operations = loaded.network.operations(height, width)
-    if loaded.request.backend == "reference":
+    if loaded.options.backend == "reference":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
         return Trace(operations, names, x, reference_results(operations, loaded.tensors(), x))
     network = loaded.network if fused else unfused(loaded)
@@ -317,10 +317,10 @@ def unfused(loaded: Loaded) -> Network:
     return Network.from_tensors(
         loaded.tensors(),
         network.config_json,
-        origin=loaded.request.origin,
+        origin=loaded.options.origin,
         isa=network.isa,
         threads=network.threads,
-        winograd=loaded.request.winograd,
+        winograd=loaded.options.winograd,
         fused=False,
     )
 

@@ -1,26 +1,32 @@
-"""What a weights directory's `config.json` says, as typed and frozen values."""
+"""`Config`: the contents of a `config.json`, and the overrides that a caller lays over it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..images.spec import Preprocessing
+
+if TYPE_CHECKING:
+    from ..options import Options
+
+CONFIG_OPTIONS = ("architecture", "variant", "num_classes", "labels", "preprocessing")
+"""The options that stand for a field of config.json of the same name."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The description that lies beside the weights.
+    """The description of the weights.
 
     Attributes:
         architecture: the network's name: `resnet50`, `resnext50_32x4d`, ...
-        num_classes: the number of logits; 0 where the network ends with its pooled features.
-        labels: the classes' names by index, or None where the file gives none.
-        preprocessing: how images are prepared for these weights.
-        source: where the weights came from, in free form; None where it is not told.
-        variant: what differs from the architecture's own definition, field by field
-            (docs/weights.md lists them); empty where nothing does.
+        num_classes: the number of logits; 0 if the network ends with its pooled features.
+        labels: the classes' names by index, or None if the file has none.
+        preprocessing: the preparation of images for these weights.
+        source: the origin of the weights, in free form, or None.
+        variant: the differences from the architecture's own definition, field by field
+            (docs/weights.md lists them); usually empty.
     """
 
     architecture: str
@@ -52,7 +58,7 @@ class Config:
         return len(self.preprocessing.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as config.json has them."""
+        """Return the fields of config.json."""
         return {
             "format_version": 1,
             "architecture": self.architecture,
@@ -72,11 +78,18 @@ class Config:
         )
 
 
-def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json's fields with others laid over them.
+def overrides_of(options: Options) -> dict[str, Any]:
+    """The fields of config.json that a caller states: `config=` under the single arguments."""
+    stated = {name: getattr(options, name) for name in CONFIG_OPTIONS}
+    given = {name: value for name, value in stated.items() if value is not None}
+    return merged(options.config or {}, given)
 
-    `variant` and `preprocessing` are merged field by field, everything else is replaced. Labels
-    go where the number of classes is overridden and no longer theirs.
+
+def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay fields of config.json over a config's own.
+
+    `variant` and `preprocessing` are merged field by field; any other field is replaced. An
+    override of the number of classes drops labels of another number.
     """
     result = dict(config)
     for name, value in overrides.items():

@@ -1,4 +1,4 @@
-"""The files that a network is read from: which they are, and whether they are still the same."""
+"""The files that a network is read from, their stamps and their hashes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import os
 from typing import TypeAlias
 
 Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
-"""Of each file the inode, the size in bytes and the time of the last change."""
+"""The inode, the size in bytes and the time of the last change of each file."""
 
 Fingerprint: TypeAlias = tuple[tuple[str, str], ...]
 """Names of files and their SHA-256 in hexadecimal."""
 
-# A directory with more files than this (the text format has hundreds) has one hash over all.
+# A directory with more files than this (the text format has hundreds) gets one hash for all.
 _MAX_NAMED = 4
-_OF_OURS = (".safetensors", ".json")
-_OF_OTHERS = (*_OF_OURS, ".bin", ".pt", ".pth", ".txt")
+_OWN_SUFFIXES = (".safetensors", ".json")
+_OTHER_SUFFIXES = (*_OWN_SUFFIXES, ".bin", ".pt", ".pth", ".txt")
 
 
 def config_beside(path: str) -> str:
-    """Where the config of a weights directory or file is, if it has one."""
+    """Return the path at which a weights directory or file has its config, if it has one."""
     directory = path if os.path.isdir(path) else os.path.dirname(path)
     return os.path.join(directory, "config.json")
 
 
 def files_of(path: str) -> list[str]:
-    """The files that decide what a path holds, in order.
+    """List the files that decide the network at a path, in order.
 
     Args:
         path: a weights file or directory.
 
     Returns:
-        A file, and the `config.json` beside a `.safetensors` file; of a directory the files
-        whose suffix is that of weights or configs.
+        The file, with the `config.json` beside a `.safetensors` file; or the files of a directory
+        that have a suffix of weights or configs.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
@@ -42,13 +42,13 @@ def files_of(path: str) -> list[str]:
         has_config = path.endswith(".safetensors") and os.path.exists(config)
         return [path, config] if has_config else [path]
     names = sorted(os.listdir(path))
-    suffixes = _OF_OURS if "model.safetensors" in names else _OF_OTHERS
+    suffixes = _OWN_SUFFIXES if "model.safetensors" in names else _OTHER_SUFFIXES
     found = [os.path.join(path, name) for name in names if name.endswith(suffixes)]
     return [file for file in found if os.path.isfile(file)]
 
 
 def stamp_of(path: str) -> Stamp:
-    """What changes when a file is written or replaced.
+    """Return a stamp that changes when a file is written or replaced.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
@@ -58,7 +58,7 @@ def stamp_of(path: str) -> Stamp:
 
 
 def fingerprint_of(path: str) -> Fingerprint:
-    """Hash the files; takes about a second for each gigabyte.
+    """Hash the files, at about a gigabyte a second.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
@@ -70,7 +70,7 @@ def fingerprint_of(path: str) -> Fingerprint:
 
 
 def sha256_of(data: bytes) -> str:
-    """The SHA-256 of bytes in hexadecimal."""
+    """Return the SHA-256 of bytes in hexadecimal."""
     import hashlib
 
     return hashlib.sha256(data).hexdigest()

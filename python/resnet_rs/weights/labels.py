@@ -9,10 +9,10 @@ from .config import Config
 
 
 def class_labels(config: Config) -> tuple[str, ...]:
-    """The label of every class, by index.
+    """Return the label of every class, by index.
 
-    They are the config's own; without any, ImageNet's names for a network of 1000 classes, and
-    the indices as text for every other.
+    A config without labels stands for ImageNet's names if there are 1000 classes, otherwise for
+    the indices as text.
     """
     if config.labels is not None:
         return config.labels

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -11,43 +12,66 @@ from .._core import Network, WeightsError
 from .config import Config
 from .files import Fingerprint, Stamp, stamp_of
 from .labels import class_labels
-from .request import Request
+
+if TYPE_CHECKING:
+    from ..options import Options
+
+
+class HasLoaded(Protocol):
+    """Anything that holds a loaded network, such as a `ResNet`."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The network."""
+        ...
 
 
 class Loaded:
-    """A network in memory, which a model and its copies share.
+    """A network in memory, shared by a model and its copies. The package's rooms work on it.
 
     Attributes:
-        request: what it was loaded by.
-        network: what runs.
-        config: what is known of the weights, defaults filled in.
+        options: the caller's choices.
+        network: the compiled network, or its stand-in in NumPy.
+        config: the description of the weights, defaults filled in.
         labels: the classes' names by index.
-        assumed: what had to be assumed for want of a config; None where nothing was.
-        stamp: when the files on disk were last changed before they were read.
-        fingerprint: their hashes, once somebody has asked for them (see `pickling`).
+        remarks: assumptions made while reading, for the user to see as warnings.
+        pretrained: the published name that the weights were fetched by, and the architecture;
+            None for other weights.
+        stamp: the time and size of the files before they were read.
+        fingerprint: the hashes of the files, computed on first use (see `pickling`).
     """
 
     def __init__(
         self,
-        request: Request,
+        options: Options,
         network: Network,
         read_tensors: Callable[[], dict[str, NDArray[Any]]],
         *,
         stamp: Stamp = (),
     ) -> None:
-        self.request = request
+        self.options = options
         self.config = Config.from_json(network.config_json)
         self.labels = class_labels(self.config)
-        self._read_tensors = read_tensors
-        self.assumed: str | None = None
+        self.remarks: tuple[str, ...] = ()
+        self.pretrained: tuple[str, str | None] | None = None
         self.stamp = stamp
         self.fingerprint: Fingerprint | None = None
         self.network = network
-        if request.backend == "reference":
+        self._read_tensors = read_tensors
+        if options.backend == "reference":
             from .reference_network import ReferenceNetwork
 
             stand_in = ReferenceNetwork(network, self.tensors(), self.config)
             self.network = cast(Network, stand_in)
+
+    def warn(self, stacklevel: int) -> None:
+        """Show the remarks as warnings.
+
+        Args:
+            stacklevel: as `warnings.warn` takes it, counted from this method.
+        """
+        for remark in self.remarks:
+            warnings.warn(remark, UserWarning, stacklevel=stacklevel)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -61,9 +85,9 @@ class Loaded:
             WeightsError: the files have changed.
             OSError: they are gone.
         """
-        weights = self.request.weights
-        if isinstance(weights, str) and stamp_of(weights) != self.stamp:
-            raise WeightsError(f"{weights}: the files have changed since the model was loaded")
+        path = self.options.path
+        if path is not None and stamp_of(path) != self.stamp:
+            raise WeightsError(f"{path}: the files have changed since the model was loaded")
         tensors = self._read_tensors()
         if self.config.num_classes == 0:
             return {name: array for name, array in tensors.items() if not name.startswith("fc.")}
@@ -90,11 +114,3 @@ class Loaded:
         """`layer1`, `layer2`, ...: each stands for the last block of its stage."""
         names = (name.split(".")[0] for name in self.network.layer_names)
         return tuple(dict.fromkeys(name for name in names if name.startswith("layer")))
-
-
-class HasLoaded(Protocol):
-    """Anything that holds a loaded network, such as a `ResNet`."""
-
-    @property
-    def loaded(self) -> Loaded:
-        """The network."""

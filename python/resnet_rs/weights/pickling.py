@@ -1,113 +1,126 @@
 """Models that travel: small pickles, and one copy of the weights in each process.
 
-A pickled model is what it was made by (a path, or the bytes of a weights file), the arguments, and
-the SHA-256 of the files; never the packed network, whose form depends on the machine's
-instructions. The tier and the number of threads are not in it either unless they were asked for,
-so that a model takes what its new machine has.
+A pickled model holds its options (among them the path, or the bytes, of the weights) and the
+SHA-256 of the files. It never holds the packed network, whose form depends on the machine's
+instructions, nor a tier or a number of threads that the caller did not ask for: a restored model
+takes those of its new machine.
 
-Where it is restored, the files must have the same hash: a worker with other weights under the same
-path is an error, not a different answer. What a process has restored once it keeps for as long as
-any model uses it, so that a thousand tasks that each bring the same pickle read and pack it once.
+A restored model must find files with the same hash: other weights under the same path are an
+error, never a different answer. A process keeps a restored network for as long as a model uses it,
+so that a thousand tasks with the same pickle read and pack the weights once.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from .. import _core
-from .._core import WeightsError
+from .._core import WeightsError, default_threads
+from ..options import Options
 from .files import Fingerprint, fingerprint_of, sha256_of, stamp_of
 from .load import load
 from .loaded import Loaded
-from .request import Request
 
-if TYPE_CHECKING:
-    from ..model import ResNet
-
-# The content, the class's architecture, the arguments, and what the environment makes of those
-# that were left open.
-_Key: TypeAlias = "tuple[Fingerprint, str | None, Request, str | None, int]"
+# The content, the class's architecture, the options, and the environment's values for those that
+# were left open.
+_Key: TypeAlias = "tuple[Fingerprint, str | None, str, str | None, int]"
 
 _restored: WeakValueDictionary[_Key, Loaded] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def reduce_model(model: ResNet) -> tuple[Any, ...]:
-    """What `pickle` is to store of a model.
+@dataclass(frozen=True)
+class Recipe:
+    """The content of a pickle: how to load the same network on another machine.
+
+    Attributes:
+        options: the caller's choices, the path or the bytes of the weights among them.
+        fingerprint: the hashes of the weights.
+        pretrained: the published name that they can be fetched by again, and the architecture.
+    """
+
+    options: Options
+    fingerprint: Fingerprint
+    pretrained: tuple[str, str | None] | None
+
+
+def recipe_of(loaded: Loaded) -> Recipe:
+    """Describe a network for a pickle.
 
     Raises:
-        WeightsError: the files on disk are no longer those that the model was loaded from.
+        WeightsError: the files on disk have changed since the network was loaded.
         FileNotFoundError: they are gone.
     """
-    loaded = model.loaded
-    return restore, (type(model), loaded.request, fingerprint(loaded))
+    return Recipe(loaded.options, fingerprint(loaded), loaded.pretrained)
 
 
 def fingerprint(loaded: Loaded) -> Fingerprint:
-    """The hashes of what a network was loaded from, computed once.
+    """Return the hashes of a network's files, computed once.
 
     Raises:
-        WeightsError, FileNotFoundError: as `reduce_model`.
+        WeightsError, FileNotFoundError: as `recipe_of`.
     """
     if loaded.fingerprint is None:
-        weights = loaded.request.weights
-        if isinstance(weights, bytes):
-            loaded.fingerprint = (("bytes", sha256_of(weights)),)
+        path = loaded.options.path
+        if path is None:
+            data = loaded.options.weights
+            assert isinstance(data, bytes)
+            loaded.fingerprint = (("bytes", sha256_of(data)),)
         else:
-            found = fingerprint_of(weights)
-            if stamp_of(weights) != loaded.stamp:
+            found = fingerprint_of(path)
+            if stamp_of(path) != loaded.stamp:
                 raise WeightsError(
-                    f"{weights}: the files have changed since the model was loaded, so a pickle "
+                    f"{path}: the files have changed since the model was loaded, so a pickle "
                     "of it would bring other weights: load it again"
                 )
             loaded.fingerprint = found
     return loaded.fingerprint
 
 
-def restore(cls: type[ResNet], request: Request, expected: Fingerprint) -> ResNet:
-    """Unpickle a model on the machine that this is.
+def restore(recipe: Recipe, architecture: str | None) -> Loaded:
+    """Load a pickled network on the machine that this is, or find it in memory.
+
+    Args:
+        recipe: the content of the pickle.
+        architecture: the architecture of the model's class; None for any.
 
     Raises:
         WeightsError: the weights under the path are not those that were pickled.
         FileNotFoundError: there are none.
     """
     with _lock:
-        key = _key(cls, request, expected)
+        key = _key(recipe, architecture)
         loaded = _restored.get(key)
         if loaded is None:
-            request = _at_hand(request)
-            if isinstance(request.weights, str):
-                _check(request.weights, expected)
-            loaded = load(request, cls.architecture)
-            loaded.fingerprint = expected
+            options = _at_hand(recipe)
+            if options.path is not None:
+                _check(options.path, recipe.fingerprint)
+            loaded = load(options, architecture)
+            loaded.fingerprint = recipe.fingerprint
+            loaded.pretrained = recipe.pretrained
             _restored[key] = loaded
-    return cls._of(loaded)
+    return loaded
 
 
-def _key(cls: type[ResNet], request: Request, content: Fingerprint) -> _Key:
-    # The hash stands for the bytes: comparing a hundred megabytes would tell nothing more.
-    weights = request.weights if isinstance(request.weights, str) else ""
-    tier = request.isa or os.environ.get("RESNET_RS_ISA")
-    threads = request.threads or _core.default_threads()
-    return content, cls.architecture, replace(request, weights=weights), tier, threads
+def _key(recipe: Recipe, architecture: str | None) -> _Key:
+    options = recipe.options
+    tier = options.isa or os.environ.get("RESNET_RS_ISA")
+    threads = options.threads or default_threads()
+    return recipe.fingerprint, architecture, options.identity(), tier, threads
 
 
-def _at_hand(request: Request) -> Request:
-    """The same request where its weights are on this machine: a pretrained one is fetched."""
-    if (
-        request.pretrained is None
-        or isinstance(request.weights, bytes)
-        or os.path.exists(request.weights)
-    ):
-        return request
+def _at_hand(recipe: Recipe) -> Options:
+    """The options with weights that are on this machine: pretrained ones are fetched."""
+    options = recipe.options
+    if recipe.pretrained is None or options.path is None or os.path.exists(options.path):
+        return options
     from .pretrained import fetch
 
-    name, architecture = request.pretrained
-    return replace(request, weights=os.fspath(fetch(name, architecture=architecture).path))
+    name, architecture = recipe.pretrained
+    return replace(options, weights=os.fspath(fetch(name, architecture=architecture).path))
 
 
 def _check(path: str, expected: Fingerprint) -> None:
@@ -132,7 +145,7 @@ def _shown(content: Fingerprint) -> str:
 
 
 def _forget_lock() -> None:
-    """Another thread may have held the lock at a fork; in the child nobody would release it."""
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _lock
     _lock = threading.Lock()
 

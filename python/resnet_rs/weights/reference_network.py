@@ -1,4 +1,4 @@
-"""`backend="reference"`: the network in plain NumPy and float64, behind the core's interface."""
+"""`backend="reference"`: the network in NumPy and float64, with the interface of the core."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ Input = NDArray[np.float32] | NDArray[np.uint8]
 
 
 class ReferenceNetwork:
-    """Computes what `Network` does by the formulas of `resnet_rs.reference`: slow, and exact.
+    """A stand-in for `Network` that runs the formulas of `resnet_rs.reference`: slow and exact.
 
-    The core has checked the tensors and knows the operations; everything but the forwards is
-    left to it.
+    The core has checked the tensors and lists the operations. Only the forwards run here.
 
     Args:
         network: the same network in the core.
@@ -42,13 +41,13 @@ class ReferenceNetwork:
         return getattr(self._network, name)
 
     def logits(self, x: Input, *, threads: int | None = None) -> NDArray[np.float32]:
-        """`[batch, num_classes]`, or the pooled features where there are no classes."""
+        """`[batch, num_classes]`, or the pooled features if there are no classes."""
         if self._network.num_classes == 0:
             return self.embed(x)
         return self._rows(x, "fc")
 
     def embed(self, x: Input, *, threads: int | None = None) -> NDArray[np.float32]:
-        """`[batch, embedding_size]`, in torch's order where the pool leaves more than one place."""
+        """`[batch, embedding_size]`, in torch's order if the pooled map has several pixels."""
         return self._rows(x, "avgpool")
 
     def features(
@@ -72,7 +71,7 @@ class ReferenceNetwork:
         return np.concatenate(rows) if rows else self._network.embed(x[:0])
 
     def _walk(self, x: Input, names: frozenset[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """The results of the operations that are named, up to the last of them."""
+        """Yield the results of the named operations, up to the last of them."""
         from ..reference import run
 
         operations = self._network.operations(*x.shape[1:3])
@@ -91,7 +90,7 @@ class ReferenceNetwork:
         return values
 
     def _last_of(self, name: str) -> str:
-        """A stage's name stands for its last block."""
+        """Resolve a stage's name to its last block."""
         if name.startswith("layer") and "." not in name:
             return [layer for layer in self._network.layer_names if layer.startswith(f"{name}.")][
                 -1

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import WeightsError
+from ..options import BYTES_ORIGIN as ORIGIN
 from .formats.safetensors_file import FLOATS, NOT_FLOATS, floats, require_float
-
-ORIGIN = "weights (bytes)"
-"""What errors call the weights in place of a path."""
 
 _LENGTH_BYTES = 8
 
@@ -29,7 +27,7 @@ def tensors_in(data: bytes) -> dict[str, NDArray[Any]]:
         are converted, and integers left out, as from a file.
 
     Raises:
-        WeightsError: it is no such file, or holds tensors of another type.
+        WeightsError: the data is malformed, or holds tensors of another dtype.
     """
     import json
 
@@ -63,7 +61,7 @@ def _is_left_out(entry: Any) -> bool:
 
 
 def _tensor(name: str, entry: Any, data: bytes, start: int) -> NDArray[Any]:
-    """One tensor, whose place lies inside the data and is as large as its shape says."""
+    """Read one tensor, after checking that its bytes lie inside the data and fit its shape."""
     match entry:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             pass

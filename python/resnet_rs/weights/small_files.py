@@ -1,4 +1,4 @@
-"""Files beside the weights, read with bounds: they end, and they are small."""
+"""Bounded reading of the small files beside weights."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from .._core import WeightsError
 
 MAX_JSON_BYTES = 16 << 20
-"""No config or index comes near; a file above this is not one."""
+"""The largest JSON file that is read; configs and indices are far smaller."""
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
-    """Check that `path` is a file that ends: no pipe or device, which a read would wait for.
+    """Check that `path` is a regular file: reading a pipe or a device might never end.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is something else.
+        FileNotFoundError: there is no such file.
+        WeightsError: it is not a regular file.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(2, os.strerror(2), os.fspath(path))
@@ -24,11 +24,11 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
 
 def read_small(path: str | os.PathLike[str]) -> bytes:
-    """Read a file that should hold JSON.
+    """Read a file of JSON, up to `MAX_JSON_BYTES`.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is no regular file, or too large.
+        FileNotFoundError: there is no such file.
+        WeightsError: it is not a regular file, or it is too large.
     """
     require_regular(path)
     size = os.path.getsize(path)

@@ -51,7 +51,7 @@ class ModelSource:
 
     def __init__(self, loaded: Loaded, image: Any) -> None:
         self.loaded = loaded
-        origin = os.path.basename(loaded.request.origin)
+        origin = os.path.basename(loaded.options.origin)
         self.label = f"{loaded.config.architecture} of {origin} (resnet_rs)"
         self.trace = trace(loaded, image)
         self.image: Array | None = self.trace.image

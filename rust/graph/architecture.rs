@@ -1,0 +1,243 @@
+//! The numbers that distinguish one network of the family from another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::shape::AvgWindow;
+
+/// Everything that distinguishes one network from another, except its weights and classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// The kind of residual block.
+    pub block: Block,
+    /// Blocks of each stage. The first block of every stage but the first has stride 2.
+    pub blocks: Vec<usize>,
+    /// Planes of each stage; its blocks' widths are derived from them.
+    pub widths: Vec<usize>,
+    /// Output channels of a block for each of its planes.
+    pub expansion: usize,
+    /// Groups of a bottleneck's 3x3 convolution.
+    pub groups: usize,
+    /// Channels of a group in a stage of 64 planes.
+    pub width_per_group: usize,
+    /// Channels of an image.
+    pub in_channels: usize,
+    /// The layers before the first stage.
+    pub stem: Stem,
+    /// Output channels of the stem's convolutions.
+    pub stem_widths: Vec<usize>,
+    /// The convolution of a bottleneck that has the block's stride.
+    pub stride_on: StrideOn,
+    /// The way in which a block's input takes the shape of its output.
+    pub shortcut: Shortcut,
+    /// Lets convolutions have biases; those in the weights are read.
+    pub conv_bias: bool,
+    /// True if batch norms follow the convolutions. Otherwise they are folded into the weights, and
+    /// every convolution has a bias.
+    pub batch_norm: bool,
+    /// Added to the variance by batch norm.
+    pub norm_epsilon: f64,
+    /// Puts a ReLU after a block's last batch norm, before the addition.
+    pub relu_before_add: bool,
+    /// The pool between the last stage and the fully connected layer.
+    pub head: HeadPool,
+}
+
+/// The kinds of residual blocks of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// Two 3x3 convolutions.
+    Basic,
+    /// 1x1, 3x3, 1x1.
+    Bottleneck,
+}
+
+/// The layers before the first stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stem {
+    /// The paper's: 7x7 with stride 2, and a 3x3 max pool with stride 2.
+    #[serde(rename = "conv7x7")]
+    Conv7x7,
+    /// The "d" variants': three 3x3, the first with stride 2, and the max pool.
+    #[serde(rename = "deep")]
+    Deep,
+    /// For small images: 3x3 with stride 1, and no max pool.
+    #[serde(rename = "conv3x3")]
+    Conv3x3,
+}
+
+/// The place of a bottleneck's stride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StrideOn {
+    /// On the first 1x1 ("v1"): the paper, Keras, detectron2.
+    Conv1,
+    /// On the 3x3 ("v1.5"): torchvision and timm.
+    Conv2,
+}
+
+/// The way in which a block's input takes the shape of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortcut {
+    /// A 1x1 convolution with the block's stride (the paper's option B).
+    Conv,
+    /// A 2x2 average pool with the block's stride, and a 1x1 convolution (the "d" variants).
+    AvgPoolConv,
+}
+
+/// The pool between the last stage and the fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadPool {
+    /// The mean of each channel over all pixels.
+    GlobalAvgPool,
+    /// torch's `AvgPool2d`, flattened in NCHW order; it fixes the size of the images.
+    AvgPool(HeadWindow),
+}
+
+/// The window of a head's average pool; padding counts as zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadWindow {
+    /// Height and width.
+    pub kernel: usize,
+    /// From an output pixel to the next; the kernel's size if it is not stated.
+    #[serde(default)]
+    pub stride: Option<usize>,
+    /// Rows and columns of zeros around the map.
+    #[serde(default)]
+    pub padding: usize,
+}
+
+/// The largest number of channels, blocks of a stage and so on: beyond it, products of sizes could
+/// overflow.
+const MAX_COUNT: usize = 1 << 16;
+
+/// The most stages: an image of 2^16 pixels' side is down to a pixel after these.
+pub(super) const MAX_STAGES: usize = 16;
+
+/// The most blocks in all: the deepest networks of the paper, of 1202 layers, have 600.
+const MAX_BLOCKS: usize = 1000;
+
+impl Architecture {
+    /// Channels inside the blocks of a stage with `planes` planes.
+    pub fn inner_width(&self, planes: usize) -> usize {
+        planes * self.width_per_group / 64 * self.groups
+    }
+
+    /// Channels of the last stage's output.
+    pub fn out_channels(&self) -> usize {
+        self.widths.last().map_or(0, |w| w * self.expansion)
+    }
+
+    /// Checks that the numbers describe a network.
+    ///
+    /// # Errors
+    /// The first field that is out of range, with the expected and the found values.
+    pub fn check(&self) -> Result<(), String> {
+        let stem_convs = if self.stem == Stem::Deep { 3 } else { 1 };
+        for (field, values, expected) in [
+            ("blocks", &self.blocks, None),
+            ("widths", &self.widths, Some(self.blocks.len())),
+            ("stem_widths", &self.stem_widths, Some(stem_convs)),
+        ] {
+            if !(1..=MAX_STAGES).contains(&values.len()) {
+                return Err(format!(
+                    "variant.{field}: expected 1 to {MAX_STAGES} numbers, found {}",
+                    values.len()
+                ));
+            }
+            if let Some(expected) = expected
+                && values.len() != expected
+            {
+                return Err(format!(
+                    "variant.{field}: expected {expected} numbers, found {}",
+                    values.len()
+                ));
+            }
+            if let Some(n) = values.iter().find(|n| !(1..=MAX_COUNT).contains(*n)) {
+                return Err(format!(
+                    "variant.{field}: expected numbers from 1 to {MAX_COUNT}, found {n}"
+                ));
+            }
+        }
+        if self.blocks.iter().sum::<usize>() > MAX_BLOCKS {
+            return Err(format!(
+                "variant.blocks: expected at most {MAX_BLOCKS} in all, found {:?}",
+                self.blocks
+            ));
+        }
+        for (field, n) in [
+            ("expansion", self.expansion),
+            ("groups", self.groups),
+            ("width_per_group", self.width_per_group),
+            ("in_channels", self.in_channels),
+        ] {
+            if !(1..=MAX_COUNT).contains(&n) {
+                return Err(format!(
+                    "variant.{field}: expected a number from 1 to {MAX_COUNT}, found {n}"
+                ));
+            }
+        }
+        if self.block == Block::Basic && (self.groups, self.width_per_group) != (1, 64) {
+            return Err(format!(
+                "variant.groups: a basic block has no groups (and width_per_group 64), found {} \
+                 and {}",
+                self.groups, self.width_per_group
+            ));
+        }
+        for &planes in &self.widths {
+            let width = self.inner_width(planes);
+            if !(1..=MAX_COUNT).contains(&width) || planes * self.expansion > MAX_COUNT {
+                return Err(format!(
+                    "variant.widths: {planes} planes make blocks of {width} inner and {} output \
+                     channels; expected 1 to {MAX_COUNT}",
+                    planes * self.expansion
+                ));
+            }
+        }
+        if !(self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0) {
+            return Err(format!(
+                "variant.norm_epsilon: expected a number above 0, found {}",
+                self.norm_epsilon
+            ));
+        }
+        match self.head {
+            HeadPool::AvgPool(window) => window.check(),
+            HeadPool::GlobalAvgPool => Ok(()),
+        }
+    }
+}
+
+impl HeadWindow {
+    /// The window in full.
+    pub fn window(&self) -> AvgWindow {
+        AvgWindow {
+            kernel: self.kernel,
+            stride: self.stride.unwrap_or(self.kernel),
+            padding: self.padding,
+            ceil_mode: false,
+            count_include_pad: true,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let AvgWindow {
+            kernel,
+            stride,
+            padding,
+            ..
+        } = self.window();
+        let possible = (1..=MAX_COUNT).contains(&kernel)
+            && (1..=MAX_COUNT).contains(&stride)
+            && padding <= kernel / 2;
+        if possible {
+            return Ok(());
+        }
+        Err(format!(
+            "variant.head: expected a kernel and a stride from 1 to {MAX_COUNT} and a padding of \
+             at most half the kernel, found {kernel}, {stride} and {padding}"
+        ))
+    }
+}

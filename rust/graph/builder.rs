@@ -1,0 +1,299 @@
+//! From an architecture to its operations.
+
+use super::architecture::{Architecture, Block, HeadPool, Shortcut, Stem, StrideOn};
+use super::operations::{Convolution, Kind, Operation, TensorId};
+use crate::shape::AvgWindow;
+
+impl Architecture {
+    /// The operations, the last one `fc` with `classes` outputs; there is no `fc` for 0 classes.
+    ///
+    /// - `side`: the height and width of the map that a head with a window makes; 1 otherwise.
+    pub fn operations(&self, classes: usize, side: usize) -> Vec<Operation> {
+        let mut net = Builder {
+            architecture: self,
+            operations: Vec::new(),
+        };
+        let mut x = net.stem();
+        let mut in_channels = *self.stem_widths.last().unwrap_or(&0);
+        for (stage, (&planes, &blocks)) in self.widths.iter().zip(&self.blocks).enumerate() {
+            for block in 0..blocks {
+                let shape = BlockShape {
+                    name: format!("layer{}.{block}", stage + 1),
+                    in_channels,
+                    planes,
+                    stride: if stage > 0 && block == 0 { 2 } else { 1 },
+                };
+                x = net.block(x, &shape);
+                in_channels = planes * self.expansion;
+            }
+        }
+        let pool = match self.head {
+            HeadPool::GlobalAvgPool => Kind::GlobalAvgPool,
+            HeadPool::AvgPool(head) => Kind::AvgPool(head.window()),
+        };
+        x = net.push("avgpool", &[x], pool);
+        if classes > 0 {
+            let fc = Kind::Linear {
+                channels: in_channels,
+                side,
+                classes,
+            };
+            net.push("fc", &[x], fc);
+        }
+        net.operations
+    }
+}
+
+/// One residual block.
+struct BlockShape {
+    name: String,
+    in_channels: usize,
+    planes: usize,
+    stride: usize,
+}
+
+struct Builder<'a> {
+    architecture: &'a Architecture,
+    operations: Vec<Operation>,
+}
+
+impl Builder<'_> {
+    fn push(&mut self, name: &str, inputs: &[TensorId], kind: Kind) -> TensorId {
+        self.operations.push(Operation {
+            name: name.into(),
+            inputs: inputs.to_vec(),
+            kind,
+        });
+        self.operations.len()
+    }
+
+    fn relu(&mut self, name: &str, x: TensorId) -> TensorId {
+        self.push(name, &[x], Kind::Relu)
+    }
+
+    /// A convolution and its batch norm. The padding keeps the image's size where the stride is 1.
+    fn conv_norm(
+        &mut self,
+        [conv, norm]: [&str; 2],
+        x: TensorId,
+        [in_channels, out_channels]: [usize; 2],
+        [kernel, stride, groups]: [usize; 3],
+    ) -> TensorId {
+        let has_norm = self.architecture.batch_norm;
+        let x = self.push(
+            conv,
+            &[x],
+            Kind::Conv(Convolution {
+                in_channels,
+                out_channels,
+                kernel,
+                stride,
+                padding: kernel / 2,
+                groups,
+                bias: self.architecture.conv_bias || !has_norm,
+            }),
+        );
+        if !has_norm {
+            return x;
+        }
+        let kind = Kind::BatchNorm {
+            channels: out_channels,
+            epsilon: self.architecture.norm_epsilon,
+        };
+        self.push(norm, &[x], kind)
+    }
+
+    fn stem(&mut self) -> TensorId {
+        let Architecture {
+            in_channels,
+            stem,
+            ref stem_widths,
+            ..
+        } = *self.architecture;
+        let [first, last] = [stem_widths[0], stem_widths[stem_widths.len() - 1]];
+        let x = match stem {
+            Stem::Conv7x7 => self.conv_norm(["conv1", "bn1"], 0, [in_channels, last], [7, 2, 1]),
+            Stem::Conv3x3 => self.conv_norm(["conv1", "bn1"], 0, [in_channels, last], [3, 1, 1]),
+            Stem::Deep => {
+                let second = stem_widths[1];
+                let (a, b) = (["conv1.0", "conv1.1"], ["conv1.3", "conv1.4"]);
+                let x = self.conv_norm(a, 0, [in_channels, first], [3, 2, 1]);
+                let x = self.relu("conv1.2", x);
+                let x = self.conv_norm(b, x, [first, second], [3, 1, 1]);
+                let x = self.relu("conv1.5", x);
+                self.conv_norm(["conv1.6", "bn1"], x, [second, last], [3, 1, 1])
+            }
+        };
+        let x = self.relu("relu", x);
+        match stem {
+            Stem::Conv3x3 => x,
+            Stem::Conv7x7 | Stem::Deep => self.push("maxpool", &[x], Kind::MaxPool),
+        }
+    }
+
+    /// A residual block: convolutions, plus the block's input in their output's shape.
+    fn block(&mut self, x: TensorId, shape: &BlockShape) -> TensorId {
+        let name = &shape.name;
+        let out_channels = shape.planes * self.architecture.expansion;
+        let mut y = match self.architecture.block {
+            Block::Basic => self.basic(x, shape),
+            Block::Bottleneck => self.bottleneck(x, shape),
+        };
+        if self.architecture.relu_before_add {
+            let last = match self.architecture.block {
+                Block::Basic => 2,
+                Block::Bottleneck => 3,
+            };
+            y = self.relu(&format!("{name}.relu{last}"), y);
+        }
+        let same_shape = shape.stride == 1 && shape.in_channels == out_channels;
+        let identity = if same_shape {
+            x
+        } else {
+            self.downsample(x, shape)
+        };
+        let sum = self.push(&format!("{name}.add"), &[y, identity], Kind::Add);
+        self.relu(name, sum)
+    }
+
+    /// 3x3, ReLU, 3x3.
+    fn basic(&mut self, x: TensorId, shape: &BlockShape) -> TensorId {
+        let inner = self.architecture.inner_width(shape.planes);
+        let out = shape.planes * self.architecture.expansion;
+        let y = self.part(
+            1,
+            x,
+            shape,
+            [shape.in_channels, inner],
+            [3, shape.stride, 1],
+        );
+        let y = self.relu(&format!("{}.relu1", shape.name), y);
+        self.part(2, y, shape, [inner, out], [3, 1, 1])
+    }
+
+    /// 1x1 to the inner width, ReLU, 3x3, ReLU, 1x1 to the block's output channels.
+    fn bottleneck(&mut self, x: TensorId, shape: &BlockShape) -> TensorId {
+        let Architecture {
+            expansion,
+            groups,
+            stride_on,
+            ..
+        } = *self.architecture;
+        let inner = self.architecture.inner_width(shape.planes);
+        let out = shape.planes * expansion;
+        let strides = match stride_on {
+            StrideOn::Conv1 => [shape.stride, 1],
+            StrideOn::Conv2 => [1, shape.stride],
+        };
+        let name = &shape.name;
+        let y = self.part(1, x, shape, [shape.in_channels, inner], [1, strides[0], 1]);
+        let y = self.relu(&format!("{name}.relu1"), y);
+        let y = self.part(2, y, shape, [inner, inner], [3, strides[1], groups]);
+        let y = self.relu(&format!("{name}.relu2"), y);
+        self.part(3, y, shape, [inner, out], [1, 1, 1])
+    }
+
+    /// Convolution and batch norm number `i` of a block.
+    fn part(
+        &mut self,
+        i: usize,
+        x: TensorId,
+        shape: &BlockShape,
+        channels: [usize; 2],
+        window: [usize; 3],
+    ) -> TensorId {
+        let names = ["conv", "bn"].map(|kind| format!("{}.{kind}{i}", shape.name));
+        self.conv_norm([&names[0], &names[1]], x, channels, window)
+    }
+
+    /// The block's input in the shape of its output.
+    fn downsample(&mut self, x: TensorId, shape: &BlockShape) -> TensorId {
+        let out_channels = shape.planes * self.architecture.expansion;
+        let name = |i: usize| format!("{}.downsample.{i}", shape.name);
+        let (x, stride, first) = match self.architecture.shortcut {
+            Shortcut::Conv => (x, shape.stride, 0),
+            // Stride 1 needs no pool, but the names after it stay.
+            Shortcut::AvgPoolConv if shape.stride == 1 => (x, 1, 1),
+            Shortcut::AvgPoolConv => {
+                let window = AvgWindow {
+                    kernel: 2,
+                    stride: shape.stride,
+                    padding: 0,
+                    ceil_mode: true,
+                    count_include_pad: false,
+                };
+                (self.push(&name(0), &[x], Kind::AvgPool(window)), 1, 1)
+            }
+        };
+        let names = [name(first), name(first + 1)];
+        self.conv_norm(
+            [&names[0], &names[1]],
+            x,
+            [shape.in_channels, out_channels],
+            [1, stride, 1],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::family;
+
+    fn parameters(name: &str) -> usize {
+        let operations = family::named(name).unwrap().operations(1000, 1);
+        operations
+            .iter()
+            .flat_map(Operation::parameters)
+            .filter(|(part, _)| !part.starts_with("running_"))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    #[test]
+    fn the_family_has_the_published_numbers_of_parameters() {
+        // torchvision's `_metrics`/`num_params`; resnet50d's from timm.
+        for (name, expected) in [
+            ("resnet18", 11_689_512),
+            ("resnet34", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("resnet101", 44_549_160),
+            ("resnet152", 60_192_808),
+            ("resnext50_32x4d", 25_028_904),
+            ("resnext101_32x8d", 88_791_336),
+            ("resnext101_64x4d", 83_455_272),
+            ("wide_resnet50_2", 68_883_240),
+            ("wide_resnet101_2", 126_886_696),
+            ("resnet50d", 25_576_264),
+        ] {
+            assert_eq!(parameters(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn resnet50_has_fifty_layers_and_four_shortcut_convolutions() {
+        let operations = family::named("resnet50").unwrap().operations(10, 1);
+        let weighted = |o: &&Operation| matches!(o.kind, Kind::Conv(_) | Kind::Linear { .. });
+        assert_eq!(operations.iter().filter(weighted).count(), 50 + 4);
+    }
+
+    #[test]
+    fn the_stride_is_where_the_architecture_says() {
+        let mut architecture = family::named("resnet50").unwrap();
+        for (stride_on, conv) in [(StrideOn::Conv2, "conv2"), (StrideOn::Conv1, "conv1")] {
+            architecture.stride_on = stride_on;
+            for operation in architecture.operations(10, 1) {
+                let Kind::Conv(numbers) = &operation.kind else {
+                    continue;
+                };
+                let name = &operation.name;
+                let first = ["layer2.0", "layer3.0", "layer4.0"]
+                    .iter()
+                    .any(|block| name.starts_with(block));
+                let strided = name.ends_with(conv) || name.ends_with("downsample.0");
+                let expected = name == "conv1" || (first && strided);
+                assert_eq!(numbers.stride == 2, expected, "{name}");
+            }
+        }
+    }
+}

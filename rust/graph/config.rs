@@ -1,0 +1,292 @@
+//! config.json: everything about a network that its tensors do not say.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::architecture::Architecture;
+use super::family;
+use super::preprocessing::Preprocessing;
+use super::variant::Variant;
+use crate::error::Error;
+
+/// The format that this version writes and reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// A network's description besides its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this format: 1.
+    pub format_version: u32,
+    /// torchvision's or timm's name of the network.
+    pub architecture: String,
+    /// Differences from the network of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// The number of classes; if it is not stated, that of fc's outputs. With 0 there is no fc.
+    #[serde(default)]
+    pub num_classes: Option<usize>,
+    /// The classes' names in the order of fc's outputs.
+    #[serde(default)]
+    pub labels: Option<Vec<String>>,
+    /// The way from an image to the network's input.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// The weights' origin, in free form.
+    #[serde(default)]
+    pub source: Option<Map<String, Value>>,
+}
+
+impl Default for Config {
+    /// The config of tensors that come without one.
+    fn default() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            architecture: "resnet50".into(),
+            variant: None,
+            num_classes: None,
+            labels: None,
+            preprocessing: Preprocessing::default(),
+            source: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not JSON, or has an invalid field; the message names the field, the
+    /// expected and the found value.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and checks `text`; messages call it `path`.
+    ///
+    /// # Errors
+    /// As for [`Config::read`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
+        let malformed = |field: &str, message: String| {
+            let field = if matches!(field, "" | ".") {
+                String::new()
+            } else {
+                format!("{field}: ")
+            };
+            Error::weights(path, format!("{field}{message} (see docs/weights.md)"))
+        };
+        let json: Value = serde_json::from_slice(text).map_err(|e| malformed("", e.to_string()))?;
+        // serde would take a list for an object, field by field in the order of the struct.
+        for (field, value) in [
+            ("", Some(&json)),
+            ("preprocessing", json.get("preprocessing")),
+            ("variant", json.get("variant").filter(|v| !v.is_null())),
+            (
+                "variant.head.avg_pool",
+                json.pointer("/variant/head/avg_pool"),
+            ),
+        ] {
+            if value.is_some_and(|v| !v.is_object()) {
+                return Err(malformed(field, "expected an object in braces".into()));
+            }
+        }
+        let config: Self = serde_path_to_error::deserialize(json).map_err(|e| {
+            let field = e.path().to_string();
+            malformed(&field, e.into_inner().to_string())
+        })?;
+        config.check().map_err(|m| Error::weights(path, m))?;
+        Ok(config)
+    }
+
+    /// The architecture that the config describes.
+    ///
+    /// # Errors
+    /// The name is unknown, or the variant does not make a network.
+    pub fn architecture(&self) -> Result<Architecture, String> {
+        let Some(named) = family::named(&self.architecture) else {
+            let known: Vec<_> = family::names().collect();
+            return Err(format!(
+                "architecture: expected one of {}, found {:?}",
+                known.join(", "),
+                self.architecture
+            ));
+        };
+        let architecture = match &self.variant {
+            Some(variant) => variant.apply(named),
+            None => named,
+        };
+        architecture.check()?;
+        Ok(architecture)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self {
+            format_version,
+            num_classes,
+            labels,
+            preprocessing: p,
+            ..
+        } = self;
+        if *format_version != FORMAT_VERSION {
+            return Err(format!(
+                "format_version: expected {FORMAT_VERSION}, found {format_version}: \
+                 written by a newer version?"
+            ));
+        }
+        let channels = self.architecture()?.in_channels;
+        if let (Some(labels), Some(classes)) = (labels, num_classes)
+            && labels.len() != *classes
+        {
+            return Err(format!(
+                "labels: expected {classes}, as num_classes says, found {}",
+                labels.len()
+            ));
+        }
+        for (field, size) in [("resize", p.resize), ("crop", p.crop)] {
+            if let Some(size) = size
+                && !size.sides().into_iter().all(|n| (1..=1 << 16).contains(&n))
+            {
+                return Err(format!(
+                    "preprocessing.{field}: expected 1 to 65536 pixels, found {:?}",
+                    size.sides()
+                ));
+            }
+        }
+        for (field, values) in [("mean", &p.mean), ("std", &p.std)] {
+            if values.len() != channels {
+                return Err(format!(
+                    "preprocessing.{field}: expected a number for each of the {channels} channels, \
+                     found {}",
+                    values.len()
+                ));
+            }
+        }
+        if !p.mean.iter().all(|m| m.is_finite()) {
+            return Err(format!(
+                "preprocessing.mean: expected numbers, found {:?}",
+                p.mean
+            ));
+        }
+        if !p.std.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err(format!(
+                "preprocessing.std: expected numbers above 0, found {:?}",
+                p.std
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::preprocessing::Size;
+
+    fn read(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn what_is_not_stated_has_defaults() {
+        let config = read(r#"{"format_version": 1, "architecture": "resnet50"}"#).unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn everything_can_be_stated_and_survives_a_round_trip() {
+        let text = r#"{
+            "format_version": 1, "architecture": "resnet50", "num_classes": 2,
+            "labels": ["cat", "bucket"],
+            "preprocessing": {"resize": [64, 80], "crop": null, "interpolation": "bicubic",
+                              "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]},
+            "source": {"weights": "mine", "epochs": 3}
+        }"#;
+        let config = read(text).unwrap();
+        assert_eq!(config.preprocessing.resize, Some(Size::Sides([64, 80])));
+        assert_eq!(config.preprocessing.crop, None);
+        let again = serde_json::to_string(&config).unwrap();
+        assert_eq!(read(&again).unwrap(), config);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let with = |field: &str| {
+            format!(r#"{{"format_version": 1, "architecture": "resnet50", {field}}}"#)
+        };
+        let preset = |field: &str, value: &str| {
+            let mut fields = serde_json::to_value(Preprocessing::default()).unwrap();
+            fields[field] = serde_json::from_str(value).unwrap();
+            with(&format!(r#""preprocessing": {fields}"#))
+        };
+        for (text, fragments) in [
+            ("{".to_owned(), vec!["EOF"]),
+            ("[1, 2]".to_owned(), vec!["object"]),
+            (r#"{"format_version": 1}"#.to_owned(), vec!["architecture"]),
+            (
+                r#"{"format_version": 2, "architecture": "resnet50"}"#.to_owned(),
+                vec!["format_version", "expected 1", "found 2"],
+            ),
+            (
+                r#"{"format_version": 1, "architecture": "vgg16"}"#.to_owned(),
+                vec!["expected one of resnet18", "vgg16"],
+            ),
+            (with(r#""lables": []"#), vec!["lables"]),
+            (
+                with(r#""num_classes": 0, "labels": ["a"]"#),
+                vec!["labels", "expected 0", "found 1"],
+            ),
+            (with(r#""variant": []"#), vec!["variant", "object"]),
+            (
+                with(r#""variant": {"stride": 1}"#),
+                vec!["variant", "stride_on"],
+            ),
+            (
+                with(r#""variant": {"head": {"avg_pool": [4, 4, 0]}}"#),
+                vec!["variant.head.avg_pool", "object"],
+            ),
+            (
+                with(
+                    r#""variant": {"head": {"avg_pool": {"kernel": 2, "padding": 9223372036854775809}}}"#,
+                ),
+                vec!["variant.head", "half the kernel"],
+            ),
+            (
+                with(r#""variant": {"blocks": [1, 0]}"#),
+                vec!["variant.blocks", "found 0"],
+            ),
+            (
+                with(r#""variant": {"widths": [8]}"#),
+                vec!["variant.widths", "expected 4", "found 1"],
+            ),
+            (
+                with(r#""variant": {"in_channels": 1}"#),
+                vec!["mean", "each of the 1 channels", "found 3"],
+            ),
+            (
+                with(r#""num_classes": 3, "labels": ["a"]"#),
+                vec!["labels", "expected 3", "found 1"],
+            ),
+            (preset("resize", "0"), vec!["resize", "1 to 65536"]),
+            (preset("resize", "-5"), vec!["[height, width]"]),
+            (preset("crop", "[1, 2, 3]"), vec!["[height, width]"]),
+            (preset("std", "[1, 0, 1]"), vec!["std", "above 0"]),
+            (preset("mean", "[1, 1]"), vec!["3"]),
+            (
+                preset("interpolation", "\"cubic\""),
+                vec!["cubic", "bicubic"],
+            ),
+        ] {
+            let message = read(&text).unwrap_err().to_string();
+            for fragment in fragments.iter().chain(&["config.json"]) {
+                assert!(message.contains(fragment), "{message} lacks {fragment}");
+            }
+        }
+    }
+}

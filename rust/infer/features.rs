@@ -1,0 +1,101 @@
+//! The outputs of layers, to be inspected.
+
+use super::copies::copy_out;
+use super::images::{Images, batches};
+use super::network::Network;
+use crate::error::Error;
+use crate::kernels::input::Pixels;
+use crate::plan::{Grouping, PlannedStep, shapes};
+use crate::shape::Shape;
+use crate::threads::{Team, resolve_threads};
+
+/// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
+pub type Activation = (String, [usize; 4], Vec<f32>);
+
+impl Network {
+    /// Every layer's output, in order: to be inspected, or compared with another implementation layer
+    /// by layer.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`].
+    pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
+        let all: Vec<usize> = (0..self.layers.len()).collect();
+        self.features(self.threads, images, shape, &all)
+    }
+
+    /// The outputs of some layers, given by index, in network order. Layers after the last of them do
+    /// not run.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`].
+    pub fn features(
+        &self,
+        threads: usize,
+        images: Images,
+        shape: Shape,
+        layers: &[usize],
+    ) -> Result<Vec<Activation>, Error> {
+        let threads = resolve_threads(Some(threads))?;
+        let pixels = self.pixels(images, shape)?;
+        let mut outputs: Vec<Activation> = Vec::new();
+        if shape.batch == 0 {
+            let shapes = shapes(&self.layers, shape, self.architecture.in_channels);
+            outputs.extend(layers.iter().map(|&i| {
+                let view = &shapes[i + 1];
+                let shape = [0, view.height, view.width, view.channels];
+                (self.layers[i].name.clone(), shape, Vec::new())
+            }));
+        }
+        for (_, batch, pixels) in batches(pixels, shape) {
+            let shape = Shape { batch, ..shape };
+            let parts = self.features_of_batch(threads, pixels, shape, layers)?;
+            if outputs.is_empty() {
+                outputs = parts;
+                continue;
+            }
+            for ((_, shape, all), (_, part_shape, part)) in outputs.iter_mut().zip(parts) {
+                shape[0] += part_shape[0];
+                all.try_reserve(part.len())
+                    .map_err(|e| Error::OutOfMemory(format!("features: {e}")))?;
+                all.extend(part);
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn features_of_batch(
+        &self,
+        threads: usize,
+        pixels: Pixels,
+        shape: Shape,
+        layers: &[usize],
+    ) -> Result<Vec<Activation>, Error> {
+        let plan = self.make_plan(shape, threads, Grouping::Whole);
+        let team = Team::get(threads);
+        let mut outputs = Vec::new();
+        self.session.get().with_workspace(|workspace| {
+            let mut done = 0;
+            let completed = |step: &(usize, &PlannedStep)| step.1.completes_layer;
+            for (layer, (end, step)) in plan.steps.iter().enumerate().filter(completed).enumerate()
+            {
+                if !layers.contains(&layer) {
+                    continue;
+                }
+                // A later step may write where this one did, so the steps run up to here first.
+                let steps = &plan.steps[done..=end];
+                self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+                done = end + 1;
+                let view = step.step.out();
+                let shape = [view.batch, view.height, view.width, view.channels];
+                let mut out = Vec::new();
+                let len = shape.iter().product();
+                out.try_reserve_exact(len)
+                    .map_err(|e| Error::OutOfMemory(format!("features: {e}")))?;
+                out.resize(len, 0.0);
+                copy_out(step, workspace.arena(plan.arena_len)?, &mut out);
+                outputs.push((step.name.clone(), shape, out));
+            }
+            Ok(outputs)
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! The forward: images in, logits or embeddings out.
+
+use super::copies::copy_out_flat;
+use super::images::{Images, batches};
+use super::network::{Head, Network};
+use crate::error::Error;
+use crate::kernels::input::Pixels;
+use crate::shape::Shape;
+use crate::threads::{Team, resolve_threads};
+
+impl Network {
+    /// Runs `images` and returns the head's outputs, image by image.
+    ///
+    /// Images run in batches of bounded size. Each image's result is the same to the bit for every
+    /// batch and number of threads.
+    ///
+    /// # Errors
+    /// The number of elements does not fit `shape`, a side is zero, or there is not enough memory.
+    pub fn forward(&self, images: Images, shape: Shape, head: Head) -> Result<Vec<f32>, Error> {
+        self.forward_on(self.threads, images, shape, head)
+    }
+
+    /// [`Network::forward`] with other `threads` than the network's own: a program that runs
+    /// several forwards at once may want each on one.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`], or `threads` is 0 or more than 1024.
+    pub fn forward_on(
+        &self,
+        threads: usize,
+        images: Images,
+        shape: Shape,
+        head: Head,
+    ) -> Result<Vec<f32>, Error> {
+        let threads = resolve_threads(Some(threads))?;
+        let mut out = Vec::new();
+        let len = shape.batch.saturating_mul(self.width(head));
+        self.pixels(images, shape)?;
+        out.try_reserve_exact(len)
+            .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
+        out.resize(len, 0.0);
+        self.forward_into_on(threads, images, shape, head, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Network::forward`] into the caller's memory: `shape.batch` times [`Network::width`]
+    /// elements. After the first call at a shape it allocates nothing.
+    ///
+    /// # Errors
+    /// As for [`Network::forward`], or `out` has another length.
+    pub fn forward_into(
+        &self,
+        images: Images,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        self.forward_into_on(self.threads, images, shape, head, out)
+    }
+
+    fn forward_into_on(
+        &self,
+        threads: usize,
+        images: Images,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let pixels = self.pixels(images, shape)?;
+        let width = self.width(head);
+        if Some(out.len()) != shape.batch.checked_mul(width) {
+            return Err(Error::Argument(format!(
+                "out: expected {} x {width} elements, found {}",
+                shape.batch,
+                out.len()
+            )));
+        }
+        for (first, batch, pixels) in batches(pixels, shape) {
+            self.forward_batch(
+                threads,
+                pixels,
+                Shape { batch, ..shape },
+                head,
+                &mut out[first * width..(first + batch) * width],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn forward_batch(
+        &self,
+        threads: usize,
+        pixels: Pixels,
+        shape: Shape,
+        head: Head,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let plan = self.forward_plan(shape, threads);
+        let steps = match head {
+            Head::Logits => &plan.steps[..],
+            Head::Embedding => plan.embedding_steps(),
+        };
+        let team = Team::get(threads);
+        self.session.get().with_workspace(|workspace| {
+            self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+            let arena = workspace.arena(plan.arena_len)?;
+            copy_out_flat(&steps[steps.len() - 1], arena, out);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! The images of a call, in batches of bounded size, and checks that they fit the network.
+
+use super::network::Network;
+use crate::error::Error;
+use crate::graph::operations::output_shapes;
+use crate::kernels::input::Pixels;
+use crate::shape::Shape;
+
+/// Pixels of the images that run as one batch: eight of 224 x 224. More would not be faster, and a
+/// forward's memory stays the same for any number of images.
+const BATCH_PIXELS: usize = 8 * 224 * 224;
+
+/// Images to run, `[batch, height, width, channels]`, contiguous.
+#[derive(Clone, Copy, Debug)]
+pub enum Images<'a> {
+    /// Already normalised.
+    F32(&'a [f32]),
+    /// Pixels from 0 to 255, normalised with the config's mean and standard deviation.
+    U8(&'a [u8]),
+}
+
+impl Network {
+    /// The pixels of a call, checked against the network and `shape`.
+    pub(super) fn pixels<'a>(
+        &'a self,
+        images: Images<'a>,
+        shape: Shape,
+    ) -> Result<Pixels<'a>, Error> {
+        let Shape {
+            batch,
+            height,
+            width,
+        } = shape;
+        let channels = self.architecture.in_channels;
+        shape.check_sides()?;
+        self.check_head(shape)?;
+        let pixels = match images {
+            Images::F32(x) => Pixels::F32(x),
+            Images::U8(x) => Pixels::U8(x, &self.normalization),
+        };
+        if Some(pixels.len()) != batch.checked_mul(height * width * channels) {
+            return Err(Error::Argument(format!(
+                "images: expected {batch} x {height} x {width} x {channels} elements, found {}",
+                pixels.len()
+            )));
+        }
+        Ok(pixels)
+    }
+
+    /// Checks that a head which is not a global pool gets the map that fc's weights are for.
+    pub(super) fn check_head(&self, shape: Shape) -> Result<(), Error> {
+        let Some([side, expected]) = self.fixed_head else {
+            return Ok(());
+        };
+        let Shape { height, width, .. } = shape;
+        let channels = self.architecture.in_channels;
+        let shapes = output_shapes(&self.operations, [height, width, channels]);
+        let pooled = self.operations.iter().zip(&shapes[1..]);
+        let found = pooled
+            .filter(|(operation, _)| operation.name == "avgpool")
+            .map(|(_, &[height, width, _])| [height, width])
+            .next();
+        if found == Some([side, side]) {
+            return Ok(());
+        }
+        Err(Error::Argument(format!(
+            "images: expected {expected} x {expected} pixels, for which the network's head is \
+             made, found {height} x {width}"
+        )))
+    }
+}
+
+/// The images in batches of bounded size: the first image, the size and the pixels of each.
+pub(super) fn batches(
+    pixels: Pixels<'_>,
+    shape: Shape,
+) -> impl Iterator<Item = (usize, usize, Pixels<'_>)> {
+    let image_len = pixels.len() / shape.batch.max(1);
+    let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
+    (0..shape.batch).step_by(at_once).map(move |first| {
+        let batch = at_once.min(shape.batch - first);
+        let range = first * image_len..(first + batch) * image_len;
+        (first, batch, pixels.slice(range))
+    })
+}

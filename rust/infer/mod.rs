@@ -1,0 +1,20 @@
+//! Inference: loading a network, and running it.
+
+mod copies;
+mod features;
+mod forward;
+mod images;
+mod network;
+mod plans;
+mod profile;
+pub mod reference;
+mod session;
+pub mod walk;
+
+pub use features::Activation;
+pub use images::Images;
+pub use network::{Head, Network, Options};
+pub use plans::kernel_name;
+
+#[cfg(test)]
+mod tests;

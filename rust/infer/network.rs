@@ -1,0 +1,310 @@
+//! A network: loading, and its properties.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::session::Session;
+use crate::error::Error;
+use crate::graph::architecture::Architecture;
+use crate::graph::config::Config;
+use crate::graph::fuse::fuse;
+use crate::graph::head::head_side;
+use crate::graph::layer::Layer;
+use crate::graph::operations::{Kind, Operation};
+use crate::kernels::KernelTable;
+use crate::kernels::input::Normalization;
+use crate::plan::{Algorithm, LayerWeights, algorithms};
+use crate::simd::Isa;
+use crate::threads::{ProcessLocal, Team, resolve_threads};
+use crate::weights::{PackedWeights, Tensors, WeightsFile};
+
+/// The part of the network whose outputs a forward returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// fc's outputs: `[batch, num_classes]`.
+    Logits,
+    /// The average pool's outputs: `[batch, embedding_size]`; a map is flattened in torch's order.
+    Embedding,
+}
+
+/// Options for loading a network.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The tier of kernels; None takes `RESNET_RS_ISA`, else the fastest of this machine.
+    pub isa: Option<Isa>,
+    /// The number of threads; None takes that of the environment, else the cores that this process may
+    /// use.
+    pub threads: Option<usize>,
+    /// Lets 3x3 convolutions with stride 1 run with Winograd's algorithm, which is faster; results
+    /// differ from the direct ones by rounding.
+    pub winograd: bool,
+    /// Computes batch norm, addition and ReLU with the convolutions before them. Otherwise every
+    /// operation is a layer of its own, to be inspected.
+    pub fused: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            isa: None,
+            threads: None,
+            winograd: true,
+            fused: true,
+        }
+    }
+}
+
+/// A network, ready to run. Forwards may be called from many threads at once.
+pub struct Network {
+    config: Config,
+    has_config: bool,
+    pub(super) path: PathBuf,
+    pub(super) architecture: Architecture,
+    pub(super) operations: Vec<Operation>,
+    pub(super) layers: Vec<Layer>,
+    num_classes: usize,
+    /// If the head is not a global pool: the side of its map, and of the images.
+    pub(super) fixed_head: Option<[usize; 2]>,
+    pub(super) weights: PackedWeights,
+    pub(super) normalization: Normalization,
+    pub(super) table: KernelTable,
+    pub(super) threads: usize,
+    pub(super) session: ProcessLocal<Session>,
+}
+
+impl Network {
+    /// Loads `path`: a directory with `model.safetensors` and `config.json`, or a `.safetensors`
+    /// file, with the config beside it if there is one.
+    ///
+    /// # Errors
+    /// A file is missing or malformed, or this machine cannot run an option.
+    pub fn load(path: &Path, options: &Options) -> Result<Self, Error> {
+        let is_dir = path.metadata().map_err(|e| Error::io(path, e))?.is_dir();
+        let config_path = match is_dir {
+            true => path.join("config.json"),
+            false => path.with_file_name("config.json"),
+        };
+        let has_config = config_path.exists();
+        if is_dir && !has_config {
+            let text = "no such file: a weights directory holds model.safetensors and config.json \
+                        (see docs/weights.md)";
+            return Err(Error::io(
+                &config_path,
+                io::Error::new(io::ErrorKind::NotFound, text),
+            ));
+        }
+        let config = match has_config {
+            true => Config::read(&config_path)?,
+            false => Config::default(),
+        };
+        let mut network = Self::load_with(path, config, options)?;
+        network.has_config = has_config;
+        Ok(network)
+    }
+
+    /// Loads the tensors of `path`, as [`Network::load`] does, with `config` in place of the config
+    /// beside them.
+    ///
+    /// # Errors
+    /// As for [`Network::load`].
+    pub fn load_with(path: &Path, config: Config, options: &Options) -> Result<Self, Error> {
+        let is_dir = path.metadata().map_err(|e| Error::io(path, e))?.is_dir();
+        let file = match is_dir {
+            true => path.join("model.safetensors"),
+            false => path.to_owned(),
+        };
+        let weights = WeightsFile::open(&file)?;
+        let mut network = Self::new(config, &Tensors::of_file(&weights)?, options)?;
+        network.path = file;
+        Ok(network)
+    }
+
+    /// Makes a network of tensors in memory, which are not needed afterwards.
+    ///
+    /// # Errors
+    /// As for [`Network::load`].
+    pub fn new(config: Config, tensors: &Tensors, options: &Options) -> Result<Self, Error> {
+        let architecture = config.architecture().map_err(Error::Argument)?;
+        Self::of(architecture, config, tensors, options)
+    }
+
+    pub(super) fn of(
+        architecture: Architecture,
+        config: Config,
+        tensors: &Tensors,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let isa = Isa::resolve(options.isa)?;
+        let threads = resolve_threads(options.threads)?;
+        let table = KernelTable::new(isa)
+            .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
+
+        let num_classes = num_classes(&config, tensors)?;
+        let preprocessing = &config.preprocessing;
+        let (side, fixed_head) =
+            head_side(&architecture, preprocessing).map_err(Error::Argument)?;
+        let mut operations = architecture.operations(num_classes, side);
+        for operation in &mut operations {
+            // Biases beside batch norms are optional, convolution by convolution.
+            if let Kind::Conv(conv) = &mut operation.kind
+                && architecture.batch_norm
+            {
+                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
+            }
+        }
+        let expected: Vec<_> = operations
+            .iter()
+            .flat_map(Operation::named_parameters)
+            .collect();
+        tensors.check(&expected, (num_classes == 0).then_some("fc."))?;
+
+        let layers = fuse(&operations, options.fused);
+        let [height, width] = preprocessing.input_size();
+        let image = [height, width, architecture.in_channels];
+        let algorithms = algorithms(&layers, image, options.winograd);
+        let team = Team::get(threads);
+        let weights = PackedWeights::new(&layers, &algorithms, tensors, &table, &team)?;
+        Ok(Self {
+            normalization: Normalization::new(&preprocessing.mean, &preprocessing.std),
+            config,
+            has_config: false,
+            path: PathBuf::new(),
+            architecture,
+            operations,
+            layers,
+            num_classes,
+            fixed_head,
+            weights,
+            table,
+            threads,
+            session: ProcessLocal::new(),
+        })
+    }
+
+    /// Normalises pixels as a forward does: `(value / 255 - mean) / std`.
+    ///
+    /// # Errors
+    /// The lengths differ, or are not whole pixels.
+    pub fn normalize(&self, pixels: &[u8], out: &mut [f32]) -> Result<(), Error> {
+        let channels = self.architecture.in_channels;
+        if pixels.len() != out.len() || !pixels.len().is_multiple_of(channels) {
+            return Err(Error::Argument(format!(
+                "pixels: expected whole pixels of {channels} channels, as many as out, found {}",
+                pixels.len()
+            )));
+        }
+        self.normalization.apply(pixels, out);
+        Ok(())
+    }
+
+    /// Frees the memory and the plans of past forwards; the next forward makes new ones.
+    pub fn release(&self) {
+        self.session.get().release();
+    }
+
+    /// The number of outputs of a head for each image. The logits of a network without fc are its
+    /// embedding.
+    pub fn width(&self, head: Head) -> usize {
+        match head {
+            Head::Logits if self.num_classes > 0 => self.num_classes,
+            Head::Logits | Head::Embedding => {
+                let side = self.fixed_head.map_or(1, |[side, _]| side);
+                side * side * self.architecture.out_channels()
+            }
+        }
+    }
+
+    /// Trained values: weights and biases, batch norm's scales and shifts.
+    pub fn num_parameters(&self) -> usize {
+        self.operations
+            .iter()
+            .flat_map(Operation::named_parameters)
+            .filter(|(name, _)| !name.contains(".running_"))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// The operations that the network is made of, in order.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// The layers that a forward runs, in order.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Channels of an image.
+    pub fn in_channels(&self) -> usize {
+        self.architecture.in_channels
+    }
+
+    /// The network's description besides its tensors.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// True if a config.json was read; otherwise the config is all defaults.
+    pub fn has_config(&self) -> bool {
+        self.has_config
+    }
+
+    /// The safetensors file.
+    pub fn weights_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of logits.
+    pub fn num_classes(&self) -> usize {
+        self.num_classes
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> &KernelTable {
+        &self.table
+    }
+
+    /// True if any layer runs with Winograd's algorithm.
+    pub fn winograd(&self) -> bool {
+        let is_winograd = |w: &LayerWeights| w.algorithm != Algorithm::Direct;
+        self.weights.layers.iter().any(is_winograd)
+    }
+
+    /// The number of threads that a forward uses.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+/// The number of classes: that of the config, which fc must have.
+fn num_classes(config: &Config, tensors: &Tensors) -> Result<usize, Error> {
+    if config.num_classes == Some(0) {
+        return Ok(0);
+    }
+    let has_stem = ["conv1.weight", "conv1.0.weight"]
+        .iter()
+        .any(|name| tensors.contains(name));
+    if !tensors.contains("fc.weight") && has_stem {
+        return Err(tensors.error(
+            "tensor fc.weight: expected in the file, not found (for a network without classes \
+             state num_classes 0: num_classes=0 in Python, or write a directory with \
+             resnet-rs convert)",
+        ));
+    }
+    let shape = tensors.shape("fc.weight")?;
+    let &[rows, _] = shape else {
+        return Err(tensors.error(format!(
+            "tensor fc.weight: expected shape [num_classes, features], found {shape:?}"
+        )));
+    };
+    if rows == 0 {
+        return Err(tensors.error("tensor fc.weight: expected at least 1 class, found 0"));
+    }
+    let stated = config.num_classes.or(config.labels.as_ref().map(Vec::len));
+    match stated {
+        Some(classes) if classes != rows => Err(tensors.error(format!(
+            "config.json, num_classes and labels: expected {rows}, as fc.weight has, found {classes}"
+        ))),
+        _ => Ok(rows),
+    }
+}

@@ -1,0 +1,513 @@
+//! A small network of odd widths against the reference loops, from a weights file on.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use super::{Head, Images, Network, Options, reference};
+use crate::error::Error;
+use crate::graph::architecture::{
+    Architecture, Block, HeadPool, HeadWindow, Shortcut, Stem, StrideOn,
+};
+use crate::graph::config::Config;
+use crate::graph::family;
+use crate::graph::head::head_side;
+use crate::graph::operations::{Kind, Operation};
+use crate::graph::preprocessing::Size;
+use crate::kernels::reference::Tensor;
+use crate::shape::Shape;
+use crate::simd::Isa;
+use crate::weights::{Tensors, WeightsFile};
+
+/// Widths that fill no panel, with every kind of bottleneck.
+fn tiny() -> Architecture {
+    Architecture {
+        blocks: vec![2, 2, 1, 2],
+        widths: vec![5, 9, 17, 33],
+        expansion: 3,
+        stem_widths: vec![10],
+        ..family::named("resnet50").unwrap()
+    }
+}
+
+/// The variants of the family, each alone.
+fn variants() -> Vec<(&'static str, Architecture)> {
+    let tiny = tiny;
+    vec![
+        ("bottleneck", tiny()),
+        (
+            "basic",
+            Architecture {
+                block: Block::Basic,
+                expansion: 1,
+                widths: vec![10, 9, 17, 33],
+                ..tiny()
+            },
+        ),
+        (
+            "v1",
+            Architecture {
+                stride_on: StrideOn::Conv1,
+                norm_epsilon: 1e-2,
+                conv_bias: true,
+                ..tiny()
+            },
+        ),
+        (
+            "grouped",
+            Architecture {
+                widths: vec![16, 32, 48, 64],
+                groups: 3,
+                width_per_group: 20,
+                ..tiny()
+            },
+        ),
+        (
+            "d",
+            Architecture {
+                stem: Stem::Deep,
+                stem_widths: vec![7, 6, 10],
+                shortcut: Shortcut::AvgPoolConv,
+                ..tiny()
+            },
+        ),
+        (
+            "relu before add",
+            Architecture {
+                relu_before_add: true,
+                in_channels: 1,
+                ..tiny()
+            },
+        ),
+        (
+            "folded",
+            Architecture {
+                batch_norm: false,
+                in_channels: 4,
+                ..tiny()
+            },
+        ),
+        (
+            "small images",
+            Architecture {
+                stem: Stem::Conv3x3,
+                blocks: vec![1, 2],
+                widths: vec![5, 9],
+                ..tiny()
+            },
+        ),
+    ]
+}
+
+const CLASSES: usize = 7;
+
+/// Against f64, through all layers: the same bound as every parity test of the project.
+const TOLERANCE: f64 = 1e-5;
+
+type Weights = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Values between -1 and 1, the same for the same seed.
+fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn random_weights() -> Weights {
+    random_weights_of(&tiny().operations(CLASSES, 1))
+}
+
+fn random_weights_of(operations: &[Operation]) -> Weights {
+    let tensors = operations.iter().flat_map(|operation| {
+        Operation::named_parameters(operation)
+            .into_iter()
+            .map(|(name, shape)| {
+                let window: usize = shape.iter().skip(1).product();
+                ((name, shape), (3.0 / window.max(1) as f32).sqrt())
+            })
+    });
+    tensors
+        .enumerate()
+        .map(|(i, ((name, shape), gain))| {
+            let mut values = random(i as u64 + 1, shape.iter().product());
+            for v in &mut values {
+                *v = match name.rsplit('.').next() {
+                    Some("running_var") => 1.0 + 0.5 * *v,
+                    Some("weight") if shape.len() == 1 => 1.0 + 0.3 * *v,
+                    Some("weight") => *v * gain,
+                    _ => *v * 0.2,
+                };
+            }
+            (name, (shape, values))
+        })
+        .collect()
+}
+
+fn write(weights: &Weights, path: &Path) {
+    let bytes: HashMap<_, _> = weights
+        .iter()
+        .map(|(name, (shape, values))| {
+            let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, (shape, data))
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, (shape, data))| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), data).unwrap();
+        (name.as_str(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// The weights as a file, which is mapped still when its name is gone.
+fn weights_file(weights: &Weights) -> WeightsFile {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(weights, &path);
+    WeightsFile::open(&path).unwrap()
+}
+
+fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
+    network_with(weights, isa, threads, true)
+}
+
+fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> Network {
+    let options = Options {
+        isa: Some(isa),
+        threads: Some(threads),
+        winograd,
+        ..Options::default()
+    };
+    let file = weights_file(weights);
+    let tensors = Tensors::of_file(&file).unwrap();
+    Network::of(tiny(), Config::default(), &tensors, &options).unwrap()
+}
+
+fn image(shape: Shape, seed: u64) -> Vec<f32> {
+    random(seed, shape.batch * shape.height * shape.width * 3)
+}
+
+fn logits(network: &Network, images: &[f32], shape: Shape) -> Vec<f32> {
+    network
+        .forward(Images::F32(images), shape, Head::Logits)
+        .unwrap()
+}
+
+fn shape(batch: usize, height: usize, width: usize) -> Shape {
+    Shape {
+        batch,
+        height,
+        width,
+    }
+}
+
+/// Asserts that every layer of a network equals the reference's operation of that name.
+fn assert_matches_reference(architecture: &Architecture, config: &Config, shape: Shape) {
+    let (side, _) = head_side(architecture, &config.preprocessing).unwrap();
+    let operations = architecture.operations(CLASSES, side);
+    let weights = random_weights_of(&operations);
+    let file = weights_file(&weights);
+    let tensors = Tensors::of_file(&file).unwrap();
+
+    let channels = architecture.in_channels;
+    let x = random(99, shape.batch * shape.height * shape.width * channels);
+    let tensor = Tensor {
+        shape: [shape.batch, shape.height, shape.width, channels],
+        data: x.iter().map(|&v| f64::from(v)).collect(),
+    };
+    let expected = reference::activations(&operations, &tensors, tensor).unwrap();
+    let expected: HashMap<_, _> = expected.into_iter().collect();
+    for isa in Isa::available() {
+        for [winograd, fused] in [[false, true], [true, true], [true, false]] {
+            let options = Options {
+                isa: Some(isa),
+                threads: Some(2),
+                winograd,
+                fused,
+            };
+            let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
+            let network = network.unwrap();
+            let found = network.activations(Images::F32(&x), shape).unwrap();
+            if !fused {
+                assert_eq!(found.len(), operations.len());
+            }
+            for (name, dims, data) in &found {
+                let want = &expected[name];
+                assert_eq!(*dims, want.shape, "{name}");
+                let pairs = || data.iter().zip(&want.data);
+                let error: f64 = pairs().map(|(&f, w)| (f64::from(f) - w).powi(2)).sum();
+                let norm: f64 = want.data.iter().map(|w| w * w).sum();
+                let relative = (error / norm).sqrt();
+                assert!(
+                    relative <= TOLERANCE,
+                    "{isa} {shape:?} {name}: {relative:e}"
+                );
+            }
+            // The parallel walk gives what the walk for looking gave, to the bit.
+            assert_eq!(logits(&network, &x, shape), found[found.len() - 1].2);
+        }
+    }
+}
+
+#[test]
+fn every_layer_matches_reference_on_every_tier() {
+    for shape in [shape(1, 1, 1), shape(2, 33, 47), shape(3, 64, 40)] {
+        assert_matches_reference(&tiny(), &Config::default(), shape);
+    }
+}
+
+#[test]
+fn every_variant_matches_reference_on_every_tier() {
+    for (name, architecture) in variants() {
+        eprintln!("{name}");
+        assert_eq!(architecture.check(), Ok(()));
+        let mut config = Config::default();
+        let channels = architecture.in_channels;
+        config.preprocessing.mean = vec![0.5; channels];
+        config.preprocessing.std = vec![0.25; channels];
+        assert_matches_reference(&architecture, &config, shape(2, 45, 29));
+    }
+}
+
+#[test]
+fn a_head_of_windows_is_flattened_as_torch_does_and_fixes_the_size() {
+    for (kernel, stride, padding, crop, side) in [(2, 2, 1, 64, 2), (7, 7, 0, 224, 1)] {
+        let window = HeadWindow {
+            kernel,
+            stride: Some(stride),
+            padding,
+        };
+        let architecture = Architecture {
+            head: HeadPool::AvgPool(window),
+            ..tiny()
+        };
+        let mut config = Config::default();
+        config.preprocessing.crop = Some(Size::Side(crop));
+        assert_eq!(
+            head_side(&architecture, &config.preprocessing),
+            Ok((side, Some([side, crop as usize])))
+        );
+        let size = shape(2, crop as usize, crop as usize);
+        assert_matches_reference(&architecture, &config, size);
+
+        let operations = architecture.operations(CLASSES, side);
+        let file = random_weights_of(&operations);
+        let file = weights_file(&file);
+        let tensors = Tensors::of_file(&file).unwrap();
+        let network = Network::of(architecture, config, &tensors, &Options::default()).unwrap();
+        // The embedding is what fc's weights are for, in their order.
+        let x = image(size, 7);
+        let embedding = network.forward(Images::F32(&x), size, Head::Embedding);
+        let embedding = embedding.unwrap();
+        let (matrix, bias) = (
+            tensors.read("fc.weight").unwrap(),
+            tensors.read("fc.bias").unwrap(),
+        );
+        let logits = logits(&network, &x, size);
+        let features = embedding.len() / 2;
+        for (image, logits) in embedding
+            .chunks_exact(features)
+            .zip(logits.chunks_exact(CLASSES))
+        {
+            for (o, row) in matrix.chunks_exact(features).enumerate() {
+                let dot: f32 = image.iter().zip(row).map(|(x, w)| x * w).sum();
+                assert!(
+                    (dot + bias[o] - logits[o]).abs() < 1e-4,
+                    "{dot} {}",
+                    logits[o]
+                );
+            }
+        }
+
+        let other = shape(1, 2 * crop as usize, crop as usize);
+        let x = image(other, 1);
+        let error = network.forward(Images::F32(&x), other, Head::Logits);
+        let message = error.unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("expected {crop} x {crop}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn without_classes_the_logits_are_the_embedding() {
+    let mut weights = random_weights();
+    for with_fc in [true, false] {
+        if !with_fc {
+            weights.retain(|name, _| !name.starts_with("fc."));
+        }
+        let file = weights_file(&weights);
+        let tensors = Tensors::of_file(&file).unwrap();
+        let config = Config {
+            num_classes: Some(0),
+            ..Config::default()
+        };
+        let network = Network::of(tiny(), config, &tensors, &Options::default()).unwrap();
+        let shape = shape(2, 30, 20);
+        let x = image(shape, 4);
+        let embedding = network.forward(Images::F32(&x), shape, Head::Embedding);
+        let embedding = embedding.unwrap();
+        assert_eq!(embedding.len(), 2 * 99);
+        assert_eq!(embedding, logits(&network, &x, shape));
+    }
+}
+
+#[test]
+fn a_bias_beside_a_batch_norm_is_read_where_it_is() {
+    let architecture = Architecture {
+        conv_bias: true,
+        ..tiny()
+    };
+    let operations = architecture.operations(CLASSES, 1);
+    let mut weights = random_weights_of(&operations);
+    weights.remove("layer1.0.conv2.bias").unwrap();
+    let file = weights_file(&weights);
+    let tensors = Tensors::of_file(&file).unwrap();
+    let options = Options::default();
+    let network = Network::of(architecture, Config::default(), &tensors, &options).unwrap();
+    let with_bias =
+        |operation: &&Operation| matches!(&operation.kind, Kind::Conv(conv) if conv.bias);
+    let found = network.operations().iter().filter(with_bias).count();
+    let convs = operations.iter().filter(with_bias).count();
+    assert_eq!(found, convs - 1);
+}
+
+#[test]
+fn threads_and_batches_change_no_bit() {
+    let weights = random_weights();
+    // Small images run all at once; large ones go through the first layers in groups: one by one
+    // on one thread and two, two by two on three, and on eight all at once.
+    for (batch, height, width) in [(5, 40, 50), (4, 230, 250)] {
+        let whole = shape(batch, height, width);
+        let x = image(whole, 5);
+        for isa in Isa::available() {
+            let expected = logits(&network(&weights, isa, 1), &x, whole);
+            for threads in [2, 3, 8] {
+                let network = network(&weights, isa, threads);
+                let what = format!("{isa}, {threads} threads, {whole:?}");
+                assert_eq!(logits(&network, &x, whole), expected, "{what}");
+                for (n, image) in x.chunks_exact(height * width * 3).enumerate() {
+                    let one = logits(&network, image, shape(1, height, width));
+                    assert_eq!(one, expected[n * CLASSES..][..CLASSES], "{what}, image {n}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_of_images_change_no_bit_of_any_variant() {
+    // Two images at a time go through the first layers on one thread, all of them on three.
+    let whole = shape(5, 120, 150);
+    for (name, architecture) in variants() {
+        let operations = architecture.operations(CLASSES, 1);
+        let weights = random_weights_of(&operations);
+        let file = weights_file(&weights);
+        let tensors = Tensors::of_file(&file).unwrap();
+        let channels = architecture.in_channels;
+        let mut config = Config::default();
+        config.preprocessing.mean = vec![0.5; channels];
+        config.preprocessing.std = vec![0.25; channels];
+        let len = 120 * 150 * channels;
+        let x = random(5, 5 * len);
+        for fused in [true, false] {
+            let options = Options {
+                fused,
+                ..Options::default()
+            };
+            let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
+            let network = network.unwrap();
+            let run = |threads, x: &[f32], shape| {
+                let images = Images::F32(x);
+                network.forward_on(threads, images, shape, Head::Logits)
+            };
+            let expected = run(1, &x, whole).unwrap();
+            assert_eq!(run(3, &x, whole).unwrap(), expected, "{name} {fused}");
+            for (image, logits) in x.chunks_exact(len).zip(expected.chunks_exact(CLASSES)) {
+                let one = run(2, image, shape(1, 120, 150)).unwrap();
+                assert_eq!(one, logits, "{name} {fused}");
+            }
+        }
+        let message = |threads| {
+            let error = Network::of(
+                architecture.clone(),
+                config.clone(),
+                &tensors,
+                &Options::default(),
+            )
+            .unwrap()
+            .forward_on(threads, Images::F32(&x), whole, Head::Logits);
+            error.unwrap_err().to_string()
+        };
+        assert!(message(0).contains("at least 1") && message(1 << 61).contains("at most 1024"));
+    }
+}
+
+#[test]
+fn pixels_are_normalised_on_the_way_in() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let shape = shape(1, 9, 13);
+    let pixels: Vec<u8> = (0..9 * 13 * 3).map(|i| (i * 37 % 256) as u8).collect();
+    let mut normalized = vec![0.0; pixels.len()];
+    network.normalize(&pixels, &mut normalized).unwrap();
+    let out = network
+        .forward(Images::U8(&pixels), shape, Head::Logits)
+        .unwrap();
+    assert_eq!(out, logits(&network, &normalized, shape));
+}
+
+#[test]
+fn an_embedding_is_what_fc_reads() {
+    let weights = random_weights();
+    let network = network(&weights, Isa::Portable, 2);
+    let shape = shape(2, 20, 20);
+    let x = image(shape, 3);
+    let embedding = network
+        .forward(Images::F32(&x), shape, Head::Embedding)
+        .unwrap();
+    let activations = network.activations(Images::F32(&x), shape).unwrap();
+    let pool = activations
+        .iter()
+        .find(|(name, ..)| name == "avgpool")
+        .unwrap();
+    assert_eq!(embedding, pool.2);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let mut out = vec![0.0; CLASSES];
+    let mut run = |shape, len: usize| {
+        let x = vec![0.0; len];
+        network.forward_into(Images::F32(&x), shape, Head::Logits, &mut out)
+    };
+    let message = |result: Result<(), Error>| result.unwrap_err().to_string();
+    assert!(message(run(shape(1, 0, 5), 0)).contains("at least 1"));
+    assert!(message(run(shape(1, 4, 4), 47)).contains("found 47"));
+    assert!(message(run(shape(2, 4, 4), 96)).contains("out: expected 2 x 7"));
+    assert!(message(run(shape(1, 1 << 20, 1 << 20), 0)).contains("at most"));
+    assert!(run(shape(0, 4, 4), 0).is_err());
+}
+
+#[test]
+fn a_variance_below_zero_is_named() {
+    let mut weights = random_weights();
+    weights.get_mut("layer1.0.bn2.running_var").unwrap().1[3] = -1.0;
+    let file = weights_file(&weights);
+    let result = Network::of(
+        tiny(),
+        Config::default(),
+        &Tensors::of_file(&file).unwrap(),
+        &Options::default(),
+    );
+    let message = result.err().unwrap().to_string();
+    assert!(message.contains("layer1.0.bn2.running_var") && message.contains("element 3"));
+}

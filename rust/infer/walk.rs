@@ -1,0 +1,101 @@
+//! The walk over a plan's steps: each worker does its items, then all wait for each other.
+
+use super::network::Network;
+use super::session::Workspace;
+use crate::error::Error;
+use crate::kernels::KernelTable;
+use crate::kernels::input::Pixels;
+use crate::plan::{Plan, PlannedStep, Step};
+use crate::threads::Team;
+
+/// The state that the steps of one forward share.
+#[derive(Clone, Copy)]
+pub struct StepContext<'a> {
+    /// The caller's images.
+    pub pixels: Pixels<'a>,
+    /// The packed weights of the network.
+    pub weights: &'a [f32],
+    /// The tier's kernels.
+    pub table: &'a KernelTable,
+    /// The arena.
+    pub arena: *mut f32,
+}
+
+// SAFETY: `arena` is only written through [`run_item`], whose callers keep its contract.
+unsafe impl Sync for StepContext<'_> {}
+
+/// Does one item of `step`.
+///
+/// # Safety
+/// `context.arena` holds as many elements as the plan asks for; the images have the plan's
+/// shape, and the weights are those that it was made for. All threads are past the steps before,
+/// and each item is done by one thread.
+pub unsafe fn run_item(step: &Step, item: usize, context: &StepContext) {
+    let StepContext {
+        pixels,
+        weights,
+        table,
+        arena,
+    } = *context;
+    // SAFETY: the caller's, and the table proves the tier; the plan has put every view inside the
+    // arena, and tensors that are alive together apart.
+    unsafe {
+        match step {
+            Step::Input(layer) => layer.run_item(item, pixels, arena),
+            Step::Conv(layer) => layer.run_item(item, arena, weights, &table.conv),
+            Step::WinogradInput(layer) => layer.run_item(item, arena, &table.winograd),
+            Step::WinogradProducts(layer) => layer.run_item(item, arena, weights, &table.conv),
+            Step::WinogradOutput(layer) => {
+                layer.run_item(item, arena, weights, &table.winograd);
+            }
+            Step::MaxPool(layer) => layer.run_item(item, arena, table.pool.max),
+            Step::AvgPool(layer) => layer.run_item(item, arena, table.pool.avg),
+            Step::Elementwise(layer) => {
+                layer.run_item(item, arena, weights, table.elementwise);
+            }
+        }
+    }
+}
+
+impl Network {
+    /// Runs `steps` on the team. One worker calls `after_step` when a step is done and before any
+    /// worker begins the next.
+    pub(super) fn walk(
+        &self,
+        steps: &[PlannedStep],
+        plan: &Plan,
+        pixels: Pixels,
+        workspace: &mut Workspace,
+        team: &Team,
+        after_step: &(dyn Fn(usize) + Sync),
+    ) -> Result<(), Error> {
+        workspace.shares.reset(steps.len(), team.threads());
+        let context = self.context(plan, pixels, workspace)?;
+        let shares = &workspace.shares;
+        team.run(|worker| {
+            for (i, PlannedStep { step, .. }) in steps.iter().enumerate() {
+                shares.for_each(i, step.items(), worker, |item| {
+                    // SAFETY: the arena is as long as the plan asks for; `shares` gives each item
+                    // to one worker, and the barrier below ends a step before the next begins.
+                    unsafe { run_item(step, item, &context) };
+                });
+                worker.wait_then(|| after_step(i));
+            }
+        });
+        Ok(())
+    }
+
+    fn context<'a>(
+        &'a self,
+        plan: &Plan,
+        pixels: Pixels<'a>,
+        workspace: &mut Workspace,
+    ) -> Result<StepContext<'a>, Error> {
+        Ok(StepContext {
+            pixels,
+            weights: &self.weights.data,
+            table: &self.table,
+            arena: workspace.arena(plan.arena_len)?.as_mut_ptr(),
+        })
+    }
+}

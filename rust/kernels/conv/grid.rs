@@ -1,0 +1,61 @@
+//! The items of work that a convolution is cut into.
+
+/// The most output pixels of a block: their row pointers lie on the stack.
+pub(super) const MAX_ROWS: usize = 256;
+
+/// The register tile of a tier: MR output pixels by NR output channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileShape {
+    /// The most output pixels of a tile.
+    pub mr: usize,
+    /// Output channels of a tile, and of a packed panel.
+    pub nr: usize,
+}
+
+/// A layer's output, cut into items of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Output pixels of an item.
+    pub rows: usize,
+    /// Blocks of that many pixels.
+    pub row_blocks: usize,
+    /// Panels of an item.
+    pub panels: usize,
+    /// Blocks of that many panels.
+    pub panel_blocks: usize,
+}
+
+impl Grid {
+    /// Cuts `m` output pixels by `panels` panels for tiles of up to `mr` pixels into about
+    /// `wanted` items or more: blocks of pixels first, so that a thread finds in its cache what it
+    /// wrote in the layer before; then panels, if there are too few pixels; then smaller blocks.
+    pub fn choose(m: usize, panels: usize, mr: usize, wanted: usize) -> Self {
+        let tiles = m.div_ceil(mr);
+        let mut row_blocks = tiles.div_ceil(MAX_ROWS / mr);
+        let mut panel_blocks = wanted.div_ceil(row_blocks).min(panels);
+        if row_blocks * panel_blocks < wanted {
+            row_blocks = wanted.div_ceil(panel_blocks).min(tiles);
+        }
+        // Round to whole tiles and panels, then count the blocks that are left.
+        let rows = tiles.div_ceil(row_blocks) * mr;
+        let panels_each = panels.div_ceil(panel_blocks);
+        row_blocks = m.div_ceil(rows);
+        panel_blocks = panels.div_ceil(panels_each);
+        Self {
+            rows,
+            row_blocks,
+            panels: panels_each,
+            panel_blocks,
+        }
+    }
+
+    /// Items of work.
+    pub fn len(&self) -> usize {
+        self.row_blocks * self.panel_blocks
+    }
+
+    /// True if there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

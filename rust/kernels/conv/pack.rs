@@ -1,0 +1,135 @@
+//! Packing of weights into panels, once, at load.
+
+use crate::kernels::view::LINE;
+use crate::simd::Simd;
+
+/// Rows of a panel that are filled at a time: a cache line of each channel.
+const K_BLOCK: usize = LINE;
+
+/// The number of elements that [`Pack`] writes: `panels · NR · (1 + k)`.
+pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
+    out_channels.div_ceil(nr) * nr * (1 + k)
+}
+
+/// Packs `weights` and `bias` into panels of `nr` output channels.
+///
+/// - `weights`: the matrices `[out_channels, k_i]`, row-major, that are summed, one for each
+///   segment of the convolution; a panel has their k one after the other.
+/// - `bias`: `[out_channels]`.
+/// - `packed`: `packed_len(out_channels, Σ k_i, nr)` elements, all written; surplus
+///   channels of the last panel are zero.
+///
+/// Panics if a length does not fit the others.
+pub type Pack = fn(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]);
+
+/// The packing, compiled for tier `S`, which the machine must have.
+pub(super) fn pack<S: Simd>(
+    weights: &[(&[f32], usize)],
+    bias: &[f32],
+    nr: usize,
+    packed: &mut [f32],
+) {
+    let out_channels = bias.len();
+    let k_total: usize = weights.iter().map(|(_, k)| k).sum();
+    assert_eq!(packed.len(), packed_len(out_channels, k_total, nr));
+    for (matrix, k) in weights {
+        assert_eq!(matrix.len(), out_channels * k);
+    }
+    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    let s = unsafe { S::assume() };
+    for (p, panel) in packed.chunks_exact_mut(nr * (1 + k_total)).enumerate() {
+        let first = p * nr;
+        let channels = nr.min(out_channels - first);
+        let (biases, mut rest) = panel.split_at_mut(nr);
+        biases[..channels].copy_from_slice(&bias[first..first + channels]);
+        biases[channels..].fill(0.0);
+        for (matrix, k) in weights {
+            let (rows, next) = rest.split_at_mut(nr * k);
+            let matrix = &matrix[first * k..(first + channels) * k];
+            s.vectorize(
+                #[inline(always)]
+                || transpose(matrix, *k, nr, rows),
+            );
+            rest = next;
+        }
+    }
+}
+
+/// `rows[k, c] = matrix[c, k]`, and zero for channels beyond those of `matrix`.
+#[inline(always)]
+fn transpose(matrix: &[f32], k: usize, nr: usize, rows: &mut [f32]) {
+    let channels = matrix.len() / k;
+    // A block of k at a time, so that each channel's cache line is used whole while it is there.
+    for (block, rows) in rows.chunks_mut(nr * K_BLOCK).enumerate() {
+        for (i, row) in rows.chunks_exact_mut(nr).enumerate() {
+            let column = &matrix[block * K_BLOCK + i..];
+            let (inside, beyond) = row.split_at_mut(channels);
+            for (c, slot) in inside.iter_mut().enumerate() {
+                *slot = column[c * k];
+            }
+            beyond.fill(0.0);
+        }
+    }
+}
+
+/// Multiplies each row of `weights` (`[channels, k]`) with its channel's scale, in f64, rounded
+/// once. Denormal results become zero: they mean nothing as weights, and slow the arithmetic down.
+pub type ScaleRows = fn(weights: &mut [f32], scale: &[f64]);
+
+/// The scaling, compiled for tier `S`, which the machine must have.
+pub(super) fn scale_rows<S: Simd>(weights: &mut [f32], scale: &[f64]) {
+    // SAFETY: as in `pack`.
+    let s = unsafe { S::assume() };
+    let k = weights.len() / scale.len();
+    s.vectorize(
+        #[inline(always)]
+        || {
+            for (row, scale) in weights.chunks_exact_mut(k).zip(scale) {
+                for w in row {
+                    let scaled = (f64::from(*w) * scale) as f32;
+                    *w = if scaled.abs() < f32::MIN_POSITIVE {
+                        0.0
+                    } else {
+                        scaled
+                    };
+                }
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::KernelTable;
+
+    #[test]
+    fn panels_hold_bias_then_k_rows_of_channels() {
+        // Three channels, k = 2 and k = 1, panels of two.
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let b = [7.0, 8.0, 9.0];
+        let bias = [0.1, 0.2, 0.3];
+        let mut packed = vec![f32::NAN; packed_len(3, 3, 2)];
+        for table in KernelTable::available() {
+            packed.fill(f32::NAN);
+            (table.conv.pack)(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
+            assert_eq!(
+                packed,
+                [
+                    [0.1, 0.2, 1.0, 3.0, 2.0, 4.0, 7.0, 8.0],
+                    [0.3, 0.0, 5.0, 0.0, 6.0, 0.0, 9.0, 0.0]
+                ]
+                .concat()
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_scaled_and_denormals_become_zero() {
+        for table in KernelTable::available() {
+            let mut weights = [1.5, -2.0, 1e-20, 1.0];
+            (table.conv.scale_rows)(&mut weights, &[0.5, 1e-20]);
+            assert_eq!(weights, [0.75, -1.0, 0.0, 1e-20]);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One input of a convolution: the taps of its window, and pointers to its rows.
+
+use super::window::ChannelWindow;
+use crate::kernels::view::View;
+
+/// The most inputs that are summed into one output.
+pub const MAX_SOURCES: usize = 2;
+
+/// One input of a convolution, with the window that is read from it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The input's place.
+    pub view: View,
+    /// From an output pixel to the next, in input pixels.
+    pub stride: usize,
+    /// The padding of the window, at most the view's border.
+    pub padding: usize,
+    /// Offsets of the window's taps from its top left corner: for each panel, or once if all
+    /// panels read the same.
+    pub(super) taps: Vec<Vec<usize>>,
+    /// Contiguous elements of a tap.
+    pub(super) tap_len: usize,
+}
+
+impl Source {
+    /// The taps of a `kernel` x `kernel` window over all channels of `view`.
+    ///
+    /// # Panics
+    /// If the view's border is narrower than `padding`.
+    pub fn new(view: View, kernel: usize, stride: usize, padding: usize) -> Self {
+        let all = ChannelWindow::new(view.channels, 1, 1, 1);
+        Self::grouped(view, kernel, stride, padding, all, 1)
+    }
+
+    /// The taps of a `kernel` x `kernel` window over `view`; each of `panels` panels reads the
+    /// channels that `channels` gives it.
+    ///
+    /// # Panics
+    /// If the view's border is narrower than `padding`, or `channels` does not match the view.
+    pub fn grouped(
+        view: View,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        channels: ChannelWindow,
+        panels: usize,
+    ) -> Self {
+        assert!(padding <= view.border && channels.in_channels == view.channels);
+        // If pixels lie side by side, a row of the window is one run.
+        let (columns, tap_len) = if view.pixel_stride == channels.len {
+            (1, kernel * channels.len)
+        } else {
+            (kernel, channels.len)
+        };
+        let panels = if channels.is_whole() { 1 } else { panels };
+        let tap = |ky: usize, kx: usize| ky * view.row_pitch + kx * view.pixel_stride;
+        let taps = (0..panels)
+            .map(|panel| {
+                let start = channels.start(panel);
+                let of_row = |ky| (0..columns).map(move |kx| start + tap(ky, kx));
+                (0..kernel).flat_map(of_row).collect()
+            })
+            .collect();
+        Self {
+            view,
+            stride,
+            padding,
+            taps,
+            tap_len,
+        }
+    }
+
+    /// K of a panel's matrix product: the elements of the window that it reads.
+    pub fn k(&self) -> usize {
+        self.taps[0].len() * self.tap_len
+    }
+
+    /// True if the window is one pixel.
+    pub fn is_pixel(&self) -> bool {
+        self.taps[0].len() == 1
+    }
+
+    /// The start of the window of output pixel (n, 0, 0), and the steps from there.
+    pub(super) fn walk(&self) -> Walk {
+        let v = &self.view;
+        let inset = v.border - self.padding;
+        Walk {
+            start: v.offset + inset * (v.row_pitch + v.pixel_stride),
+            image: v.image_stride,
+            row: self.stride * v.row_pitch,
+            pixel: self.stride * v.pixel_stride,
+        }
+    }
+}
+
+/// Offsets of pixels in the order of a convolution's output: `start + n·image + y·row + x·pixel`.
+#[derive(Clone, Copy)]
+pub(super) struct Walk {
+    pub(super) start: usize,
+    image: usize,
+    row: usize,
+    pixel: usize,
+}
+
+impl Walk {
+    pub(super) fn over(view: &View) -> Self {
+        Self {
+            start: view.pixel(0, 0, 0),
+            image: view.image_stride,
+            row: view.row_pitch,
+            pixel: view.pixel_stride,
+        }
+    }
+
+    /// Pointers into `arena` for the output pixels `first..first + pointers.len()` of `out`'s shape.
+    pub(super) fn fill(
+        &self,
+        out: &View,
+        first: usize,
+        arena: *mut f32,
+        pointers: &mut [*mut f32],
+    ) {
+        let (height, width) = (out.height, out.width);
+        let (mut n, mut y, mut x) = (
+            first / (height * width),
+            first / width % height,
+            first % width,
+        );
+        let mut filled = 0;
+        while filled < pointers.len() {
+            let run = (width - x).min(pointers.len() - filled);
+            let start = self.start + n * self.image + y * self.row + x * self.pixel;
+            for (i, pointer) in pointers[filled..filled + run].iter_mut().enumerate() {
+                // The code that reads or writes there must know that it lies inside the arena.
+                *pointer = arena.wrapping_add(start + i * self.pixel);
+            }
+            filled += run;
+            x = 0;
+            y += 1;
+            if y == height {
+                y = 0;
+                n += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The input channels that a panel of output channels reads.
+
+use std::ops::Range;
+
+/// The input channels that each panel of output channels reads: all of them or, in a grouped
+/// convolution, those of the groups that the panel's channels belong to.
+///
+/// All panels read as many, so that they are packed alike: weights between channels of different
+/// groups are zeros. Where groups are narrower than a panel, most of its weights are; the products
+/// with them cost less than leaving the panel's shape would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelWindow {
+    /// Channels that a panel reads.
+    pub len: usize,
+    /// Channels of the whole input.
+    pub(super) in_channels: usize,
+    group_in: usize,
+    group_out: usize,
+    nr: usize,
+}
+
+impl ChannelWindow {
+    /// For panels of `nr` output channels. `groups` divides both numbers of channels.
+    pub fn new(in_channels: usize, out_channels: usize, groups: usize, nr: usize) -> Self {
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let groups_of = |first: usize| {
+            let last = (first + nr).min(out_channels) - 1;
+            last / group_out - first / group_out + 1
+        };
+        let most = (0..out_channels).step_by(nr).map(groups_of).max();
+        Self {
+            len: most.unwrap_or(1) * group_in,
+            in_channels,
+            group_in,
+            group_out,
+            nr,
+        }
+    }
+
+    /// The first channel that panel `panel` reads.
+    pub fn start(&self, panel: usize) -> usize {
+        let first = panel * self.nr / self.group_out * self.group_in;
+        first.min(self.in_channels - self.len)
+    }
+
+    /// The input channels of output channel `o`'s group.
+    pub fn group(&self, o: usize) -> Range<usize> {
+        let first = o / self.group_out * self.group_in;
+        first..first + self.group_in
+    }
+
+    /// True if every panel reads every channel.
+    pub fn is_whole(&self) -> bool {
+        self.len == self.in_channels
+    }
+}

@@ -1,0 +1,105 @@
+//! The matrices A, B and G; A and B as the straight-line arithmetic of the kernels.
+
+use crate::simd::Simd;
+
+/// F(M x M, 3x3) with A = M + 2 points a side: the transforms of a column or a row.
+pub trait Scheme<const M: usize, const A: usize> {
+    /// G: the window's side, at each point.
+    const G: [[f64; 3]; A];
+
+    /// `Bᵀ d`.
+    fn input<S: Simd>(s: S, d: [S::V; A]) -> [S::V; A];
+
+    /// `Aᵀ p`.
+    fn output<S: Simd>(s: S, p: [S::V; A]) -> [S::V; M];
+}
+
+/// F(2x2, 3x3), points 0, 1, -1, ∞.
+pub struct F2;
+
+impl Scheme<2, 4> for F2 {
+    const G: [[f64; 3]; 4] = [
+        [-1.0, 0.0, 0.0],
+        [0.5, 0.5, 0.5],
+        [0.5, -0.5, 0.5],
+        [0.0, 0.0, 1.0],
+    ];
+
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+        [
+            s.sub(d[2], d[0]),
+            s.add(d[2], d[1]),
+            s.sub(d[2], d[1]),
+            s.sub(d[3], d[1]),
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, p: [S::V; 4]) -> [S::V; 2] {
+        [
+            s.add(s.add(p[0], p[1]), p[2]),
+            s.add(s.sub(p[1], p[2]), p[3]),
+        ]
+    }
+}
+
+/// F(4x4, 3x3), points 0, a, -a, b, -b, ∞ with a = √½ and b = √2.
+pub struct F4;
+
+/// √½.
+const POINT_A: f64 = std::f64::consts::FRAC_1_SQRT_2;
+/// √2.
+const POINT_B: f64 = std::f64::consts::SQRT_2;
+
+impl Scheme<4, 6> for F4 {
+    // Row p is [1, p, p²] / ∏ (p - q) over the other finite points q: 1, -3/2 twice, 6 twice.
+    const G: [[f64; 3]; 6] = [
+        [1.0, 0.0, 0.0],
+        [-2.0 / 3.0, -2.0 / 3.0 * POINT_A, -1.0 / 3.0],
+        [-2.0 / 3.0, 2.0 / 3.0 * POINT_A, -1.0 / 3.0],
+        [1.0 / 6.0, POINT_B / 6.0, 1.0 / 3.0],
+        [1.0 / 6.0, -POINT_B / 6.0, 1.0 / 3.0],
+        [0.0, 0.0, 1.0],
+    ];
+
+    // Row p holds the coefficients of ∏ (x - q) over the other finite points q:
+    //   0:  [1,       0, -5/2,      0, 1, 0]       a:  [0, -√2, -2,  √½, 1, 0]
+    //   ∞:  [0,       1,    0,   -5/2, 0, 1]       b:  [0, -√½, -½,  √2, 1, 0]
+    // and -a, -b as a, b with the odd powers' signs changed.
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+        let [a, b] = [s.splat(POINT_A as f32), s.splat(POINT_B as f32)];
+        let minus_five_halves = s.splat(-2.5);
+        let even_a = s.mul_add(s.splat(-2.0), d[2], d[4]);
+        let odd_a = s.mul(a, s.mul_add(s.splat(-2.0), d[1], d[3]));
+        let even_b = s.mul_add(s.splat(-0.5), d[2], d[4]);
+        let odd_b = s.mul(b, s.mul_add(s.splat(-0.5), d[1], d[3]));
+        [
+            s.add(s.mul_add(minus_five_halves, d[2], d[0]), d[4]),
+            s.add(even_a, odd_a),
+            s.sub(even_a, odd_a),
+            s.add(even_b, odd_b),
+            s.sub(even_b, odd_b),
+            s.add(s.mul_add(minus_five_halves, d[3], d[1]), d[5]),
+        ]
+    }
+
+    // Row i holds p^i for the finite points p; ∞ counts for the last row only.
+    #[inline(always)]
+    fn output<S: Simd>(s: S, p: [S::V; 6]) -> [S::V; 4] {
+        let (sum_a, difference_a) = (s.add(p[1], p[2]), s.sub(p[1], p[2]));
+        let (sum_b, difference_b) = (s.add(p[3], p[4]), s.sub(p[3], p[4]));
+        let (odd_a, odd_b) = (
+            s.mul(s.splat(POINT_A as f32), difference_a),
+            s.mul(s.splat(POINT_B as f32), difference_b),
+        );
+        let [half, two] = [s.splat(0.5), s.splat(2.0)];
+        [
+            s.add(s.add(p[0], sum_a), sum_b),
+            s.add(odd_a, odd_b),
+            s.mul_add(two, sum_b, s.mul(half, sum_a)),
+            s.add(s.mul_add(two, odd_b, s.mul(half, odd_a)), p[5]),
+        ]
+    }
+}

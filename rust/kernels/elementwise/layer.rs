@@ -1,0 +1,67 @@
+//! Elementwise layers: their items of work.
+
+use super::kernel::{Elementwise, ElementwiseArgs};
+use crate::kernels::view::View;
+
+/// An elementwise layer, laid out by the plan.
+#[derive(Clone, Debug)]
+pub struct ElementwiseLayer {
+    /// The first input.
+    pub a: View,
+    /// The start of a batch norm's scales in the network's weights; its shifts follow.
+    pub norm: Option<usize>,
+    /// Added to it.
+    pub b: Option<View>,
+    /// Makes negative results zero.
+    pub relu: bool,
+    /// The output's place; its border is zeroed too.
+    pub out: View,
+}
+
+impl ElementwiseLayer {
+    /// Items of work: each row, then each image's border.
+    pub fn items(&self) -> usize {
+        self.out.batch * self.out.height + self.out.border_items()
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// The machine has the tier of `elementwise`; the views lie inside `arena` and do not overlap; all
+    /// threads are past the steps before, and each item is done by one thread.
+    pub unsafe fn run_item(
+        &self,
+        item: usize,
+        arena: *mut f32,
+        weights: &[f32],
+        elementwise: Elementwise,
+    ) {
+        let rows = self.out.batch * self.out.height;
+        if item >= rows {
+            // SAFETY: the border of one image of `out`, which no other item touches.
+            unsafe { self.out.zero_border(item - rows, arena) };
+            return;
+        }
+        let (n, y) = (item / self.out.height, item % self.out.height);
+        let channels = self.out.channels;
+        let norm = self.norm.map(|start| {
+            let both = &weights[start..start + 2 * channels];
+            both.split_at(channels)
+        });
+        // SAFETY: the views lie inside the arena; the caller vouches for the tier.
+        unsafe {
+            let first = |view: &View| arena.add(view.pixel(n, y, 0));
+            elementwise(&ElementwiseArgs {
+                a: first(&self.a),
+                a_stride: self.a.pixel_stride,
+                norm,
+                b: self.b.map(|b| (first(&b).cast_const(), b.pixel_stride)),
+                relu: self.relu,
+                out: first(&self.out),
+                out_stride: self.out.pixel_stride,
+                pixels: self.out.width,
+                channels,
+            });
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The input layer: pixels into the first convolution's padded tensor.
+
+use super::pixels::Pixels;
+use crate::kernels::view::View;
+
+/// Copies the caller's images into a tensor with a border, laid out by the plan.
+#[derive(Clone, Debug)]
+pub struct InputLayer {
+    /// The copy's place.
+    pub out: View,
+    /// Its first image among the caller's.
+    pub first_image: usize,
+}
+
+impl InputLayer {
+    /// Rows of an item.
+    const ROWS: usize = 16;
+
+    fn blocks(&self) -> usize {
+        self.out.height.div_ceil(Self::ROWS)
+    }
+
+    /// Items of work: blocks of rows, then each image's border.
+    pub fn items(&self) -> usize {
+        self.out.batch * (self.blocks() + 1)
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// The view lies inside `arena`; each item is done by one thread.
+    pub unsafe fn run_item(&self, item: usize, pixels: Pixels, arena: *mut f32) {
+        let View {
+            batch,
+            height,
+            width,
+            channels,
+            ..
+        } = self.out;
+        let blocks = self.blocks();
+        if item >= batch * blocks {
+            // SAFETY: the border of one image, which no other item touches.
+            unsafe { self.out.zero_border(item - batch * blocks, arena) };
+            return;
+        }
+        let (n, block) = (item / blocks, item % blocks);
+        let row_len = width * channels;
+        for y in block * Self::ROWS..((block + 1) * Self::ROWS).min(height) {
+            let start = ((self.first_image + n) * height + y) * row_len;
+            // SAFETY: one row of the tensor, inside the arena, which no other item touches.
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(arena.add(self.out.pixel(n, y, 0)), row_len)
+            };
+            match pixels.slice(start..start + row_len) {
+                Pixels::F32(row) => out.copy_from_slice(row),
+                Pixels::U8(row, normalization) => normalization.apply(row, out),
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Average pooling, one output pixel at a time, NHWC.
+
+use crate::simd::Simd;
+
+/// The arguments of an average pool: `out[c] = 1 / divisor · Σ_y Σ_x pixel(y, x)[c]`.
+pub struct AvgPoolArgs {
+    /// The first of the window's pixels that lie inside the image.
+    pub input: *const f32,
+    /// Rows and columns of those pixels.
+    pub height: usize,
+    /// See `height`.
+    pub width: usize,
+    /// Elements from a row to the next.
+    pub row_pitch: usize,
+    /// Elements from a pixel to the next.
+    pub pixel_stride: usize,
+    /// The pixels that the mean is taken over, with padding if it counts.
+    pub divisor: usize,
+    /// The result's place.
+    pub out: *mut f32,
+    /// Channels of a pixel.
+    pub channels: usize,
+}
+
+/// # Safety
+/// The machine has the tier; each pixel is valid for reading `channels` values and `out` for writing them.
+pub type AvgPool = unsafe fn(&AvgPoolArgs);
+
+/// The average pool of tier `S`.
+///
+/// # Safety
+/// See [`AvgPool`].
+pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs) {
+    // SAFETY: the caller vouches for the tier and for `channels` values at each pixel and `out`.
+    unsafe {
+        let s = S::assume();
+        s.vectorize(
+            #[inline(always)]
+            || {
+                let scale = s.splat(1.0 / args.divisor as f32);
+                for c in (0..args.channels).step_by(S::LANES) {
+                    let n = S::LANES.min(args.channels - c);
+                    // Row sums first, then their sum: rounding errors grow with the sides of the
+                    // image, not with its area.
+                    let mut total = s.splat(0.0);
+                    for y in 0..args.height {
+                        let row = args.input.add(y * args.row_pitch + c);
+                        let mut sum = s.splat(0.0);
+                        for x in 0..args.width {
+                            let pixel = row.add(x * args.pixel_stride);
+                            let value = if n == S::LANES {
+                                s.load(pixel)
+                            } else {
+                                s.load_first(n, pixel)
+                            };
+                            sum = s.add(sum, value);
+                        }
+                        total = s.add(total, sum);
+                    }
+                    let mean = s.mul(total, scale);
+                    if n == S::LANES {
+                        s.store(args.out.add(c), mean);
+                    } else {
+                        s.store_first(n, args.out.add(c), mean);
+                    }
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The pooling kernels of a tier.
+
+use super::avg::{AvgPool, avg_pool};
+use super::max::{MaxPool, max_pool};
+use crate::simd::Simd;
+
+/// The routines of the pools, for one tier. Having them means that this machine has the tier.
+#[derive(Clone, Copy)]
+pub struct PoolKernels {
+    /// One output pixel of a max pool.
+    pub max: MaxPool,
+    /// One output pixel of an average pool.
+    pub avg: AvgPool,
+}
+
+impl PoolKernels {
+    /// The kernels of tier `S`, which the machine must have.
+    pub(in crate::kernels) fn new<S: Simd>() -> Self {
+        Self {
+            max: max_pool::<S>,
+            avg: avg_pool::<S>,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The pools of every tier against the reference loops.
+
+use super::{AvgPoolLayer, MaxPoolLayer};
+use crate::kernels::KernelTable;
+use crate::kernels::reference::{self, Tensor};
+use crate::kernels::testing::{assert_canaries, assert_close, lay_out, put, random, take};
+use crate::kernels::view::View;
+use crate::shape::{AvgWindow, MAX_POOL};
+
+#[test]
+fn pools_match_reference_on_every_tier() {
+    for table in KernelTable::available() {
+        for (height, width, channels) in [(1, 1, 1), (2, 5, 3), (8, 7, 16), (9, 12, 70)] {
+            let what = format!("{} {height} x {width} x {channels}", table.isa);
+            // Negative values, so that padding with zeros would win.
+            let x = random([2, height, width, channels], 8);
+            let x = Tensor::from_fn(x.shape, |n, y, i, c| x.at(n, y, i, c) - 2.0);
+            let max = reference::max_pool(&x, MAX_POOL);
+            let mean = reference::global_avg_pool(&x);
+            let mut views = [
+                View::activations(2, height, width, channels),
+                View::activations(2, max.shape[1], max.shape[2], channels).with_border(1),
+                View::activations(2, 1, 1, channels),
+            ];
+            let mut arena = lay_out(&mut views);
+            put(&x, &views[0], &mut arena);
+            let max_pool = MaxPoolLayer {
+                input: views[0],
+                out: views[1],
+            };
+            let avg_pool = AvgPoolLayer {
+                input: views[0],
+                out: views[2],
+                window: None,
+            };
+            let p = arena.as_mut_ptr();
+            // SAFETY: as above.
+            unsafe {
+                (0..max_pool.items()).for_each(|item| max_pool.run_item(item, p, table.pool.max));
+                (0..avg_pool.items()).for_each(|item| avg_pool.run_item(item, p, table.pool.avg));
+            }
+            assert_close(&take(&views[1], &arena), &max, &what);
+            assert_close(&take(&views[2], &arena), &mean, &what);
+            assert_canaries(&arena, &views, &what);
+        }
+    }
+}
+
+#[test]
+fn windowed_average_pools_match_reference_on_every_tier() {
+    let window = |kernel, stride, padding, ceil_mode, count_include_pad| AvgWindow {
+        kernel,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+    };
+    for window in [
+        window(2, 2, 0, true, false),
+        window(2, 1, 0, true, false),
+        window(2, 2, 1, false, true),
+        window(3, 1, 1, false, true),
+        window(7, 7, 0, false, true),
+    ] {
+        for (height, width, channels) in [(7, 7, 3), (8, 11, 16), (9, 12, 70), (1, 2, 5)] {
+            let x = random([2, height, width, channels], 8);
+            let mean = reference::avg_pool(&x, window);
+            if mean.data.is_empty() {
+                continue;
+            }
+            for table in KernelTable::available() {
+                let mut views = [
+                    View::activations(2, height, width, channels),
+                    View::activations(2, mean.shape[1], mean.shape[2], channels).with_border(1),
+                ];
+                let mut arena = lay_out(&mut views);
+                put(&x, &views[0], &mut arena);
+                let pool = AvgPoolLayer {
+                    input: views[0],
+                    out: views[1],
+                    window: Some(window),
+                };
+                let p = arena.as_mut_ptr();
+                // SAFETY: as above.
+                unsafe {
+                    (0..pool.items()).for_each(|item| pool.run_item(item, p, table.pool.avg))
+                };
+                let what = format!("{} {height} x {width} {window:?}", table.isa);
+                assert_close(&take(&views[1], &arena), &mean, &what);
+                assert_canaries(&arena, &views, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_comes_through_max_pool() {
+    for table in KernelTable::available() {
+        let mut views = [
+            View::activations(1, 3, 3, 20),
+            View::activations(1, 2, 2, 20),
+        ];
+        for at in 0..9 {
+            let mut arena = lay_out(&mut views);
+            let x = Tensor::from_fn(
+                [1, 3, 3, 20],
+                |_, y, x, _| {
+                    if y * 3 + x == at { f64::NAN } else { 1.0 }
+                },
+            );
+            put(&x, &views[0], &mut arena);
+            let pool = MaxPoolLayer {
+                input: views[0],
+                out: views[1],
+            };
+            // SAFETY: as above.
+            unsafe {
+                (0..pool.items()).for_each(|i| pool.run_item(i, arena.as_mut_ptr(), table.pool.max))
+            };
+            let out = take(&views[1], &arena);
+            assert!(out.data.iter().any(|v| v.is_nan()), "{} at {at}", table.isa);
+        }
+    }
+}

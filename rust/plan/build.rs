@@ -1,0 +1,160 @@
+//! From layers and a shape to the steps of a plan.
+
+use std::ops::Range;
+
+use super::layout::{Grouping, Layout, embedding_layers};
+use super::step::{PlannedStep, Step};
+use super::weights::{LayerWeights, panel_channels};
+use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
+use crate::kernels::conv::{Conv, Grid, Source, TileShape};
+use crate::kernels::elementwise::ElementwiseLayer;
+use crate::kernels::input::InputLayer;
+use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
+use crate::shape::Shape;
+
+/// The steps of a forward at one shape.
+pub struct Plan {
+    /// The input's shape.
+    pub shape: Shape,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+    /// Elements of the arena.
+    pub arena_len: usize,
+    /// The number of threads that the plan is made for.
+    pub threads: usize,
+    has_fc: bool,
+}
+
+impl Plan {
+    /// Plans `layers` for images of `channels` channels.
+    ///
+    /// - `weights`: the places of the layers' packed weights.
+    /// - `tile`: the register tile of the tier.
+    pub fn new(
+        layers: &[Layer],
+        weights: &[LayerWeights],
+        shape: Shape,
+        channels: usize,
+        tile: TileShape,
+        threads: usize,
+        grouping: Grouping,
+    ) -> Self {
+        let layout = Layout::new(layers, weights, shape, channels, threads, grouping);
+        let builder = Builder {
+            layers,
+            weights,
+            layout: &layout,
+            tile,
+            // A few items for each thread even out other load on the machine.
+            wanted: if threads == 1 { 1 } else { 8 * threads },
+        };
+        let mut steps = Vec::new();
+        for first in (0..shape.batch).step_by(layout.group) {
+            let images = first..(first + layout.group).min(shape.batch);
+            steps.push(PlannedStep {
+                name: "input".into(),
+                step: Step::Input(InputLayer {
+                    out: layout.view(0, images.clone()),
+                    first_image: first,
+                }),
+                completes_layer: false,
+            });
+            for i in 0..layout.split {
+                builder.push(i, images.clone(), &mut steps);
+            }
+        }
+        for i in layout.split..layers.len() {
+            builder.push(i, 0..shape.batch, &mut steps);
+        }
+        Self {
+            shape,
+            steps,
+            arena_len: layout.arena_len,
+            threads,
+            has_fc: embedding_layers(layers) < layers.len(),
+        }
+    }
+
+    /// The steps up to and with the average pool: what an embedding needs.
+    pub fn embedding_steps(&self) -> &[PlannedStep] {
+        &self.steps[..self.steps.len() - usize::from(self.has_fc)]
+    }
+}
+
+/// The parts from which the steps of all layers are made.
+struct Builder<'a> {
+    layers: &'a [Layer],
+    weights: &'a [LayerWeights],
+    layout: &'a Layout,
+    tile: TileShape,
+    wanted: usize,
+}
+
+impl Builder<'_> {
+    /// Appends the steps of layer `i` for some images.
+    fn push(&self, i: usize, images: Range<usize>, steps: &mut Vec<PlannedStep>) {
+        let (layer, weights, tile) = (&self.layers[i], &self.weights[i], self.tile);
+        let view = |id: TensorId| self.layout.view(id, images.clone());
+        let out = view(layer.output);
+        let mut layer_steps = match &layer.op {
+            Op::Conv {
+                sources,
+                residual,
+                relu,
+            } if let Some(winograd) = &self.layout.scratch[i] => {
+                let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
+                winograd.steps(input, out, adds, weights.start, tile, self.wanted)
+            }
+            Op::Conv {
+                sources,
+                residual,
+                relu,
+            } => {
+                let m = out.batch * out.height * out.width;
+                let panels = out.channels.div_ceil(tile.nr);
+                let source = |(id, conv): &(TensorId, ConvSpec)| {
+                    let channels = panel_channels(conv, tile.nr);
+                    let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
+                    Source::grouped(view(*id), kernel, stride, padding, channels, panels)
+                };
+                vec![Step::Conv(Conv {
+                    sources: sources.iter().map(source).collect(),
+                    weights: weights.start,
+                    residual: residual.map(view),
+                    relu: *relu,
+                    out,
+                    grid: Grid::choose(m, panels, tile.mr, self.wanted),
+                })]
+            }
+            Op::MaxPool(input) => vec![Step::MaxPool(MaxPoolLayer {
+                input: view(*input),
+                out,
+            })],
+            Op::AvgPool(input, window) => vec![Step::AvgPool(AvgPoolLayer {
+                input: view(*input),
+                out,
+                window: Some(*window),
+            })],
+            Op::GlobalAvgPool(input) => vec![Step::AvgPool(AvgPoolLayer {
+                input: view(*input),
+                out,
+                window: None,
+            })],
+            Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
+                a: view(*a),
+                norm: norm.is_some().then_some(weights.start),
+                b: b.map(view),
+                relu: *relu,
+                out,
+            })],
+        };
+        let last = layer_steps.pop();
+        let named = |step, completes_layer| PlannedStep {
+            name: layer.name.clone(),
+            step,
+            completes_layer,
+        };
+        steps.extend(layer_steps.into_iter().map(|step| named(step, false)));
+        steps.extend(last.map(|step| named(step, true)));
+    }
+}

@@ -1,0 +1,116 @@
+//! Sizes of images and windows, shared by the graph and the kernels.
+
+use std::ops::Range;
+
+use crate::error::Error;
+
+/// The largest image, in pixels: beyond it, sizes in the arena could overflow.
+const MAX_PIXELS: usize = 1 << 28;
+
+/// The shape of a batch of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Images.
+    pub batch: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+}
+
+impl Shape {
+    /// Checks that an image has pixels, and not so many that sizes overflow.
+    ///
+    /// # Errors
+    /// A side is zero, or an image has more than 2^28 pixels.
+    pub fn check_sides(&self) -> Result<(), Error> {
+        let &Self { height, width, .. } = self;
+        if height == 0 || width == 0 {
+            return Err(Error::Argument(format!(
+                "images: expected a height and a width of at least 1, found {height} x {width}"
+            )));
+        }
+        if height.checked_mul(width).is_none_or(|n| n > MAX_PIXELS) {
+            return Err(Error::Argument(format!(
+                "images: expected at most {MAX_PIXELS} pixels an image, found {height} x {width}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A square window and how it moves over an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: usize,
+    /// From an output pixel to the next, in input pixels.
+    pub stride: usize,
+    /// Rows and columns beyond the image on every side.
+    pub padding: usize,
+}
+
+/// The window of every max pool of the family.
+pub const MAX_POOL: Window = Window {
+    kernel: 3,
+    stride: 2,
+    padding: 1,
+};
+
+impl Window {
+    /// The output's size for an input of `size` pixels: `⌊(size + 2p - k) / s⌋ + 1`.
+    pub fn output(&self, size: usize) -> usize {
+        (size + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// The input pixel under tap `k` for output pixel `o`, if it lies inside the image.
+    pub fn input(&self, o: usize, k: usize, size: usize) -> Option<usize> {
+        (o * self.stride + k)
+            .checked_sub(self.padding)
+            .filter(|&i| i < size)
+    }
+
+    /// The input rows (or columns) under output row (or column) `o` that lie inside the image.
+    pub fn inside(&self, o: usize, size: usize) -> Range<usize> {
+        let start = o * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(size)
+    }
+}
+
+/// The window of an average pool; the numbers mean the same as in torch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvgWindow {
+    /// Height and width.
+    pub kernel: usize,
+    /// From an output pixel to the next, in input pixels.
+    pub stride: usize,
+    /// Rows and columns of zeros around the image; at most half the kernel.
+    pub padding: usize,
+    /// Counts windows that only begin inside the image. Only without padding.
+    pub ceil_mode: bool,
+    /// Counts padding as pixels.
+    pub count_include_pad: bool,
+}
+
+impl AvgWindow {
+    /// The output's size for an input of `size` pixels; 0 if no window fits.
+    pub fn output(&self, size: usize) -> usize {
+        let span = (size + 2 * self.padding).saturating_sub(self.kernel);
+        let beyond = size + 2 * self.padding < self.kernel;
+        match (beyond, self.ceil_mode) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, false) => span / self.stride + 1,
+            (false, true) => span.div_ceil(self.stride) + 1,
+        }
+    }
+
+    /// The square window without the rules for its edges.
+    pub fn window(&self) -> Window {
+        Window {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+}

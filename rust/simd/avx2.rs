@@ -1,0 +1,124 @@
+use std::arch::x86_64::*;
+
+use super::vector::Simd;
+
+/// AVX2 with FMA: 16 registers of eight values.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Simd for Avx2 {
+    type V = __m256;
+
+    const LANES: usize = 8;
+    // 12 accumulators + 2 weights + 1 broadcast of the 16 registers.
+    const MR: usize = 6;
+
+    fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma")]
+        fn inner<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { inner(f) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn max_or_nan(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe {
+            let a_is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a);
+            _mm256_blendv_ps(_mm256_max_ps(a, b), a, a_is_nan)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: `self` proves AVX2; the caller vouches for eight values at `p`.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        // SAFETY: `self` proves AVX2; the caller vouches for eight values at `p`.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, n: usize, p: *const f32) -> __m256 {
+        // SAFETY: `self` proves AVX2; masked lanes are not touched, so `n` values are enough.
+        unsafe { _mm256_maskload_ps(p, first(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, n: usize, p: *mut f32, v: __m256) {
+        // SAFETY: `self` proves AVX2; masked lanes are not touched, so `n` values are enough.
+        unsafe { _mm256_maskstore_ps(p, first(n), v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: prefetching never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_later(self, p: *const f32) {
+        // SAFETY: prefetching never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+}
+
+/// The mask of the first `n` of eight lanes: all bits set in each.
+#[inline(always)]
+fn first(n: usize) -> __m256i {
+    const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let from = &MASKS[8 - n..16 - n];
+    // SAFETY: the slice holds eight values; only callers that hold a proof of AVX2 come here.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+}

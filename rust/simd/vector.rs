@@ -1,0 +1,76 @@
+//! The vector interface.
+
+/// One tier's vector of `LANES` f32 values and the arithmetic that the kernels need.
+///
+/// The methods are only fast inside [`Simd::vectorize`]: there the compiler may use the tier's
+/// instructions, and each method becomes one of them.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A register of `LANES` f32 values.
+    type V: Copy;
+
+    /// The number of f32 values in a register.
+    const LANES: usize;
+
+    /// The most rows of output that a convolution tile of two registers' width can hold in this
+    /// tier's registers: 2·MR accumulators, two registers of weights and at least one broadcast.
+    const MR: usize;
+
+    /// The proof that this machine has the tier, or `None` if it has not.
+    fn detect() -> Option<Self>;
+
+    /// The proof, without a check.
+    ///
+    /// # Safety
+    /// This machine has the tier.
+    unsafe fn assume() -> Self;
+
+    /// Runs `f`, compiled with this tier's instructions.
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a · b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a · b + c`; one rounding on tiers with fused multiply-add, two on the portable tier.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// `if a > b { a } else { b }` in each lane: `b` if either is NaN, like `maxps`.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// The larger of the two, NaN if either is NaN, like torch's max pool.
+    fn max_or_nan(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// # Safety
+    /// `p` is valid for reading `LANES` values.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+
+    /// # Safety
+    /// `p` is valid for writing `LANES` values.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+
+    /// The first `n` lanes from `p`, zeros in the others.
+    ///
+    /// # Safety
+    /// `n <= LANES`, and `p` is valid for reading `n` values.
+    unsafe fn load_first(self, n: usize, p: *const f32) -> Self::V;
+
+    /// The first `n` lanes to `p`.
+    ///
+    /// # Safety
+    /// `n <= LANES`, and `p` is valid for writing `n` values.
+    unsafe fn store_first(self, n: usize, p: *mut f32, v: Self::V);
+
+    /// Asks for the cache line at `p`, to be used at once; any address will do.
+    fn prefetch(self, p: *const f32);
+
+    /// Asks for the cache line at `p` in the second-level cache, to be used later.
+    fn prefetch_later(self, p: *const f32);
+}

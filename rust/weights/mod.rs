@@ -1,0 +1,20 @@
+//! Weights: read from a file or the caller's memory, checked, folded, re-laid and packed.
+
+mod file;
+mod fold;
+mod pack;
+mod relay;
+mod source;
+mod tensor;
+mod tensors;
+mod write;
+
+pub use file::{Dtype, Entry, WeightsFile};
+pub use pack::PackedWeights;
+pub use relay::oihw_to_ohwi;
+pub use tensor::Tensor;
+pub use tensors::Tensors;
+pub use write::write_safetensors;
+
+#[cfg(test)]
+mod tests;

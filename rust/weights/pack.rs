@@ -1,0 +1,160 @@
+//! The network's weights, folded, re-laid and packed, in one piece of memory.
+//!
+//! The unit of work is a panel: some tens of output channels of one layer, read from the file,
+//! re-laid, scaled and packed while they are in cache. So there is never more than a panel a
+//! thread in memory beside the file's pages and the result, and threads share the work evenly.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use super::source::LayerSource;
+use super::tensors::Tensors;
+use crate::error::Error;
+use crate::graph::layer::Layer;
+use crate::kernels::KernelTable;
+use crate::kernels::conv::MAX_SOURCES;
+use crate::memory::Buffer;
+use crate::plan::{Algorithm, LayerWeights, panel_k};
+use crate::threads::Team;
+
+/// Packed weights, and the place of each layer's.
+pub struct PackedWeights {
+    /// All panels.
+    pub data: Buffer,
+    /// For each layer the place of its panels, empty for layers without weights.
+    pub layers: Vec<LayerWeights>,
+}
+
+impl PackedWeights {
+    /// Packs the weights of `layers` for these algorithms and the tier's panels, in parallel.
+    ///
+    /// # Errors
+    /// A tensor has wrong values, or there is not enough memory.
+    pub fn new(
+        layers: &[Layer],
+        algorithms: &[Algorithm],
+        tensors: &Tensors,
+        table: &KernelTable,
+        team: &Team,
+    ) -> Result<Self, Error> {
+        let nr = table.conv.nr;
+        let sources = layers
+            .iter()
+            .zip(algorithms)
+            .map(|(layer, &algorithm)| LayerSource::new(layer, algorithm, tensors, nr))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = LayerWeights::lay_out(layers, algorithms, nr);
+        let mut data = Buffer::new(LayerWeights::total(&places), "weights")?;
+
+        let mut jobs = Vec::new();
+        let mut rest = &mut data[..];
+        for (source, place) in sources.iter().zip(&places) {
+            let (mine, others) = rest.split_at_mut(place.len);
+            match &source.norm {
+                Some(folded) => folded.write(mine),
+                None => jobs.extend(jobs_of(source, nr, mine)),
+            }
+            rest = others;
+        }
+        let jobs = Mutex::new(jobs);
+        let failure = Mutex::new(None);
+        team.run(|_| {
+            let mut scratch = Scratch::default();
+            loop {
+                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some(job) = job else { return };
+                if let Err(e) = job.run(table, &mut scratch) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    return;
+                }
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(e) => Err(e),
+            None => Ok(Self {
+                data,
+                layers: places,
+            }),
+        }
+    }
+}
+
+/// The work of packing `layer` into `packed`, a job for each panel of output channels.
+fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<Job<'a>> {
+    let out_channels = layer.bias.len();
+    let mut jobs: Vec<Job> = (0..out_channels)
+        .step_by(nr)
+        .map(|first| Job {
+            layer,
+            channels: first..(first + nr).min(out_channels),
+            panels: Vec::with_capacity(layer.products()),
+        })
+        .collect();
+    layer.left.store(jobs.len(), Ordering::Relaxed);
+    let panel_len = nr * (1 + layer.k());
+    let (panels, biases) = packed.split_at_mut(layer.products() * jobs.len() * panel_len);
+    for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
+        let job = i % jobs.len();
+        jobs[job].panels.push(panel);
+    }
+    // If the output transform adds the biases, they follow on the panels.
+    if !biases.is_empty() {
+        biases[..out_channels].copy_from_slice(&layer.bias);
+    }
+    jobs
+}
+
+/// Some output channels of a layer, and their panel in each product.
+struct Job<'a> {
+    layer: &'a LayerSource<'a>,
+    channels: Range<usize>,
+    panels: Vec<&'a mut [f32]>,
+}
+
+/// A worker's memory from one job to the next: fresh pages would cost more than the work on them.
+#[derive(Default)]
+struct Scratch {
+    oihw: Vec<f32>,
+    /// For each convolution of the layer.
+    ohwi: [Vec<f32>; MAX_SOURCES],
+    points: Vec<f32>,
+}
+
+impl Job<'_> {
+    fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
+        let (layer, nr) = (self.layer, table.conv.nr);
+        let bias = &layer.bias[self.channels.clone()];
+        for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
+            conv.read(self.channels.clone(), &mut scratch.oihw, ohwi, &table.conv)?;
+        }
+        let rows = layer.convs.iter().zip(&scratch.ohwi);
+        match layer.algorithm {
+            // A shortcut's rows follow on the main convolution's.
+            Algorithm::Direct => {
+                let rows: Vec<_> = rows
+                    .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
+                    .collect();
+                for panel in self.panels {
+                    (table.conv.pack)(&rows, bias, nr, panel);
+                }
+            }
+            Algorithm::Winograd(size) => {
+                let none = vec![0.0; bias.len()];
+                for (conv, ohwi) in rows {
+                    let ic = conv.spec.in_channels;
+                    (table.winograd.of_size(size).weights)(ohwi, ic, &mut scratch.points);
+                    let matrices = scratch.points.chunks_exact(bias.len() * ic);
+                    for (matrix, panel) in matrices.zip(&mut self.panels) {
+                        (table.conv.pack)(&[(matrix, ic)], &none, nr, panel);
+                    }
+                }
+            }
+        }
+        // Layer by layer, not job by job: each release interrupts the other threads.
+        if layer.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            layer.convs.iter().for_each(|conv| conv.weights.release());
+        }
+        Ok(())
+    }
+}
