@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -52,12 +53,15 @@ class TestMaps:
         names = tiny.layer_names[::-1]
         maps = tiny.features(IMAGES[0], names)
         assert tuple(maps) == names
+        assert_telling(list(maps.values()))
         np.testing.assert_array_equal(maps["layer1.1"], tiny.features(IMAGES[0])["layer1"])
 
     def test_one_image_several_and_batches(
         self, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alone = [tiny.features(image) for image in IMAGES]
+        for name in STAGES:
+            assert_telling([one[name] for one in alone])
         for images_a_batch in (1, 2, 3):
             monkeypatch.setattr(
                 "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 75 * 97

@@ -72,6 +72,19 @@ def test_the_last_images_are_spread_over_the_threads(monkeypatch: pytest.MonkeyP
     assert sorted(calls) == [(1, 1), (2, 1), (2, 1), (2, 1)]
 
 
+def test_fewer_images_than_threads_share_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_rs.stream.schedule.LINGER_SECONDS", 60)
+    calls: list[tuple[int, int]] = []
+
+    def compute(batch: Any, threads: int) -> list[int]:
+        calls.append((len(batch), threads))
+        return values(batch, threads)
+
+    outcomes = list(Pipeline(range(3), load, compute, batch_size=8, computers=4, workers=4))
+    assert [o.value for o in outcomes] == [0, 1, 2]
+    assert calls == [(3, 4)]
+
+
 def test_no_more_threads_compute_than_computers() -> None:
     running = most = 0
     lock = threading.Lock()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from telling_rows import assert_telling
 
 import resnet_rs
 from resnet_rs import Config, Prediction, Preprocessing, ResNet50
@@ -112,7 +113,9 @@ class TestSources:
         self, kind: str, model: ResNet50, demo_photo: Path
     ) -> None:
         source = SOURCES[kind](demo_photo)
-        np.testing.assert_array_equal(model.logits(source), model.logits(demo_photo))
+        logits = model.logits(source)
+        assert_telling([logits])
+        np.testing.assert_array_equal(logits, model.logits(demo_photo))
         if isinstance(source, (io.IOBase, Image.Image)):
             source.close()
 
@@ -120,6 +123,7 @@ class TestSources:
         kinds = [str, lambda p: p, lambda p: p.read_bytes(), lambda p: np.asarray(Image.open(p))]
         sources = [kinds[i % len(kinds)](path) for i, path in enumerate(demo_photos)]
         expected = np.stack([model.logits(path) for path in demo_photos])
+        assert_telling(expected)
         np.testing.assert_array_equal(model.logits(sources), expected)
         np.testing.assert_array_equal(model.logits(tuple(sources)), expected)
 
@@ -128,6 +132,7 @@ class TestSources:
     ) -> None:
         images = [np.asarray(Image.open(path)) for path in demo_photos[:3]]
         expected = model.predict(images)
+        assert_telling([[p.score for p in predictions] for predictions in expected])
         assert model.predict(np.stack(images)) == expected
         objects = np.empty(3, object)
         objects[:] = images
@@ -151,6 +156,7 @@ class TestResults:
 
     def test_scores_are_the_softmax_of_the_logits(self, model: ResNet50, demo_photo: Path) -> None:
         logits = model.logits(demo_photo).astype(np.float64)
+        assert_telling([logits])
         softmax = np.exp(logits - logits.max())
         softmax /= softmax.sum()
         predictions = model.predict(demo_photo, top_k=10)
@@ -173,6 +179,7 @@ class TestResults:
 
     def test_list_gives_a_list_of_lists(self, model: ResNet50, demo_photos: list[Path]) -> None:
         several = model.predict(demo_photos[:4], top_k=2)
+        assert_telling([[p.score for p in predictions] for predictions in several])
         assert several == [model.predict(path, top_k=2) for path in demo_photos[:4]]
         assert model.predict([demo_photos[0]], top_k=2) == several[:1]
 
@@ -188,6 +195,7 @@ class TestResults:
     ) -> None:
         run = getattr(model, method)
         one, three = run(demo_photos[0]), run(demo_photos[:3])
+        assert_telling(three)
         assert (one.shape, one.dtype) == ((columns,), np.float32)
         assert (three.shape, three.dtype) == ((3, columns), np.float32)
         np.testing.assert_array_equal(one, three[0])
@@ -196,6 +204,7 @@ class TestResults:
         self, model: ResNet50, demo_photos: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         expected = model.logits(demo_photos)
+        assert_telling(expected)
         for images_a_batch in (1, 3, 7):
             monkeypatch.setattr(
                 "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 64 * 64
@@ -217,6 +226,7 @@ class TestForward:
     ) -> None:
         x = model.preprocess(demo_photos[:3])
         assert (x.shape, x.dtype) == ((3, 64, 64, 3), np.float32)
+        assert_telling(model.forward(x))
         np.testing.assert_array_equal(model.forward(x), model.logits(demo_photos[:3]))
         assert model.preprocess(demo_photos[0]).shape == (1, 64, 64, 3)
 
@@ -244,6 +254,7 @@ class TestForward:
     def test_strided_and_read_only_input(self, model: ResNet50) -> None:
         x = np.random.default_rng(0).standard_normal((2, 40, 48, 3), np.float32)
         expected = model.forward(x)
+        assert_telling(expected)
         nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         np.testing.assert_array_equal(model.forward(nchw.transpose(0, 2, 3, 1)), expected)
         np.testing.assert_array_equal(model.forward(x[::-1])[::-1], expected)
@@ -262,6 +273,7 @@ class TestForward:
         rng = np.random.default_rng(0)
         images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
         expected = np.stack([model.logits(image) for image in images])
+        assert_telling(expected)
         np.testing.assert_array_equal(model.logits(images), expected)
         assert model.preprocess(images[2]).shape == (1, 64, 33, 3)
         with pytest.raises(ValueError, match="differ in size"):
@@ -269,6 +281,7 @@ class TestForward:
 
     def test_release_changes_no_result(self, model: ResNet50, demo_photo: Path) -> None:
         before = model.logits(demo_photo)
+        assert_telling([before])
         model.release()
         model.release()
         np.testing.assert_array_equal(model.logits(demo_photo), before)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 from torchvision.transforms import TenCrop
 from torchvision.transforms import functional as F
@@ -79,6 +80,7 @@ class TestProbabilities:
     def test_plain_ones_are_the_softmax(self, tiny: ResNet) -> None:
         images = [picture(53, 80), picture(40, 40)]
         logits = tiny.logits(images).astype(np.float64)
+        assert_telling(logits)
         softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         found = tiny.probabilities(images)
         assert found.dtype == np.float32
@@ -102,14 +104,17 @@ class TestProbabilities:
         ]
         found = tiny.probabilities(images, tta)
         assert (found.shape, found.dtype) == ((2, 5), np.float32)
+        assert_telling(found)
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=F32_RTOL)
         np.testing.assert_allclose(found, expected, rtol=F32_RTOL)
 
     @pytest.mark.parametrize("tta", VIEWS)
     def test_same_bits_in_any_batch(
         self, tta: str, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        images = [picture(53, 80), picture(97, 75), picture(53, 80)]
+        images = [picture(53, 80), picture(97, 75), picture(41, 60), picture(53, 81)]
         alone = np.stack([tiny.probabilities(image, tta) for image in images])
+        assert_telling(alone)
         for images_a_batch in (1, 7, 64):
             monkeypatch.setattr(
                 "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 32 * 32
@@ -118,6 +123,7 @@ class TestProbabilities:
 
     def test_mirrored_image_has_the_same_probabilities(self, tiny: ResNet) -> None:
         image = picture(40, 40)
+        assert_telling([tiny.probabilities(image, tta) for tta in (None, "hflip", "10crop")])
         mirrored = Image.fromarray(np.asarray(image)[:, ::-1].copy())
         for tta in ("hflip", "10crop"):
             # The same views in another order, so the mean may differ in its last bit.
@@ -131,6 +137,7 @@ class TestPredict:
     def test_predictions_are_the_best_probabilities(self, tta: str, tiny: ResNet) -> None:
         images = [picture(53, 80), picture(97, 75)]
         rows = tiny.probabilities(images, tta)
+        assert_telling(rows)
         for row, predictions in zip(rows, tiny.predict(images, 3, tta), strict=True):
             assert [p.index for p in predictions] == np.argsort(-row, kind="stable")[:3].tolist()
             assert [p.score for p in predictions] == [row[p.index] for p in predictions]
