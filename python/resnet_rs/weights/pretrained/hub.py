@@ -153,7 +153,7 @@ def _check_config(repository: HubRepository, path: Path, architecture: str | Non
         ) from None
     found: Any = config.get("architecture") if isinstance(config, dict) else None
     if isinstance(found, str):
-        from ..formats.timm_directory import RELATIVES
+        from ..timm_relatives import RELATIVES
 
         known = _core.architectures()
         found, _ = RELATIVES.get(found, (found, {}))
