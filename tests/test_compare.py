@@ -6,11 +6,13 @@ import argparse
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from network_pairs import by_step, hooked, load, noise
+from network_pairs import Array, by_step, hooked, load, noise
 from tiny_torch import TinyResNet, tiny_variant
 from torch import nn
 from torchvision.models import resnet50
@@ -292,6 +294,46 @@ def test_write_dump_wants_a_layout_that_exists(tmp_path) -> None:
     with pytest.raises(ValueError, match="layout must be NHWC or NCHW; got 'HWC'"):
         write_dump(tmp_path / "dump.npz", [], layout="HWC")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dump_that_is_not_completed_leaves_the_old_one(tmp_path) -> None:
+    path = tmp_path / "dump.npz"
+    write_dump(path, [("conv1", noise(1, 2, 2, 3))])
+    before = path.read_bytes()
+
+    def results() -> Iterator[tuple[str, Array]]:
+        yield "conv1", noise(1, 4, 4, 3)
+        raise RuntimeError("the network failed")
+
+    with pytest.raises(RuntimeError, match="the network failed"):
+        write_dump(path, results())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_dump(path, [("conv1", noise(1, 4, 4, 3))])
+    assert Dump(path)["conv1"].shape == (1, 4, 4, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_entry_of_a_dump_may_pass_four_gigabytes(tmp_path, monkeypatch) -> None:
+    """The limit of a plain entry, made smaller for the test."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 10)
+    large = noise(1, 16, 16, 8)
+    write_dump(tmp_path / "dump.npz", [("conv1", large)])
+    assert np.array_equal(Dump(tmp_path / "dump.npz")["conv1"], large)
+
+
+def test_anything_that_holds_a_network_is_a_model(tiny) -> None:
+    class Holder:
+        loaded = tiny.loaded
+
+    x = noise(1, 47, 40, 3)
+    comparison = compare(Holder(), tiny, x)
+    assert comparison.ok
+    assert comparison.can_diagnose
+    assert comparison.a == comparison.b
+    assert [row.cosine for row in comparison.rows] == pytest.approx([1] * len(comparison.rows))
+    assert {row.max_abs for row in comparison.rows} == {0}
 
 
 def test_comparing_without_torch_does_not_import_it(demo_dir, demo_photo) -> None:

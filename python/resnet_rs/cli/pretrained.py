@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="the weights to fetch")
     parser.add_argument(
-        "--architecture", metavar="NAME", help="the network, where NAME does not say it"
+        "--architecture", metavar="NAME", help="the network, if NAME does not say it"
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="write them as a weights directory, for other commands"
