@@ -15,12 +15,12 @@ _PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
 _PRESETS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 
 EPILOG = """\
-IN is told by its content: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or .keras
-file of Keras; a .onnx file; a directory of transformers, of timm, of resnet_rs, or of text files with a
-number a line. No framework is needed, and no code in a file runs.
+The content of IN tells its format: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or
+.keras file of Keras; a .onnx file; a directory of transformers, of timm, of resnet_rs, or of text
+files with a number a line. No framework is needed, and no code in a file runs.
 
-OUT gets model.safetensors and config.json. What IN does not say must be said here: the network, if
-IN is a bare state dict, and how images are prepared. The error says what is missing.
+OUT gets model.safetensors and config.json. State here what IN does not say: the network, if IN is
+a bare state dict, and how images are prepared. An error names what is missing.
 
 examples:
   resnet-rs convert resnet50-11ad3fa6.pth weights/
