@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Request:
-    """What was asked: the path and the headers by their lower-case names."""
+    """A request: the path, and the headers by their lower-case names."""
 
     path: str
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class Request:
 
 @dataclass
 class FileServer:
-    """What the server has, and how the next answers go wrong.
+    """The files of the server, and the faults of its next answers.
 
     Attributes:
         files: the bytes by path, such as `/models/a.pth`.
@@ -92,7 +92,7 @@ def file_server() -> Iterator[FileServer]:
             self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
 
         def start_of_range(self, headers: dict[str, str], ours: dict[str, str]) -> int | None:
-            """Where the asked range begins; None for the whole file."""
+            """Return the start of the requested range; None for the whole file."""
             if not state.ranges or "range" not in headers:
                 return None
             if headers.get("if-range", ours.get("ETag")) != ours.get("ETag"):

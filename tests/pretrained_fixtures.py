@@ -49,7 +49,7 @@ def server(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Iterator[FileS
 
 @pytest.fixture
 def folder(empty_cache: Path) -> Path:
-    """Where torchvision's files are kept; it exists."""
+    """Make the directory of torchvision's files."""
     folder = empty_cache / "torchvision"
     folder.mkdir(parents=True)
     return folder

@@ -46,7 +46,7 @@ def photo() -> np.ndarray:
 
 @pytest.fixture
 def expected(network: torch.nn.Module, photo: np.ndarray) -> np.ndarray:
-    """What torchvision's own preset and network make of the photo."""
+    """Run torchvision's own preset and network on the photo."""
     preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
     with torch.inference_mode():
         x = preset(torch.from_numpy(photo).permute(2, 0, 1))

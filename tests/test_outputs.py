@@ -27,7 +27,7 @@ from resnet_rs.stream.folder.outputs import (
 from resnet_rs.stream.folder.records import Format, JsonLines, Rows, Table
 from resnet_rs.stream.folder.resume import difference
 
-# What a name may be: bytes that are no UTF-8, and all that separates fields and records.
+# Possible names: bytes that are not UTF-8, and all separators of fields and records.
 NAMES = ["a.jpg", "字 é.jpg", "new\nline.jpg", 'q"uo,te\t.jpg', "c\rr.jpg", "caf\udce9.jpg", " "]
 
 
@@ -132,7 +132,7 @@ class TestFormats:
 
 
 class TestDifference:
-    """What another machine's rounding does is no other run."""
+    """The rounding of another machine does not make another run."""
 
     @pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1 + 1e-5, True), (0.998, False)])
     def test_numbers(self, factor: float, same: bool) -> None:
