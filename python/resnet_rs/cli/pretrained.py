@@ -18,10 +18,10 @@ from ..weights.pretrained import (
 from .common import LOAD_ERRORS, OK, add_format, fail, plain_warnings
 
 EPILOG = """\
-Without NAME all names that are known are listed. With NAME the weights are downloaded, unless the
-cache has them, and the path is printed: a .pth file, or the folder of a hub's repository. With
---out they are written as a weights directory, the right preset in its config, and the directory is
-printed.
+Without NAME all known names are listed. With NAME the weights are downloaded, unless the cache has
+them, and the path is printed: a .pth file, or the folder of a hub's repository. With --out they are
+written as a weights directory, with the right preset in its config, and the directory is printed.
+Downloads need the extra: pip install "resnet_rs[pretrained]".
 
 names:
   resnet50.IMAGENET1K_V2       torchvision's; "IMAGENET1K_V2 --architecture resnet50" is the same
@@ -30,12 +30,13 @@ names:
   microsoft/resnet-50          a repository on the Hugging Face hub
 
 environment:
-  RESNET_RS_CACHE              where downloads are kept (else $XDG_CACHE_HOME/resnet_rs, else
-                               ~/.cache/resnet_rs)
+  RESNET_RS_CACHE              the folder for downloads (else $XDG_CACHE_HOME/resnet_rs or
+                               ~/.cache/resnet_rs, and the Hugging Face cache for its hub)
   RESNET_RS_OFFLINE=1          use the cache alone; so does HF_HUB_OFFLINE=1
   RESNET_RS_MIRROR             an address in place of torchvision's server
   HF_ENDPOINT, HF_TOKEN        another hub, and a token for repositories that are not public
   HTTPS_PROXY, NO_PROXY        as other programs read them
+  other HF_... variables       as huggingface_hub reads them
 
 examples:
   resnet-rs pretrained

@@ -15,14 +15,11 @@ lists the forms). Nothing is asked of the network that the cache has.
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .cache import cache_folder, is_offline, locked, sha256_of
-from .errors import DownloadError
-from .names import HubRepository, resolve
+from .cache import PretrainedFile, cache_folder, is_offline, sha256_of
+from .errors import DownloadError, named_extra
+from .names import resolve
 from .timm_weights import TIMM_WEIGHTS, TimmPreset, timm_names, timm_preset
 from .torchvision_weights import NUM_CLASSES, TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 
@@ -43,21 +40,6 @@ __all__ = [
 _TORCHVISION_SERVER = "https://download.pytorch.org/models"
 
 
-@dataclass(frozen=True)
-class PretrainedFile:
-    """Weights on this machine.
-
-    Attributes:
-        path: torchvision's `.pth` file, or the folder of a hub's repository.
-        config: the fields of `config.json` that the name says. For torchvision's weights that is
-            all of them; a repository has a config of its own, which its reader reads, and here is
-            the architecture where the name says it. `source` tells where the file came from.
-    """
-
-    path: Path
-    config: dict[str, Any]
-
-
 def fetch(
     name: str,
     *,
@@ -74,7 +56,8 @@ def fetch(
             `microsoft/resnet-50`.
         architecture: the network that is wanted; weights of another are refused.
         cache_dir: where downloads are kept; by default `RESNET_RS_CACHE`, else
-            `$XDG_CACHE_HOME/resnet_rs`, else `~/.cache/resnet_rs`.
+            `$XDG_CACHE_HOME/resnet_rs`, else `~/.cache/resnet_rs`, and for the hub's repositories
+            the Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`).
         offline: True looks at the cache alone; by default so do `RESNET_RS_OFFLINE=1` and
             `HF_HUB_OFFLINE=1`.
         progress: whether to show a bar while downloading, if stderr is a terminal.
@@ -88,14 +71,19 @@ def fetch(
     Raises:
         ValueError: no such name, or weights of another architecture.
         FileNotFoundError: offline, and the cache lacks the file.
+        ImportError: it must be downloaded, and the extra `pretrained` is not installed.
         DownloadError: an OSError; no network, the server refuses, or the file's hash is wrong.
     """
     found = resolve(name, architecture)
-    cache = cache_folder(cache_dir)
+    offline = is_offline(offline)
     if isinstance(found, TorchvisionWeights):
-        return _fetch_torchvision(found, cache, offline=is_offline(offline), progress=progress)
-    return _fetch_hub(
-        found, cache, architecture=architecture, offline=is_offline(offline), progress=progress
+        return _fetch_torchvision(
+            found, cache_folder(cache_dir), offline=offline, progress=progress
+        )
+    from .hub import fetch_repository
+
+    return fetch_repository(
+        found, cache_dir, architecture=architecture, offline=offline, progress=progress
     )
 
 
@@ -118,12 +106,10 @@ def _fetch_torchvision(
                 f"{weights.full_name} is not in the cache, and the network is not to be used "
                 f"(offline). Fetch {url} elsewhere and put it at {target}"
             )
-        from .download import download
-
-        with locked(target):
-            if not target.is_file():
-                download(url, target, sha256=weights.sha256_prefix, progress=progress)
-    sha256 = sha256_of(target)
+        with named_extra():
+            from .download import download
+        download(url, target, sha256=weights.sha256_prefix, progress=progress)
+    sha256 = sha256_of(target, cache)
     if not sha256.startswith(weights.sha256_prefix):
         raise DownloadError(
             f"{target}: expected a file whose sha256 begins with {weights.sha256_prefix}; got "
@@ -145,36 +131,3 @@ def _fetch_torchvision(
             "source": source,
         },
     )
-
-
-def _fetch_hub(
-    repository: HubRepository,
-    cache: Path,
-    *,
-    architecture: str | None,
-    offline: bool,
-    progress: bool,
-) -> PretrainedFile:
-    from .hub import fetch_repository
-
-    files = fetch_repository(
-        repository, cache, architecture=architecture, offline=offline, progress=progress
-    )
-    if files.unchecked:
-        warnings.warn(
-            f"{repository.name}: the server stated no sha256 for {files.weights.name}, so the "
-            f"download could not be checked; its sha256 is {files.sha256}",
-            UserWarning,
-            stacklevel=3,
-        )
-    config: dict[str, Any] = {
-        "source": {
-            "repository": repository.name,
-            "revision": files.revision,
-            "file": files.weights.name,
-            "sha256": files.sha256,
-        }
-    }
-    if repository.architecture is not None:
-        config["architecture"] = repository.architecture
-    return PretrainedFile(files.folder, config)
