@@ -1,4 +1,4 @@
-"""`resnet-rs pretrained`: which pretrained weights there are, and one of them into the cache."""
+"""`resnet-rs pretrained`: list the pretrained weights, or fetch one of them into the cache."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="the weights to fetch")
     parser.add_argument(
-        "--architecture", metavar="NAME", help="the network, where NAME does not say it"
+        "--architecture", metavar="NAME", help="the network, if NAME does not say it"
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="write them as a weights directory, for other commands"
     )
     parser.add_argument("--force", action="store_true", help="replace weights that DIR holds")
-    parser.add_argument("--cache", metavar="DIR", help="where downloads are kept")
+    parser.add_argument("--cache", metavar="DIR", help="the folder of downloads")
     parser.add_argument(
         "--offline", action="store_true", default=None, help="look at the cache alone"
     )
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetched(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Download, and convert where that is asked; returns where it lies and what is known of it."""
+    """Download, and convert if asked to; returns the path and the config's fields."""
     places: dict[str, Any] = {
         "cache_dir": arguments.cache,
         "offline": arguments.offline,

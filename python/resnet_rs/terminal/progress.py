@@ -34,7 +34,7 @@ class Progress:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is written."""
+        """True if the line is written at all."""
         return self._on
 
     def turn_off(self) -> None:
@@ -76,7 +76,7 @@ class Meter:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is written."""
+        """True if the line is written at all."""
         return self._progress.is_on
 
     def show(self, done: int, failed: int = 0) -> None:

@@ -4,12 +4,12 @@ A Parquet file cannot be appended to and is unreadable until it is closed, so th
 go to a journal that survives a kill at any moment: JSON lines for predictions, a `.npy` file for
 embeddings. Conversion reads it in groups, so that memory does not grow with the number of results.
 
-The columns are `path`, `error` (null where there is a result) and
+The columns are `path`, `error` (null if there is a result) and
 
 - `predictions`: a list of `{label: string, score: float, index: int32}`, best first, or
 - `embedding`: a list of float32 of one fixed length,
 
-null where there is an error. A byte of a name that is not UTF-8 is the text `\udc80` to `\udcff`.
+null if there is an error. A byte of a name that is not UTF-8 is the text `\udc80` to `\udcff`.
 """
 
 from __future__ import annotations

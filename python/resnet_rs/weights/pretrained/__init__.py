@@ -9,7 +9,7 @@ for row in TORCHVISION_WEIGHTS:
 
 `ResNet50.from_pretrained("IMAGENET1K_V2")` is what most programs want; `fetch` is below it and
 gives the file. The names are those of torchvision, of timm and of the Hugging Face hub (`names`
-lists the forms). Nothing is asked of the network that the cache has.
+lists the forms). What the cache has is never asked of the network.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def fetch(
     """Find pretrained weights in the cache, or download them.
 
     Args:
-        name: what `resnet_rs.weights.pretrained.names` lists, such as `IMAGENET1K_V2` (with an
-            architecture), `resnet50.IMAGENET1K_V2`, `timm/resnet50.a1_in1k` or
-            `microsoft/resnet-50`.
+        name: a name such as `IMAGENET1K_V2` (with an architecture), `resnet50.IMAGENET1K_V2`,
+            `timm/resnet50.a1_in1k` or `microsoft/resnet-50`; `resnet_rs.weights.pretrained.names`
+            lists the forms.
         architecture: the network that is wanted; weights of another are refused.
-        cache_dir: where downloads are kept; by default `RESNET_RS_CACHE`, else
+        cache_dir: the folder of downloads; by default `RESNET_RS_CACHE`, else
             `$XDG_CACHE_HOME/resnet_rs`, else `~/.cache/resnet_rs`, and for the hub's repositories
             the Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`).
         offline: True looks at the cache alone; by default so do `RESNET_RS_OFFLINE=1` and
@@ -63,13 +63,13 @@ def fetch(
         progress: whether to show a bar while downloading, if stderr is a terminal.
 
     Returns:
-        The weights' place and what is known of them.
+        The weights' place and the fields of their config.
 
     Warns:
         UserWarning: the server stated no hash, so the download could not be checked.
 
     Raises:
-        ValueError: no such name, or weights of another architecture.
+        ValueError: the name is unknown, or of another architecture.
         FileNotFoundError: offline, and the cache lacks the file.
         ImportError: it must be downloaded, and the extra `pretrained` is not installed.
         DownloadError: an OSError; no network, the server refuses, or the file's hash is wrong.
@@ -90,7 +90,7 @@ def fetch(
 def torchvision_path(
     weights: TorchvisionWeights, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Where the cache keeps, or would keep, one of torchvision's files."""
+    """The place of one of torchvision's files in the cache; it need not exist."""
     return cache_folder(cache_dir) / "torchvision" / weights.file
 
 

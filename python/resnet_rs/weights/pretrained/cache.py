@@ -1,4 +1,4 @@
-"""Where downloads are kept, and the hashes of files that have been read before.
+"""The folders of downloads, and the hashes of files that have been read before.
 
     <cache>/torchvision/resnet50-11ad3fa6.pth
     <hub>/models--timm--resnet50.a1_in1k/snapshots/<commit>/{config.json, model.safetensors, ...}
@@ -31,7 +31,7 @@ class PretrainedFile:
         path: torchvision's `.pth` file, or the folder of a hub's repository.
         config: the fields of `config.json` that the name implies. For torchvision's weights that is
             all of them. A repository has its own config, which its reader reads; for it this is the
-            architecture, if the name says it. `source` tells where the file came from.
+            architecture, if the name says it. `source` is the file's origin.
     """
 
     path: Path
@@ -66,7 +66,7 @@ def hub_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def is_offline(offline: bool | None = None) -> bool:
-    """Whether to use the cache alone: the argument decides, else either environment variable.
+    """True if only the cache is to be used: the argument decides, else either variable.
 
     Raises:
         ValueError: a variable says neither yes nor no.

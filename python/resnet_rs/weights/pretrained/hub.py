@@ -85,7 +85,7 @@ def _weights_in(folder: Path) -> Path | None:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether nothing is left to ask the hub for.
+    """True if nothing is left to ask the hub for.
 
     Another program may have fetched the weights without the preprocessing. timm's repositories have
     none, because their config says it, and files that were put there by hand are all there is.
@@ -119,7 +119,7 @@ def _download(
         except NotFoundError as error:
             raise NotFoundError(f"{error}{_nearest(repository)}") from None
         folder = path.parent
-    # Before a hundred megabytes come for nothing.
+    # Checked before a hundred megabytes come for nothing.
     _check_config(repository, folder / _CONFIG, architecture)
     if not _is_complete(folder) and "architecture" not in _read_config(folder / _CONFIG):
         with contextlib.suppress(NotFoundError):
