@@ -380,6 +380,35 @@ class TestParquet:
         write_all(self.open(path, what, "resume"), results(what))
         self.check(path, what, results(what))
 
+    def test_whole_file_outlives_a_kill_while_it_is_added_to(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from resnet_rs.stream.folder import parquet
+
+        path = tmp_path / "out.parquet"
+        made = results(what)
+        write_all(self.open(path, what, "new"), made[:4])
+        read_back = parquet._result
+        for count in range(4):
+            left = [count]
+
+            def killed(row: dict[str, Any], left: list[int] = left) -> Result:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return read_back(row)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(parquet, "_result", killed)
+                output = self.open(path, what, "resume")
+                with pytest.raises(KeyboardInterrupt):
+                    output.write(made[4])
+                output.close()
+            assert self.open(path, what, "resume").done == 4
+        write_all(self.open(path, what, "resume"), made)
+        self.check(path, what, made)
+        assert os.listdir(tmp_path) == ["out.parquet"]
+
     def test_what_is_there_is_kept(self, what: str, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"
         write_all(self.open(path, what, "new"), results(what))
