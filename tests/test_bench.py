@@ -71,7 +71,7 @@ def arguments(weights: Path, *more: object) -> list[str]:
 
 
 def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> dict[str, Any]:
-    """What the command prints as JSON."""
+    """Run the command and parse its JSON."""
     assert main([*arguments(weights, *more), "--format", "json"]) == 0
     output = capsys.readouterr()
     assert output.err == "", "nothing but results, where nobody watches"
@@ -263,7 +263,7 @@ class TestPredict:
 
 
 class TestStages:
-    """What is climbed, and in which order."""
+    """The stages and their order."""
 
     @pytest.mark.parametrize(
         ("isas", "threads", "winograd", "expected"),

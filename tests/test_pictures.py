@@ -168,7 +168,7 @@ class TestActivationMaps:
     def test_demo_models_map_moves_with_the_hand(
         self, axis: int, model: ResNet50, demo_photos: list[Path]
     ) -> None:
-        """What a blob that lies in the middle of every photo would not do."""
+        """A map follows the photo's content; a blob in the middle would not."""
         for photo in demo_photos:
             pixels = load_pixels(photo, model.config.preprocessing)
             padded = np.pad(pixels, ((12, 12), (12, 12), (0, 0)), mode="edge")
@@ -195,7 +195,7 @@ class TestGeometry:
         self, size: tuple[int, int], resize: Any, crop: Any
     ) -> None:
         spec = Preprocessing(resize, crop, "bilinear", (0.5,) * 3, (0.5,) * 3)
-        # Where a pixel came from is in its colour.
+        # The colour of a pixel is its place of origin.
         y, x = np.mgrid[: size[1], : size[0]]
         photo = np.stack([x * 255 / size[0], y * 255 / size[1], 0 * x + 255], axis=2)
         seen = load_pixels(photo.astype(np.uint8), spec)

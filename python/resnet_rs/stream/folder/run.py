@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...terminal.progress import IMAGES, Meter, Progress
+from ...terminal.progress import Meter, Progress
 from ..streaming import Result, stream
 from .outputs import Output
 from .paths import Sources
@@ -68,7 +68,7 @@ def run(
 
     found = replace(sources, on_error=cannot_list, on_empty=empty.append)
     paths = (path for path in found if path not in output)
-    meter = Meter(progress, IMAGES, start=before)
+    meter = Meter(progress, start=before)
     stopped_by: Result | None = None
 
     def take(result: Result) -> bool:
