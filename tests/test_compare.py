@@ -21,6 +21,7 @@ import resnet_rs
 from resnet_rs.cli import compare as command
 from resnet_rs.inspect.compare import Dump, DumpError, compare, write_dump
 from resnet_rs.inspect.compare.numbers import cosine, max_absolute, relative_l2
+from resnet_rs.inspect.compare.sides import ModuleSource
 from resnet_rs.inspect.compare.twin import torch_twin
 
 CONFIG = {"architecture": "resnet50", "variant": tiny_variant(), "preprocessing": {"crop": 64}}
@@ -224,6 +225,47 @@ def test_names_that_mean_nothing_are_told(tiny, tmp_path) -> None:
     assert comparison.unknown == ("my_conv",)
     assert "the network has no such step: my_conv" in str(comparison)
     assert len(comparison.missing) == len(tiny.trace(x)) - 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_step_s_own_name_goes_before_its_other_ones(tiny, tmp_path, order) -> None:
+    x = noise(1, 47, 40, 3)
+    right = tiny.trace(x)["layer1.0"]
+    entries = [("layer1.0", right), ("layer1", right + 1)][::order]
+    write_dump(tmp_path / "dump.npz", entries)
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.ok
+    assert [row.name for row in comparison.rows] == ["layer1.0"]
+
+
+@pytest.mark.parametrize(("count", "told"), [(6, "b, c, d, e, f"), (7, "... (7 steps)")])
+def test_a_few_names_are_listed_and_many_are_counted(tiny, tmp_path, count, told) -> None:
+    x = noise(1, 47, 40, 3)
+    unknown = [(name, noise(1, 2, 2, 3)) for name in "abcdefg"[:count]]
+    write_dump(tmp_path / "dump.npz", [("conv1", tiny.trace(x)["conv1"]), *unknown])
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.unknown == tuple("abcdefg"[:count])
+    assert str(comparison).splitlines()[-1].endswith(told)
+
+
+@pytest.mark.parametrize("calls", [2, 3, 4])
+def test_calls_of_a_shared_relu_are_named_if_all_are_there(calls) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv3 = nn.Conv2d(3, 3, 1)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(calls):
+                x = self.relu(self.conv3(x))
+            return x
+
+    network = nn.Sequential(Block())
+    names = ModuleSource(network, noise(1, 4, 4, 3)).names()
+    assert {"0.relu1", "0.relu2"} & set(names) == ({"0.relu1", "0.relu2"} if calls == 3 else set())
+    assert "0.relu" not in names
+    assert "0.relu3" not in names
 
 
 def test_other_names_of_a_step_are_understood(tiny, tmp_path) -> None:

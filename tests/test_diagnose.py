@@ -285,6 +285,16 @@ def test_every_mistake_of_the_input_is_told_from_the_others(model, tmp_path) -> 
     assert len(tried) > 25
 
 
+def test_an_unknown_mistake_of_a_batch_is_not_looked_for_in_its_resizing(model, tmp_path) -> None:
+    """A batch of pixels is no image that can be resized again."""
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    x = model.preprocess(batch)
+    write_dump(tmp_path / "dump.npz", [("conv1", noise(1, 2, 2, 3))], image=noise(*x.shape))
+    comparison = compare(model, tmp_path / "dump.npz", batch)
+    assert comparison.first_wrong == "image"
+    assert comparison.diagnosis is None
+
+
 def test_epsilon_in_a_dump_shows_at_its_own_layer_though_all_later_ones_are_wrong(
     model, tmp_path
 ) -> None:
