@@ -276,7 +276,7 @@ def assert_apart(rectangles: list[tuple[float, float, float, float]], figure: An
 
 
 def fit_the_page(figure: Any) -> bool:
-    """Whether every text lies on the page, as it is drawn."""
+    """Tell if every text lies on the page, as it is drawn."""
     FigureCanvasAgg(figure).draw()
     texts = [*figure.texts]
     for axes in figure.axes:
