@@ -15,7 +15,8 @@ import resnet_rs
 from resnet_rs import ImageError, Preprocessing, ResNet
 from resnet_rs.images.decode import open_rgb
 from resnet_rs.images.preprocess import load_pixels, resize
-from resnet_rs.images.views import SCALES, VIEWS, softmax, views
+from resnet_rs.images.views import SCALES, VIEWS, views
+from resnet_rs.stream.scores import probabilities_of
 
 # A mean of up to ten f32 probabilities, each within one unit in the last place.
 F32_RTOL = 1e-6
@@ -92,7 +93,7 @@ class TestProbabilities:
         expected = [
             np.mean(
                 [
-                    softmax(tiny.loaded.network.logits(x[None]))[0]
+                    probabilities_of(tiny.loaded.network.logits(x[None]))[0]
                     for x in views(image, SPEC, 3, tta)
                 ],
                 axis=0,

@@ -49,7 +49,8 @@ from .family import (
 )
 from .images.decode import ImageError
 from .images.spec import Preprocessing
-from .model import Prediction, ResNet
+from .model import ResNet
+from .results import Prediction
 from .weights.config import Config
 
 if TYPE_CHECKING:

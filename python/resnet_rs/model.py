@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from . import arguments
-from .inference import Inference, Prediction
-from .inspect.shape_profiler import ShapeProfiler
+from .inspect.shape_profiler import shape_profiler
 from .options import Options, described, option_method
 from .weights.config import Config
 from .weights.load import load
@@ -22,16 +22,15 @@ if TYPE_CHECKING:
     from .inspect.profile import Profile
     from .inspect.summary import Summary
     from .inspect.trace import Trace
+    from .results import Prediction
     from .stream import Stream
     from .weights.pickling import Recipe
-
-__all__ = ["Prediction", "ResNet"]
 
 _Self = TypeVar("_Self", bound="ResNet")
 
 
 @described
-class ResNet(Inference):
+class ResNet:
     """A residual network with trained weights, ready to run on the CPU.
 
     `predict`, `logits`, `embed`, `features` and `preprocess` take one image or several. One image
@@ -117,6 +116,185 @@ class ResNet(Inference):
         loaded.warn(stacklevel=3)
         return cls.of(loaded)
 
+    @overload
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], top_k: int = 5, tta: str | None = None
+    ) -> list[list[Prediction]]: ...
+    @overload
+    def predict(
+        self, images: ImageLike, top_k: int = 5, tta: str | None = None
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        top_k: int = 5,
+        tta: str | None = None,
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """Name what is in an image.
+
+        Args:
+            images: one image or several, as the class describes.
+            top_k: the number of classes to return; all of them if there are fewer.
+            tta: look at each image several times and average, as `probabilities` does.
+
+        Returns:
+            For one image its best classes, best first; equal scores are ordered by index. For
+            several images a list of such lists, in the images' order.
+
+        Raises:
+            ImageError: an image is damaged, empty or not an image; the message names it.
+            OSError: an image file cannot be opened.
+            TypeError: something that is not an image, or `top_k` is not an int.
+            ValueError: an array of another shape, `top_k` is below 1, no such `tta`, or a model
+                without classes.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Predictions
+
+        return run_now(Predictions(self.loaded, top_k, tta), images, self._watch)
+
+    def probabilities(
+        self, images: ImageLike | list[Any] | tuple[Any, ...], tta: str | None = None
+    ) -> NDArray[np.float32]:
+        """The softmax probability of every class.
+
+        Args:
+            images: one image or several, as the class describes.
+            tta: test-time augmentation. `hflip` looks at the image and its mirror image, `10crop`
+                at the corners and the centre of both, `multiscale` at the whole image with its
+                short side at 224, 256, 384, 480 and 640 pixels. The result is the mean of the
+                views' probabilities. See `resnet_rs.images.views`.
+
+        Returns:
+            `[num_classes]` for one image, `[n, num_classes]` for several; each row's sum is 1.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does; also if the augmentation
+                does not go with the model's preprocessing or its last layers.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Probabilities
+
+        return run_now(Probabilities(self.loaded, tta), images)
+
+    def logits(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
+        """The network's raw outputs, before softmax.
+
+        Args:
+            images: one image or several, as the class describes.
+
+        Returns:
+            `[num_classes]` for one image, `[n, num_classes]` for several. A model without classes
+            gives the pooled features, as `embed` does.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Logits
+
+        return run_now(Logits(self.loaded), images, self._watch)
+
+    def embed(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        normalize: bool = False,
+        pool: str = "avg",
+    ) -> NDArray[np.float32]:
+        """The features before the last layer: for similarity search or a classifier of your own.
+
+        Args:
+            images: one image or several, as the class describes.
+            normalize: scale each vector to length 1, so that a dot product is the cosine.
+            pool: how the last feature map becomes a vector: `avg` (what the network itself does),
+                `max`, `avgmax` (the mean of both), `catavgmax` (one behind the other, twice as
+                long), or `none` for the map.
+
+        Returns:
+            `[features]` for one image, `[n, features]` for several; 2048 features if blocks are
+            bottlenecks, 512 if they are basic. Every value is at least 0. With `none`,
+            `[height, width, features]` or `[n, height, width, features]`.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does; with `none` also as
+                `features` does.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Embeddings
+
+        task = Embeddings(self.loaded, pool=pool, normalize=normalize)
+        return run_now(task, images, self._watch)
+
+    def features(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        stages: Sequence[str] | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Feature maps inside the network.
+
+        A side of `layer1`'s map is a fourth of the image's, rounded up, of `layer2`'s an eighth,
+        and so on to `layer4`'s thirty-second. Torch gives the same maps with the channels second:
+        `maps["layer3"].transpose(0, 3, 1, 2)`.
+
+        Args:
+            images: one image or several, as the class describes.
+            stages: which maps; by default every stage's: `layer1` to `layer4`. Any layer of
+                `layer_names` may be named too. The network runs up to the last of them.
+
+        Returns:
+            For each name, in that order, `[height, width, channels]` for one image and
+            `[n, height, width, channels]` for several. All of it is in memory at once.
+
+        Raises:
+            ImageError, OSError, TypeError: as `predict` does.
+            ValueError: as `predict` does; also for no image at all, for an unknown name, and for
+                images that differ in size if nothing is cropped.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Features
+
+        return run_now(Features(self.loaded, stages), images, self._watch)
+
+    def preprocess(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
+        """Make the input of `forward`: images resized, cropped and normalised.
+
+        Args:
+            images: one image or several, as the class describes.
+
+        Returns:
+            `[n, height, width, 3]`; n is 1 for one image. All of it is in memory at once.
+
+        Raises:
+            ImageError, OSError, TypeError: as `predict` does.
+            ValueError: as `predict` does; also for no image at all, and for images that differ in
+                size if nothing is cropped.
+        """
+        from .images.batches import single_batch
+
+        config = self.loaded.config
+        pixels = single_batch(images, config.preprocessing, channels=config.in_channels)
+        return self.loaded.network.normalize(pixels)
+
+    def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on input that is normalised already.
+
+        Args:
+            x: float32 `[batch, height, width, 3]` in RGB, of any batch, height and width from 1
+                up; `preprocess` makes it from images. An array that is not C-contiguous is
+                copied.
+
+        Returns:
+            Logits `[batch, num_classes]`; of a model without classes the pooled features.
+
+        Raises:
+            TypeError: not an array, or another dtype.
+            ValueError: another shape.
+        """
+        from .stream.engine import run_forward
+
+        return run_forward(self.loaded, x, self._watch)
+
     def stream(self, paths: Any, **options: Any) -> Stream:
         """Work through any number of image files, decoding some while others are computed.
 
@@ -160,16 +338,16 @@ class ResNet(Inference):
         *,
         detail: bool = False,
     ) -> Profile:
-        """Measure where the time of a forward goes: a table of every layer.
+        """Measure the time that each layer of a forward takes.
 
         The environment variable `RESNET_RS_PROFILE=1`, set when a model is made, prints the same
         table to stderr after the model's first call at each input shape.
 
         Args:
-            images: one image or several, as the class describes, or what `forward` takes. They
+            images: one image or several, as the class describes, or an input of `forward`. They
                 run as one batch, so they must have one size after preprocessing.
-            rounds: how often to run them, after a run that is not counted; times are medians over
-                the faster half.
+            rounds: the number of runs, after one that is not counted; times are medians over the
+                faster half.
             detail: give a row to every step of the plan. Otherwise a Winograd layer's steps (the
                 input's transform, the products, the output's transform) are one row.
 
@@ -270,7 +448,7 @@ class ResNet(Inference):
 
     def _adopt(self, loaded: Loaded) -> None:
         self.loaded = loaded
-        self._profile_shape = ShapeProfiler(loaded)
+        self._watch = shape_profiler(loaded)
 
     @classmethod
     def of(cls: type[_Self], loaded: Loaded) -> _Self:

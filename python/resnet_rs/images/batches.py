@@ -1,9 +1,9 @@
-"""① Images gathered into batches of one size, a few at a time."""
+"""Images as arrays, gathered into batches of one shape, a few at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,16 @@ from .spec import Preprocessing
 if TYPE_CHECKING:
     from .decode import ImageLike
 
-# 32 images of 224 x 224: enough to keep many cores busy, few enough that the activations of a
-# long list do not pile up. One image that is larger than this is a batch of its own.
+Views: TypeAlias = "tuple[NDArray[np.uint8], ...]"
+"""One image as it is loaded: uint8 `[height, width, channels]`, one array as a rule, several for
+test-time augmentation."""
+
 MAX_BATCH_PIXELS = 32 * 224 * 224
+"""The pixels of a batch, at most: 32 images of 224 x 224.
+
+It is enough to keep many cores busy, and few enough that the activations of a long list do not pile
+up. An image that is larger is a batch of its own.
+"""
 
 SIZES_DIFFER = (
     "these images differ in size after preprocessing, so their results make no single array: "
@@ -43,28 +50,47 @@ def as_list(images: Any) -> tuple[Sequence[ImageLike], bool]:
     return [images], True
 
 
-def batches(
-    images: Sequence[ImageLike], spec: Preprocessing, *, single: bool = False, channels: int = 3
-) -> Iterator[NDArray[np.uint8]]:
-    """Load images, resize and crop them, and stack neighbours of one size.
+def load_in_order(
+    images: Sequence[ImageLike], load: Callable[[Any], Views], *, single: bool
+) -> Iterator[Views]:
+    """Load images one after another.
 
     Args:
         images: the images in order.
-        spec: how to resize and crop them.
-        single: the caller gave one image, so errors need not say which.
-        channels: how many the network takes.
-
-    Yields:
-        Pixels `[n, height, width, channels]`, C-contiguous, all images in order; n is 1 or
-        `n * height * width` at most `MAX_BATCH_PIXELS`.
+        load: loads one.
+        single: True if the caller gave one image, so that errors need not say which.
 
     Raises:
-        ImageError, OSError, TypeError, ValueError: as `load_pixels` does, and for several images
-            the message says which one it was, counted from 0.
+        ImageError, OSError, TypeError, ValueError: as `load` does; for several images the message
+            says which one it was, counted from 0.
     """
-    return batches_of_views(
-        images, lambda image: [load_pixels(image, spec, channels)], single=single
-    )
+    for index, image in enumerate(images):
+        try:
+            views = load(image)
+        except (OSError, TypeError, ValueError) as error:
+            if single:
+                raise
+            raise _with_place(index, error) from error
+        yield views
+
+
+def grouped(images: Iterable[Views]) -> Iterator[list[Views]]:
+    """Group neighbours whose views have the same shapes.
+
+    Yields:
+        All images in order, in groups of one image or of `MAX_BATCH_PIXELS` at most.
+    """
+    group: list[Views] = []
+    for views in images:
+        area = sum(view.shape[0] * view.shape[1] for view in views)
+        if group and (
+            shapes_of(views) != shapes_of(group[0]) or (len(group) + 1) * area > MAX_BATCH_PIXELS
+        ):
+            yield group
+            group = []
+        group.append(views)
+    if group:
+        yield group
 
 
 def single_batch(images: Any, spec: Preprocessing, *, channels: int = 3) -> NDArray[np.uint8]:
@@ -73,55 +99,45 @@ def single_batch(images: Any, spec: Preprocessing, *, channels: int = 3) -> NDAr
     Args:
         images: one image or several, as `as_list` tells them apart.
         spec: how to resize and crop them.
-        channels: how many the network takes.
+        channels: the number of channels that the network takes.
 
     Returns:
         Pixels `[n, height, width, channels]`; n is 1 for one image.
 
     Raises:
-        ImageError, OSError, TypeError: as `batches` does.
-        ValueError: as `batches` does; also for an empty list, and if the images differ in size
-            after preprocessing.
+        ImageError, OSError, TypeError: as `load_in_order` does.
+        ValueError: as `load_in_order` does; also for an empty list, and if the images differ in
+            size after preprocessing.
     """
     sources, single = as_list(images)
     if not sources:
         raise ValueError("preprocess needs at least one image; got an empty list")
-    groups = list(batches(sources, spec, single=single, channels=channels))
-    if len({group.shape[1:3] for group in groups}) > 1:
+
+    def load(source: ImageLike) -> Views:
+        return (load_pixels(source, spec, channels),)
+
+    loaded = list(load_in_order(sources, load, single=single))
+    if len(set(map(shapes_of, loaded))) > 1:
         raise ValueError(SIZES_DIFFER)
-    return np.concatenate(groups)
+    return stack_batch(loaded)
 
 
-def batches_of_views(
-    images: Sequence[ImageLike],
-    views: Callable[[ImageLike], Iterable[NDArray[np.uint8]]],
-    *,
-    single: bool = False,
-) -> Iterator[NDArray[np.uint8]]:
-    """Like `batches`, with as many arrays for each image as `views` makes of it, in order."""
-    batch: list[NDArray[np.uint8]] = []
-    for index, image in enumerate(images):
-        try:
-            arrays = list(views(image))
-        except (OSError, TypeError, ValueError) as error:
-            if single:
-                raise
-            raise _naming(index, error) from error
-        for pixels in arrays:
-            if batch and not _fits(batch, pixels):
-                yield np.stack(batch)
-                batch = []
-            batch.append(pixels)
-    if batch:
-        yield np.stack(batch)
+def stack_batch(batch: Sequence[Views]) -> NDArray[np.uint8]:
+    """The network's input `[n, height, width, channels]` from n images of one view each."""
+    return np.stack([view for (view,) in batch])
 
 
-def _fits(batch: list[NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> bool:
-    area = pixels.shape[0] * pixels.shape[1]
-    return pixels.shape == batch[0].shape and (len(batch) + 1) * area <= MAX_BATCH_PIXELS
+def shapes_of(views: Views) -> tuple[tuple[int, ...], ...]:
+    """The shapes of an image's views, which the images of a batch have in common."""
+    return tuple(view.shape for view in views)
 
 
-def _naming(index: int, error: Exception) -> Exception:
+def bytes_of(views: Views) -> int:
+    """The memory that an image's views take, in bytes."""
+    return sum(view.nbytes for view in views)
+
+
+def _with_place(index: int, error: Exception) -> Exception:
     """The same error, with the image's place in the list."""
     if isinstance(error, OSError):
         # The constructor picks the subclass (FileNotFoundError, ...) by errno.

@@ -1,8 +1,9 @@
-"""Test-time augmentation: several views of an image, and the mean of their probabilities.
+"""Test-time augmentation: several views of an image.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2015), section 3.4, tests in
 two ways: ten crops of each image, "and for best results" the fully convolutional network at
-several scales, "averaging the scores". Here the scores are softmax probabilities.
+several scales, "averaging the scores". Here the scores are the classes' probabilities, which
+`resnet_rs.stream.scores` averages.
 
 | name | views of an image | forwards |
 |---|---|---|
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core import softmax_top_k
 from .decode import ImageError, open_planes
 from .preprocess import center_crop, crop_size, resize, stacked
 from .spec import Preprocessing
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 VIEWS = {"hflip": 2, "10crop": 10, "multiscale": 5}
-"""The protocols, and how many views of an image each takes."""
+"""The protocols, and the number of views that each makes of an image."""
 
 SCALES = (224, 256, 384, 480, 640)
 """The short sides of `multiscale`, in pixels: the paper's."""
@@ -46,7 +46,7 @@ def views(source: ImageLike, spec: Preprocessing, channels: int, tta: str) -> It
         source: any kind of image that `resnet_rs.images.decode` lists.
         spec: resize, crop and filter. `10crop` needs a crop that the resized image contains;
             `multiscale` uses the filter alone.
-        channels: how many the network takes.
+        channels: the number of channels that the network takes.
         tta: one of `VIEWS`.
 
     Yields:
@@ -54,7 +54,7 @@ def views(source: ImageLike, spec: Preprocessing, channels: int, tta: str) -> It
 
     Raises:
         ImageError, OSError, TypeError, ValueError: as `load_pixels` does; also ImageError for an
-            image that is smaller than the crop, and ValueError where `spec` has none.
+            image that is smaller than the crop, and ValueError if `spec` has no crop.
     """
     planes = open_planes(source, channels)
     if tta == "multiscale":
@@ -71,45 +71,6 @@ def views(source: ImageLike, spec: Preprocessing, channels: int, tta: str) -> It
     assert tta == "10crop"
     for crops in zip(*(_ten_crops(plane, spec) for plane in resized), strict=True):
         yield stacked(crops)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The probabilities `[n, classes]` of logits of that shape: just `predict`'s scores."""
-    scores, indices = softmax_top_k(logits, logits.shape[1])
-    probabilities = np.empty_like(scores)
-    np.put_along_axis(probabilities, indices, scores, axis=1)
-    return probabilities
-
-
-class MeanProbabilities:
-    """The mean over the views of each image, summed in float64 in the order in which they come.
-
-    Args:
-        images: how many there are.
-        classes: how many the network tells apart.
-        tta: one of `VIEWS`.
-    """
-
-    def __init__(self, images: int, classes: int, tta: str) -> None:
-        self._sums = np.zeros((images, classes))
-        self._views = VIEWS[tta]
-
-    def add(self, logits: NDArray[np.float32], images: NDArray[np.intp]) -> None:
-        """Add views: logits `[n, classes]`, and `[n]`, the image that each is of, from 0."""
-        # Unlike `sums[images] += ...`, this adds every row of an image that comes more than once.
-        np.add.at(self._sums, images, softmax(logits))
-
-    def result(self) -> NDArray[np.float32]:
-        """`[images, classes]`, once every view of every image was added."""
-        return (self._sums / self._views).astype(np.float32)
-
-
-def top_k(
-    probabilities: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k largest of each row and their indices, largest first, equal ones by index."""
-    indices = np.argsort(-probabilities, axis=1, kind="stable")[:, :k].astype(np.int64)
-    return np.take_along_axis(probabilities, indices, axis=1), indices
 
 
 def _ten_crops(image: Image.Image, spec: Preprocessing) -> Iterator[Pixels]:

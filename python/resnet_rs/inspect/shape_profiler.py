@@ -13,26 +13,14 @@ if TYPE_CHECKING:
 
 
 class ShapeProfiler:
-    """Prints a network's profile to stderr at each new input shape, if the environment says so.
-
-    `RESNET_RS_PROFILE` is read once, when the profiler is made.
+    """Prints a network's profile to stderr at each new input shape.
 
     Args:
         loaded: the network.
-
-    Raises:
-        ValueError: `RESNET_RS_PROFILE` is neither empty, 0 nor 1.
     """
 
     def __init__(self, loaded: Loaded) -> None:
-        value = os.environ.get("RESNET_RS_PROFILE", "")
-        if value not in ("", "0", "1"):
-            raise ValueError(
-                f"RESNET_RS_PROFILE must be 1 (print each input shape's profile) or 0; got "
-                f"{value!r}"
-            )
         self._loaded = loaded
-        self._enabled = value == "1"
         self._shapes: set[tuple[int, ...]] = set()
 
     def __call__(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> None:
@@ -41,7 +29,7 @@ class ShapeProfiler:
         Args:
             x: `[batch, height, width, channels]`: normalised float32 or uint8 pixels.
         """
-        if not self._enabled or x.shape in self._shapes:
+        if x.shape in self._shapes:
             return
         import sys
 
@@ -49,3 +37,17 @@ class ShapeProfiler:
 
         self._shapes.add(x.shape)
         print(measure_profile(self._loaded.network, x, rounds=ROUNDS), file=sys.stderr)
+
+
+def shape_profiler(loaded: Loaded) -> ShapeProfiler | None:
+    """Make a network's profiler if `RESNET_RS_PROFILE` asks for one, else None.
+
+    Raises:
+        ValueError: the variable is neither empty, 0 nor 1.
+    """
+    value = os.environ.get("RESNET_RS_PROFILE", "")
+    if value not in ("", "0", "1"):
+        raise ValueError(
+            f"RESNET_RS_PROFILE must be 1 (print each input shape's profile) or 0; got {value!r}"
+        )
+    return ShapeProfiler(loaded) if value == "1" else None

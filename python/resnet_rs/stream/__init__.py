@@ -1,5 +1,6 @@
 """The engine: images in, results out, one at a time or many."""
 
-from .streaming import Result, Stream, stream
+from ..results import Result
+from .iterator import Stream, stream
 
 __all__ = ["Result", "Stream", "stream"]

@@ -1,8 +1,8 @@
-"""Loading overlapped with computing: a few threads that do whichever of the two is due.
+"""Loading overlapped with computing: a few threads that do either, as it is needed.
 
 Every worker loads images until enough of them are ready, then computes a batch, then loads again.
 There is no thread that only loads and none that only computes, so a machine with as many workers
-as cores has no core idle while there is work, and none that two threads fight over. A batch is
+as cores has no core idle while there is work, and none that two threads fight over. A full batch is
 computed by one thread alone: it waits for no other at barriers, so a thread that the system takes
 off its core holds nobody up.
 
@@ -20,13 +20,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from .schedule import Batch, Loaded, Outcome, Ready, State, Times, key_of, size_of
+from ..images.batches import Views, bytes_of, shapes_of
+from .schedule import Batch, Outcome, Ready, State, Times
 
-Load: TypeAlias = "Callable[[Any], Loaded]"
-# A batch of loaded items of one shape, and how many threads may run it: a value for each item.
-Compute: TypeAlias = "Callable[[Sequence[Loaded], int], Sequence[Any]]"
+Load: TypeAlias = "Callable[[Any], Views]"
+# From loaded items of one shape, and the number of threads that may run them, to their values.
+Compute: TypeAlias = "Callable[[Sequence[Views], int], Sequence[Any]]"
 
-# What is wrong with one item, and not with the program: it becomes that item's outcome.
+# Errors of one item, and not of the program: they become that item's outcome.
 LOAD_ERRORS = (OSError, ValueError, TypeError, MemoryError)
 COMPUTE_ERRORS = (ValueError, MemoryError)
 
@@ -41,15 +42,17 @@ class Pipeline(Iterator[Outcome]):
         items: any iterable, an endless one too; it is read in a thread of its own, a little ahead.
         load: makes arrays of an item; called by several threads at once.
         compute: makes values of a batch; called by several threads at once.
-        batch_size: how many items a batch holds at most; they have the same shapes.
-        computers: how many batches may be computed at the same time.
-        workers: how many threads there are.
-        ordered: whether outcomes come in the items' order, or as they are ready.
+        batch_size: the number of items in a batch, at most; they have the same shapes.
+        computers: the number of threads that may compute at the same time.
+        workers: the number of threads that load and compute, and at least `computers`.
+        ordered: True for outcomes in the items' order, False for as they are ready.
+        eager: True to compute items as soon as threads are free, False to wait for full batches
+            as long as more items are to come.
 
     Raises:
-        Exception: what `items` raises, after the outcomes of the items before it; what `load`
-            raises beside `LOAD_ERRORS` and `compute` beside `COMPUTE_ERRORS`, which are an item's
-            outcome.
+        Exception: an error of `items`, after the outcomes of the items before it; an error of
+            `load` beside `LOAD_ERRORS`, or of `compute` beside `COMPUTE_ERRORS`. Those are an
+            item's outcome.
     """
 
     def __init__(
@@ -62,17 +65,18 @@ class Pipeline(Iterator[Outcome]):
         computers: int,
         workers: int,
         ordered: bool = True,
+        eager: bool = False,
     ) -> None:
         # Batches that are computed, as many that are ready, those that wait for an earlier one,
         # and an item in each worker's hands.
         window = 3 * batch_size * computers + 2 * workers
-        self._state = State(batch_size, computers, window, ordered)
+        self._state = State(batch_size, computers, window, ordered, eager)
         self._start = (iter(items), load, compute, max(workers, computers))
         self._started = False
 
     @property
     def times(self) -> Times:
-        """Where the workers' time went up to now."""
+        """The workers' time by activity, up to now."""
         return self._state.times
 
     def __iter__(self) -> Pipeline:
@@ -161,7 +165,7 @@ def _read(state: State, items: Iterator[Any]) -> None:
 
 
 def _work(state: State, load: Load, compute: Compute) -> None:
-    """Do what is due until there is no more."""
+    """Load and compute until there is no more."""
     try:
         while True:
             before = time.perf_counter()
@@ -184,9 +188,9 @@ def _work(state: State, load: Load, compute: Compute) -> None:
 def _load_item(state: State, load: Load, index: int, item: Any) -> None:
     wall, cpu = time.perf_counter(), time.thread_time()
     error: Exception | None = None
-    loaded: Loaded = ()
+    views: Views = ()
     try:
-        loaded = load(item)
+        views = load(item)
     except LOAD_ERRORS as caught:
         error = caught
     wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
@@ -198,9 +202,9 @@ def _load_item(state: State, load: Load, index: int, item: Any) -> None:
         if error is not None:
             state.finish([Outcome(index, item, error=error)])
         else:
-            ready = Ready(index, item, loaded, time.monotonic())
-            state.ready.setdefault(key_of(loaded), deque()).append(ready)
-            state.ready_bytes += size_of(loaded)
+            ready = Ready(index, item, views, time.monotonic())
+            state.ready.setdefault(shapes_of(views), deque()).append(ready)
+            state.ready_bytes += bytes_of(views)
         state.work.notify()
 
 
@@ -209,7 +213,7 @@ def _compute_batch(state: State, compute: Compute, batch: Batch) -> None:
     outcomes = _outcomes(compute, batch.items, batch.threads)
     wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
     with state.lock:
-        state.computing -= 1
+        state.computing -= batch.threads
         state.times.compute_s += wall
         state.times.compute_cpu_s += cpu
         state.times.batches += 1
@@ -218,9 +222,9 @@ def _compute_batch(state: State, compute: Compute, batch: Batch) -> None:
 
 
 def _outcomes(compute: Compute, items: list[Ready], threads: int) -> list[Outcome]:
-    """Compute a batch; where that fails for the sake of some items, each of them alone."""
+    """Compute a batch; if that fails because of some items, each of them alone."""
     try:
-        values = compute([ready.loaded for ready in items], threads)
+        values = compute([ready.views for ready in items], threads)
     except COMPUTE_ERRORS as error:
         if len(items) == 1:
             return [Outcome(items[0].index, items[0].item, error=error)]
@@ -235,7 +239,7 @@ _running: weakref.WeakSet[State] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Stop what still runs when the interpreter goes: a thread that came back later would crash."""
+    """Stop every thread when the interpreter goes: one that came back later would crash."""
     for state in list(_running):
         state.stop()
         state.join()

@@ -1,4 +1,4 @@
-"""⑤ From feature maps to vectors."""
+"""Pooling: from feature maps to vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is due next: the state that a pipeline's threads share."""
+"""The state that a pipeline's threads share, and the choice of what each does next."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..images.batches import Views, bytes_of, shapes_of
 
-# What one item is loaded as: one array as a rule; several where it is looked at more than once.
-Loaded: TypeAlias = "tuple[NDArray[np.uint8], ...]"
-
-# How long a batch that is not full waits for more while the source gives nothing.
+# A batch that is not full waits this long for more while the source gives nothing.
 LINGER_SECONDS = 0.2
 
-# Loaded pixels that wait at most, in bytes: it matters where images keep their own large sizes.
+# The limit on loaded pixels that wait, in bytes. It matters if images keep their own large sizes.
 MAX_READY_BYTES = 256 << 20
 
-# How long the end waits for a thread that reads the source: one that blocks cannot be stopped.
+# The end waits this long for the thread that reads the source: one that blocks cannot be stopped.
 _READER_SECONDS = 0.2
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one item.
+    """The value or the error of one item.
 
     Attributes:
-        index: its place in the source, from 0.
+        index: the item's place in the source, from 0.
         item: the item itself.
-        value: what `compute` gave for it; None where there is an error.
-        error: what was wrong with it.
+        value: the value that `compute` made of it; None if there is an error.
+        error: the error; None if there is a value.
     """
 
     index: int
@@ -45,16 +41,16 @@ class Outcome:
 
 @dataclass
 class Times:
-    """Where the workers' time went, in seconds, all workers added up.
+    """The workers' time by activity, in seconds, all workers added up.
 
     Attributes:
         load_s: wall time of loading.
         load_cpu_s: CPU time of loading.
         compute_s: wall time of computing.
-        compute_cpu_s: CPU time of computing, as far as it is the worker's own thread.
+        compute_cpu_s: CPU time of computing in the workers' own threads.
         idle_s: wall time of waiting for something to do.
-        loaded: items that were loaded.
-        batches: batches that were computed.
+        loaded: the number of items that were loaded.
+        batches: the number of batches that were computed.
     """
 
     load_s: float = 0.0
@@ -72,7 +68,7 @@ class Ready:
 
     index: int
     item: Any
-    loaded: Loaded
+    views: Views
     since: float  # time.monotonic()
 
 
@@ -82,7 +78,7 @@ class Batch:
 
     Attributes:
         items: the oldest first.
-        threads: how many may run it.
+        threads: the number of threads that may run it.
     """
 
     items: list[Ready]
@@ -91,37 +87,40 @@ class Batch:
 
 @dataclass(eq=False)
 class State:
-    """What the threads share; whoever reads or writes it holds `lock`.
+    """The state that the threads share; a thread that reads or writes it holds `lock`.
 
     It knows nothing of the `Pipeline` that it belongs to, so that one which is dropped half way
     is collected, and its threads stop.
 
     Attributes:
-        batch_size: items of a batch, at most.
-        computers: batches that are computed at the same time, at most.
-        window: items between the source and the consumer, at most.
-        ordered: whether outcomes are taken in the items' order.
+        batch_size: the number of items in a batch, at most.
+        computers: the number of threads that compute at the same time, at most.
+        window: the number of items between the source and the consumer, at most.
+        ordered: True if outcomes are taken in the items' order.
+        eager: True to compute what is ready as soon as threads are free; False to wait for full
+            batches, which are faster, as long as more items are to come.
         waiting: items that are read and not loaded, with their indices.
         ready: items that are loaded, by shape, each with the oldest first.
-        ready_bytes: what those take up.
-        loading: workers that load just now.
-        computing: workers that compute just now.
+        ready_bytes: the memory that those take.
+        loading: the number of workers that load at the moment.
+        computing: the number of threads that compute at the moment.
         outcomes: those that nobody has taken yet, by index.
-        taken: items that were read.
-        given: outcomes that were taken.
-        ended: whether the source has no more.
-        stopped: whether the threads are to return.
-        source_error: what the source raised in place of its end.
-        failure: what a worker raised that is no item's fault.
+        taken: the number of items that were read.
+        given: the number of outcomes that were taken.
+        ended: True once the source has no more.
+        stopped: True if the threads are to return.
+        source_error: an error that the source raised in place of its end.
+        failure: an error that a worker raised and that is no item's fault.
         room: told when the reader may go on.
         work: told when a worker may find something to do.
-        outcome: told when the consumer may find what it waits for.
+        outcome: told when the consumer may find the outcome that it waits for.
     """
 
     batch_size: int
     computers: int
     window: int
     ordered: bool
+    eager: bool = False
     # Reentrant, because the garbage collector may stop a pipeline inside any of these methods.
     lock: threading.RLock = field(default_factory=threading.RLock)
     waiting: deque[tuple[int, Any]] = field(default_factory=deque)
@@ -146,7 +145,7 @@ class State:
         self.outcome = threading.Condition(self.lock)
 
     def stop(self) -> None:
-        """Let every thread return as soon as it has done what it is at."""
+        """Let every thread return as soon as its present item or batch is done."""
         if self.is_inherited():
             return
         with self.lock:
@@ -165,19 +164,19 @@ class State:
             reader.join(_READER_SECONDS)
 
     def is_inherited(self) -> bool:
-        """Whether this is a forked child, which has the state, maybe locked, and no threads."""
+        """True in a forked child, which has the state, maybe locked, and no threads."""
         return self.pid != os.getpid()
 
     def in_flight(self) -> int:
-        """How many items are between the source and the consumer."""
+        """The number of items between the source and the consumer."""
         return self.taken - self.given
 
     def next_task(self) -> Batch | tuple[int, Any] | None:
         """Wait for a batch to compute or an item to load; None when there is no more."""
         while not self.stopped:
             if self.computing < self.computers and (batch := self._take_batch()):
-                self.computing += 1
-                # There may be another one: who takes the first wakes whoever takes the next.
+                self.computing += batch.threads
+                # There may be another one: the worker that takes the first wakes the next.
                 self.work.notify()
                 return batch
             if self.waiting and (self.ready_bytes < MAX_READY_BYTES or not self.ready):
@@ -189,10 +188,12 @@ class State:
         return None
 
     def _take_batch(self) -> Batch | None:
-        """The items that should be computed now, the oldest first."""
+        """The items that should be computed now, the oldest first; a thread is free for them."""
         if not self.ready:
             return None
         oldest = min(self.ready.values(), key=lambda items: items[0].index)
+        if self.eager:
+            return self._spread(oldest)
         full = (items for items in self.ready.values() if len(items) >= self.batch_size)
         items = next(full, None)
         if items is not None:
@@ -201,12 +202,7 @@ class State:
         if not held_up and (self.waiting or self.loading):
             return None  # more is to come, and soon
         if self.ended:
-            # The last ones: spread over the threads that have nothing else to do, and where there
-            # are fewer images than threads, several threads to an image.
-            idle = self.computers - self.computing
-            count = min(self.batch_size, -(-len(oldest) // idle))
-            parts = -(-sum(map(len, self.ready.values())) // count)
-            return self._cut(oldest, count, threads=max(1, idle // parts))
+            return self._spread(oldest)
         if (
             held_up
             or self.in_flight() >= self.window
@@ -215,15 +211,28 @@ class State:
             return self._cut(oldest, self.batch_size, threads=1)
         return None
 
+    def _spread(self, oldest: deque[Ready]) -> Batch:
+        """A share of the items for one of the free threads; all of them if they are few.
+
+        If there are fewer items than threads, one batch has all free threads. Before the source
+        has ended that is done only while nothing else is computed: the next items would come
+        while those threads are taken, and each number of threads needs a team of its own.
+        """
+        free = self.computers - self.computing
+        count = sum(map(len, self.ready.values()))
+        if count < free and (self.ended or not self.computing):
+            return self._cut(oldest, self.batch_size, threads=free)
+        return self._cut(oldest, min(self.batch_size, -(-len(oldest) // free)), threads=1)
+
     def _cut(self, items: deque[Ready], count: int, *, threads: int) -> Batch:
         batch = Batch([items.popleft() for _ in range(min(count, len(items)))], threads)
         if not items:
-            del self.ready[key_of(batch.items[0].loaded)]
-        self.ready_bytes -= sum(size_of(item.loaded) for item in batch.items)
+            del self.ready[shapes_of(batch.items[0].views)]
+        self.ready_bytes -= sum(bytes_of(item.views) for item in batch.items)
         return batch
 
     def finish(self, outcomes: Iterable[Outcome]) -> None:
-        """Hand outcomes to the consumer, who is woken only for one that it waits for."""
+        """Hand outcomes to the consumer, which is woken only for one that it waits for."""
         for outcome in outcomes:
             self.outcomes[outcome.index] = outcome
         if not self.ordered or self.given in self.outcomes:
@@ -243,13 +252,3 @@ class State:
                 return None
             self.outcome.wait()
         return None
-
-
-def key_of(loaded: Loaded) -> tuple[tuple[int, ...], ...]:
-    """What the items of a batch have in common."""
-    return tuple(array.shape for array in loaded)
-
-
-def size_of(loaded: Loaded) -> int:
-    """What an item takes up while it waits, in bytes."""
-    return sum(array.nbytes for array in loaded)

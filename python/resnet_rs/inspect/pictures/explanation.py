@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import arguments
-from ..._core import softmax_top_k
 from ...images.decode import open_rgb
-from ...images.preprocess import load_pixels
+from ...results import Prediction
+from ...stream.engine import run_one
+from ...stream.tasks import Predictions
 from ...terminal.tables import plural
-from ...weights.loaded import HasLoaded, Loaded
+from ...weights.loaded import HasLoaded
 from .activation import ActivationMap, activation_maps, last_layer
 from .geometry import Box, crop_box, enlarge
 from .style import ACCENT, BAR, QUIET, TEXT, Page, evidence_colours, require_matplotlib
@@ -38,21 +38,6 @@ _LETTERS_PER_INCH = 13
 _LONGEST_LABEL = 30
 # Photos are drawn at about three inches; more pixels only make the file larger.
 _PHOTO_PIXELS = 640
-
-
-@dataclass(frozen=True)
-class _Class:
-    """One of the best classes.
-
-    Attributes:
-        index: its index.
-        label: its name.
-        score: its softmax probability.
-    """
-
-    index: int
-    label: str
-    score: float
 
 
 def explain(
@@ -83,7 +68,7 @@ def explain(
     last_layer(loaded)  # raises the error for a network without classes
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
     photo = open_rgb(image)
-    classes = _best_classes(loaded, photo, top_k)
+    classes = run_one(Predictions(loaded, top_k), photo)
     best = [each.index for each in classes[:_MAPS]]
     maps = activation_maps(model, photo, best, shifts=shifts)
     box = crop_box(photo.size, loaded.config.preprocessing)
@@ -91,21 +76,10 @@ def explain(
     return _draw(photo, box, classes, maps, name, note)
 
 
-def _best_classes(loaded: Loaded, photo: Image.Image, count: int) -> list[_Class]:
-    """Classify the photo as `ResNet.predict` does: the best classes, best first."""
-    config = loaded.config
-    pixels = load_pixels(photo, config.preprocessing, config.in_channels)
-    scores, indices = softmax_top_k(loaded.network.logits(pixels[None]), count)
-    return [
-        _Class(index, loaded.labels[index], score)
-        for index, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)
-    ]
-
-
 def _draw(
     photo: Image.Image,
     box: Box,
-    classes: list[_Class],
+    classes: list[Prediction],
     maps: list[ActivationMap],
     name: str,
     note: str,
@@ -169,7 +143,7 @@ def _draw(
     return page.figure
 
 
-def _said(best: _Class, longest: int = 80) -> str:
+def _said(best: Prediction, longest: int = 80) -> str:
     """Write a class with its score, the label cut to fit."""
     score = f", {best.score:.1%}"
     return _cut(best.label, max(longest - len(score), 4)) + score
@@ -210,7 +184,7 @@ def _limits(axes: Axes, photo: Image.Image, box: Box) -> None:
     axes.set_ylim(max(bottom, photo.height - 0.5), min(top, -0.5))
 
 
-def _bars(axes: Axes, labels: list[str], classes: list[_Class]) -> None:
+def _bars(axes: Axes, labels: list[str], classes: list[Prediction]) -> None:
     """Draw a bar for each class, the best one on top."""
     colours = [ACCENT] + [BAR] * (len(classes) - 1)
     scores = [each.score for each in classes]

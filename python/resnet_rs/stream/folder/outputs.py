@@ -25,7 +25,7 @@ from typing import BinaryIO, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..streaming import Result
+from ...results import Result
 from .records import Format, Rows, records
 
 NPY_HEADER_BYTES = 128

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...images.decode import ImageError
-from ...model import Prediction
-from ..streaming import Result
+from ...results import Prediction, Result
 from .outputs import (
     NPY_HEADER_BYTES,
     Check,

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import BinaryIO, TextIO
 
-from ..streaming import Result
+from ...results import Result
 from .records import Format, as_record
 
 

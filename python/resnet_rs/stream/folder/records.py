@@ -27,8 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...model import Prediction
-from ..streaming import Result
+from ...results import Prediction, Result
 
 _START = b'{"path": '
 

@@ -1,23 +1,22 @@
-"""Whether a run that goes on is the one that was begun: the same weights, the same options.
+"""The check that a resumed run has the weights and options that it was begun with.
 
-A file of results does not say what made it. So one of its images is run again, and what the file
-has of it is compared with what this run would write.
+A file of results does not say which model made it. So one of its images is run again, and the
+file's result is compared with the new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..streaming import Result, stream
+from ...results import Result
+from ...weights.loaded import HasLoaded
+from ..iterator import stream
 from .outputs import Check, OutputError
-
-if TYPE_CHECKING:
-    from ...model import ResNet
 
 # Another machine's kernels differ by some 1e-6, other weights and options by far more.
 _TOLERANCE = 1e-3
@@ -25,13 +24,13 @@ _TOLERANCE = 1e-3
 _SMALLEST_SCORE = 1e-6
 
 
-def same_run(model: ResNet, out: Path, **options: Any) -> Check:
+def same_run(model: HasLoaded, out: Path, **options: Any) -> Check:
     """Make the check that `out` was begun with this model and these options.
 
     Args:
-        model: the network of this run.
+        model: the model of this run.
         out: the file's name, for the message.
-        options: what `resnet_rs.stream.stream` takes beside the paths.
+        options: the options of `resnet_rs.stream.stream`.
     """
 
     def check(earlier: Iterator[Result]) -> None:
@@ -53,7 +52,7 @@ def same_run(model: ResNet, out: Path, **options: Any) -> Check:
 
 
 def difference(before: Result, now: Result) -> str | None:
-    """How two results of one image differ, in words; None where they are of one run."""
+    """The difference between two results of one image, in words; None if they are of one run."""
     if now.vector is not None:
         assert before.vector is not None
         scale = float(np.abs(before.vector).max(initial=0.0))
@@ -76,6 +75,6 @@ def difference(before: Result, now: Result) -> str | None:
 
 
 def _close(before: ArrayLike, now: ArrayLike, *, floor: float) -> bool:
-    """Whether numbers agree, relative to each or to `floor`, whichever is more."""
+    """True if numbers agree, relative to each or to `floor`, whichever is more."""
     a, b = np.asarray(before, np.float64), np.asarray(now, np.float64)
     return bool(np.all(np.abs(a - b) <= _TOLERANCE * np.maximum(np.abs(a), floor)))

@@ -1,4 +1,4 @@
-"""From what a command line names to an output: one pass over all images."""
+"""One pass over all images that a command line names, into an output."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...results import Result
 from ...terminal.progress import Meter, Progress
-from ..streaming import Result, stream
+from ...weights.loaded import HasLoaded
+from ..iterator import stream
 from .outputs import Output
 from .paths import Sources
 
-if TYPE_CHECKING:
-    from ...model import ResNet
-
 
 @dataclass(frozen=True)
-class Summary:
-    """What a run did.
+class RunReport:
+    """The outcome of a run.
 
     Attributes:
-        images: how many results it wrote, errors included.
-        seconds: how long it took.
-        stopped_by: the error that ended it early; None where it came to its end.
+        images: the number of results that it wrote, errors included.
+        seconds: its duration.
+        stopped_by: the error that ended it early; None if it came to its end.
     """
 
     images: int
@@ -35,7 +34,7 @@ class Summary:
 
 
 def run(
-    model: ResNet,
+    model: HasLoaded,
     sources: Sources,
     output: Output,
     *,
@@ -43,19 +42,19 @@ def run(
     stop_on_error: bool = False,
     warn: Callable[[str], None] = lambda message: None,
     **options: Any,
-) -> Summary:
+) -> RunReport:
     """Work through all images that the output has no record of.
 
     Args:
-        model: the network.
-        sources: where images come from.
-        output: where results go. It is finished if the run comes to its end, and otherwise left
-            so that a later run can go on; it is closed in any case.
-        progress: where to show how far it is.
-        stop_on_error: whether the first image that fails ends the run; it is not recorded then,
+        model: a `ResNet`.
+        sources: the images' paths.
+        output: the place for the results. It is finished if the run comes to its end, and otherwise
+            left so that a later run can go on; it is closed in any case.
+        progress: shows how far the run is.
+        stop_on_error: True if the first image that fails ends the run; it is not recorded then,
             so that a later run tries it again.
-        warn: what to do with what is worth a warning.
-        options: what `resnet_rs.stream.stream` takes.
+        warn: called with each warning.
+        options: the options of `resnet_rs.stream.stream`.
     """
     start, before = time.monotonic(), output.done
     # Filled by the thread that reads the sources.
@@ -100,14 +99,14 @@ def run(
                 output.finish()
     finally:
         output.close()
-    return Summary(output.done - before, time.monotonic() - start, stopped_by)
+    return RunReport(output.done - before, time.monotonic() - start, stopped_by)
 
 
 @contextlib.contextmanager
 def _counting(sources: Sources, meter: Meter) -> Iterator[None]:
     """Count the sources in a thread beside the run, so that the meter can say how long it takes.
 
-    Only where somebody looks: it lists every directory a second time.
+    It lists every directory a second time, so it is done only if somebody looks.
     """
     stopped = threading.Event()
 

@@ -1,64 +1,24 @@
-"""`model.stream`: results for any number of images, while the next ones are being decoded."""
+"""`stream`: an iterator of results for any number of images, decoded and computed ahead."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from .. import arguments
 from .._core import default_threads
-from ..images.decode import ImageError
-from .jobs import embedding_job, logits_job, prediction_job
+from ..results import Result
+from ..weights.loaded import HasLoaded, Loaded
+from .engine import run_ahead
 from .pipeline import Pipeline
 from .schedule import Times
-
-if TYPE_CHECKING:
-    from ..model import Prediction, ResNet
+from .tasks import Embeddings, Logits, Predictions, Task
 
 WHAT = ("predict", "embed", "logits")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """What became of one image.
-
-    Attributes:
-        index: its place among the paths, from 0.
-        path: the path, or whatever kind of image was given in its place.
-        predictions: its best classes, best first, as `model.predict` gives them; None where
-            something else was asked for or there is an error.
-        vector: what `model.embed` or `model.logits` gives, float32 `[n]`; else None.
-        error: why there is no result; None where there is one.
-    """
-
-    index: int
-    path: Any
-    predictions: list[Prediction] | None = None
-    vector: NDArray[np.float32] | None = None
-    error: Exception | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """The error in words, without the path; None where there is none."""
-        if self.error is None:
-            return None
-        if isinstance(self.error, OSError):
-            return self.error.strerror or str(self.error) or type(self.error).__name__
-        if isinstance(self.error, MemoryError):
-            return f"out of memory: {self.error}"
-        text = str(self.error) or type(self.error).__name__
-        if isinstance(self.error, ImageError) and isinstance(self.path, (str, os.PathLike)):
-            text = text.removeprefix(f"{os.fsdecode(self.path)!r}: ")
-        return text
-
-
 def stream(
-    model: ResNet,
+    model: HasLoaded,
     paths: Iterable[Any],
     *,
     batch_size: int = 8,
@@ -76,21 +36,21 @@ def stream(
     `model.predict`, `model.embed` or `model.logits` for the image alone.
 
     Args:
-        model: the network.
+        model: a `ResNet`.
         paths: any iterable of paths, a generator too, even an endless one; other kinds of image
             that `predict` takes may be among them. It is read in a thread of its own, by some
             dozens ahead of the results.
-        batch_size: images that are computed as one batch, from 1 up. More is no faster, and every
-            one of the model's threads has a batch in hand.
+        batch_size: the number of images in a batch, from 1 up. More is no faster, and every one of
+            the model's threads has a batch in hand.
         what: `predict`, `embed` or `logits`.
-        top_k: for `predict`, how many classes.
+        top_k: for `predict`, the number of classes.
         tta: for `predict`, test-time augmentation as `model.predict` takes it.
         pool: for `embed`, as `model.embed` takes it.
-        normalize: for `embed`, whether vectors are scaled to length 1.
-        ordered: whether results come in the order of the paths. Otherwise they come as they are
-            ready, and `Result.index` says which is which.
+        normalize: for `embed`, True to scale vectors to length 1.
+        ordered: True for results in the order of the paths. Otherwise they come as they are ready,
+            and `Result.index` says which is which.
         workers: threads that decode and compute; by default the CPUs that a model would use, and
-            at least the model's `threads`. More of them help where files come from a slow disk or
+            at least the model's `threads`. More of them help if files come from a slow disk or
             network. However many there are, at most `model.threads` of them compute.
 
     Returns:
@@ -99,8 +59,8 @@ def stream(
         or dropping the iterator.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of range; at once. Whatever
-            `paths` raises comes after the results of the paths before it.
+        TypeError, ValueError: an argument of the wrong kind or out of range; at once. An error
+            that `paths` raises comes after the results of the paths before it.
 
     Example:
         ```python
@@ -125,22 +85,19 @@ def stream(
             f"paths must be an iterable of paths; got {paths!r} ({type(paths).__name__}). "
             "For one image call predict(), or pass a list"
         )
-    if what == "predict":
-        job = prediction_job(model, top_k, tta)
-    elif what == "embed":
-        job = embedding_job(model, pool=pool, normalize=normalize)
-    else:
-        job = logits_job(model)
-    pipeline = Pipeline(
-        paths,
-        job.load,
-        job.compute,
-        batch_size=batch_size,
-        computers=job.computers,
-        workers=workers,
-        ordered=ordered,
-    )
+    task = _task(model.loaded, what, top_k=top_k, tta=tta, pool=pool, normalize=normalize)
+    pipeline = run_ahead(task, paths, batch_size=batch_size, workers=workers, ordered=ordered)
     return Stream(pipeline, predicts=what == "predict")
+
+
+def _task(
+    loaded: Loaded, what: str, *, top_k: int, tta: str | None, pool: str, normalize: bool
+) -> Task[Any, Any]:
+    if what == "predict":
+        return Predictions(loaded, top_k, tta)
+    if what == "embed":
+        return Embeddings(loaded, pool=pool, normalize=normalize)
+    return Logits(loaded)
 
 
 class Stream(Iterator[Result]):
@@ -152,7 +109,7 @@ class Stream(Iterator[Result]):
 
     @property
     def times(self) -> Times:
-        """Where the threads' time went up to now."""
+        """The threads' time by activity, up to now."""
         return self._pipeline.times
 
     def __iter__(self) -> Stream:
