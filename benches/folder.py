@@ -193,7 +193,7 @@ def chunks(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def timed(way: Callable[[], T]) -> tuple[T, float]:
-    """What a way gives, and the seconds that it took."""
+    """Run one variant; return its results and its time in seconds."""
     start = time.perf_counter()
     result = way()
     return result, time.perf_counter() - start

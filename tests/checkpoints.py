@@ -1,4 +1,4 @@
-"""What tests of the formats share: a checkpoint's logits beside torch's, and small files."""
+"""Helpers for tests of the formats: logits beside torch's, and small files."""
 
 from __future__ import annotations
 

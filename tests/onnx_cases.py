@@ -69,7 +69,7 @@ def export(
 
 
 def reference(model: torch.nn.Module, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the network computes in f64 for `[batch, height, width, channels]`."""
+    """Compute the network in f64 for `[batch, height, width, channels]`."""
     nchw = torch.from_numpy(images).permute(0, 3, 1, 2).double()
     with torch.inference_mode():
         result: NDArray[np.float64] = model.double()(nchw).numpy()

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_channels import write_planes_model
+from tiny_model import write_tiny_model
 
+import resnet_rs
 from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas
 from resnet_rs.bench import ladder_plot
@@ -68,7 +71,7 @@ def arguments(weights: Path, *more: object) -> list[str]:
 
 
 def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> dict[str, Any]:
-    """What the command prints as JSON."""
+    """Run the command and parse its JSON."""
     assert main([*arguments(weights, *more), "--format", "json"]) == 0
     output = capsys.readouterr()
     assert output.err == "", "nothing but results, where nobody watches"
@@ -200,6 +203,34 @@ class TestBench:
         assert "resnet-rs bench --weights weights/" in text
         assert "exit status" in text
 
+    @pytest.mark.parametrize(("resize", "size"), [(40, (40, 40)), ((40, 56), (40, 56))])
+    def test_default_size_is_the_summary_s(
+        self,
+        resize: int | tuple[int, int],
+        size: tuple[int, int],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        directory = write_tiny_model(tmp_path)
+        path = directory / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["preprocessing"] = {"resize": resize, "crop": None}
+        path.write_text(json.dumps(config), encoding="utf-8")
+        result = run_bench(Options(directory), seconds=0.01, progress=Progress(io.StringIO()))
+        summary = resnet_rs.load(directory).summary()
+        assert (result.height, result.width) == (summary.height, summary.width) == size
+
+    def test_grey_networks_are_measured_too(self, tmp_path: Path) -> None:
+        directory = write_planes_model(tmp_path, 1)
+        result = run_bench(Options(directory), seconds=0.01, progress=Progress(io.StringIO()))
+        assert result.calls >= 3
+        ladder = climb_ladder(
+            Options(directory, isa="portable", threads=1),
+            seconds=0.01,
+            progress=Progress(io.StringIO()),
+        )
+        assert ladder.agrees
+
     @pytest.mark.parametrize(
         ("crop", "resize", "size"),
         [
@@ -232,7 +263,7 @@ class TestPredict:
 
 
 class TestStages:
-    """What is climbed, and in which order."""
+    """The stages and their order."""
 
     @pytest.mark.parametrize(
         ("isas", "threads", "winograd", "expected"),

@@ -6,11 +6,13 @@ import argparse
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from network_pairs import by_step, hooked, load, noise
+from network_pairs import Array, by_step, hooked, load, noise
 from tiny_torch import TinyResNet, tiny_variant
 from torch import nn
 from torchvision.models import resnet50
@@ -19,6 +21,7 @@ import resnet_rs
 from resnet_rs.cli import compare as command
 from resnet_rs.inspect.compare import Dump, DumpError, compare, write_dump
 from resnet_rs.inspect.compare.numbers import cosine, max_absolute, relative_l2
+from resnet_rs.inspect.compare.sides import ModuleSource
 from resnet_rs.inspect.compare.twin import torch_twin
 
 CONFIG = {"architecture": "resnet50", "variant": tiny_variant(), "preprocessing": {"crop": 64}}
@@ -224,6 +227,47 @@ def test_names_that_mean_nothing_are_told(tiny, tmp_path) -> None:
     assert len(comparison.missing) == len(tiny.trace(x)) - 1
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_step_s_own_name_goes_before_its_other_ones(tiny, tmp_path, order) -> None:
+    x = noise(1, 47, 40, 3)
+    right = tiny.trace(x)["layer1.0"]
+    entries = [("layer1.0", right), ("layer1", right + 1)][::order]
+    write_dump(tmp_path / "dump.npz", entries)
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.ok
+    assert [row.name for row in comparison.rows] == ["layer1.0"]
+
+
+@pytest.mark.parametrize(("count", "told"), [(6, "b, c, d, e, f"), (7, "... (7 steps)")])
+def test_a_few_names_are_listed_and_many_are_counted(tiny, tmp_path, count, told) -> None:
+    x = noise(1, 47, 40, 3)
+    unknown = [(name, noise(1, 2, 2, 3)) for name in "abcdefg"[:count]]
+    write_dump(tmp_path / "dump.npz", [("conv1", tiny.trace(x)["conv1"]), *unknown])
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.unknown == tuple("abcdefg"[:count])
+    assert str(comparison).splitlines()[-1].endswith(told)
+
+
+@pytest.mark.parametrize("calls", [2, 3, 4])
+def test_calls_of_a_shared_relu_are_named_if_all_are_there(calls) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv3 = nn.Conv2d(3, 3, 1)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(calls):
+                x = self.relu(self.conv3(x))
+            return x
+
+    network = nn.Sequential(Block())
+    names = ModuleSource(network, noise(1, 4, 4, 3)).names()
+    assert {"0.relu1", "0.relu2"} & set(names) == ({"0.relu1", "0.relu2"} if calls == 3 else set())
+    assert "0.relu" not in names
+    assert "0.relu3" not in names
+
+
 def test_other_names_of_a_step_are_understood(tiny, tmp_path) -> None:
     x = noise(1, 47, 40, 3)
     trace = tiny.trace(x)
@@ -292,6 +336,46 @@ def test_write_dump_wants_a_layout_that_exists(tmp_path) -> None:
     with pytest.raises(ValueError, match="layout must be NHWC or NCHW; got 'HWC'"):
         write_dump(tmp_path / "dump.npz", [], layout="HWC")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dump_that_is_not_completed_leaves_the_old_one(tmp_path) -> None:
+    path = tmp_path / "dump.npz"
+    write_dump(path, [("conv1", noise(1, 2, 2, 3))])
+    before = path.read_bytes()
+
+    def results() -> Iterator[tuple[str, Array]]:
+        yield "conv1", noise(1, 4, 4, 3)
+        raise RuntimeError("the network failed")
+
+    with pytest.raises(RuntimeError, match="the network failed"):
+        write_dump(path, results())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_dump(path, [("conv1", noise(1, 4, 4, 3))])
+    assert Dump(path)["conv1"].shape == (1, 4, 4, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_entry_of_a_dump_may_pass_four_gigabytes(tmp_path, monkeypatch) -> None:
+    """The limit of a plain entry, made smaller for the test."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 10)
+    large = noise(1, 16, 16, 8)
+    write_dump(tmp_path / "dump.npz", [("conv1", large)])
+    assert np.array_equal(Dump(tmp_path / "dump.npz")["conv1"], large)
+
+
+def test_anything_that_holds_a_network_is_a_model(tiny) -> None:
+    class Holder:
+        loaded = tiny.loaded
+
+    x = noise(1, 47, 40, 3)
+    comparison = compare(Holder(), tiny, x)
+    assert comparison.ok
+    assert comparison.can_diagnose
+    assert comparison.a == comparison.b
+    assert [row.cosine for row in comparison.rows] == pytest.approx([1] * len(comparison.rows))
+    assert {row.max_abs for row in comparison.rows} == {0}
 
 
 def test_comparing_without_torch_does_not_import_it(demo_dir, demo_photo) -> None:

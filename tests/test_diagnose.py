@@ -162,7 +162,7 @@ def test_mistake_everywhere_is_found_from_the_logits_alone(model, tmp_path) -> N
 
 
 IMAGE_PLANTS: dict[str, tuple[Callable[[Array], Array], str, str]] = {
-    # What is done to pixels from 0 to 255, and what must be said of it.
+    # Changes of pixels from 0 to 255, and the expected diagnosis of each.
     "BGR": (lambda p: (p / 255 - MEAN) / STD, "RGB/BGR", "B, G, R"),
     "BGR before the mean": (
         lambda p: (p[..., ::-1] / 255 - MEAN) / STD,
@@ -246,7 +246,7 @@ STEPS = ["conv1", "layer2.0.conv2", "layer2.0.conv3", "bn1", "relu", "layer2.0.a
 
 @pytest.mark.parametrize("step", [*STEPS, "avgpool", "fc"])
 def test_every_mistake_of_a_step_is_told_from_the_others(model, step, tmp_path) -> None:
-    """What its formula gives is diagnosed as that very mistake, unless it changes nothing here."""
+    """A mistake's own results are diagnosed as that mistake, unless it changes nothing here."""
     x = noise(2, 47, 40, 3)
     trace = resnet_rs.load(model.loaded.options.origin, backend="reference").trace(x)
     results = {"image": trace.image.astype(np.float64), **trace}
@@ -283,6 +283,16 @@ def test_every_mistake_of_the_input_is_told_from_the_others(model, tmp_path) -> 
         assert (found.layer, found.mistake, found.text) == ("image", mistake.mistake, mistake.text)
         tried.add(mistake.text)
     assert len(tried) > 25
+
+
+def test_an_unknown_mistake_of_a_batch_is_not_looked_for_in_its_resizing(model, tmp_path) -> None:
+    """A batch of pixels is no image that can be resized again."""
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    x = model.preprocess(batch)
+    write_dump(tmp_path / "dump.npz", [("conv1", noise(1, 2, 2, 3))], image=noise(*x.shape))
+    comparison = compare(model, tmp_path / "dump.npz", batch)
+    assert comparison.first_wrong == "image"
+    assert comparison.diagnosis is None
 
 
 def test_epsilon_in_a_dump_shows_at_its_own_layer_though_all_later_ones_are_wrong(

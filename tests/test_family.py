@@ -243,7 +243,7 @@ class TestPretrained:
 
 
 class TestInside:
-    """What other modules do is tested with them; here, that the methods lead there."""
+    """The methods lead to their modules; the modules have tests of their own."""
 
     def test_trace(self, tiny: ResNet) -> None:
         trace = tiny.trace(PHOTO)

@@ -23,7 +23,7 @@ ALLOWANCE_BYTES = 8 << 20
 
 
 def memory(path: Path, **stated: Any) -> float:
-    """How much a process grows that reads a checkpoint and looks at every number of it.
+    """Measure the growth of a process that reads a checkpoint and touches every value.
 
     Args:
         path: a file or a directory.

@@ -29,7 +29,7 @@ def module() -> TinyResNet:
 
 
 def stated(**more: Any) -> dict[str, Any]:
-    """What the caller says of a `TinyResNet`."""
+    """The options that describe a `TinyResNet`."""
     return {"architecture": "resnet50", "variant": tiny_variant(), **more}
 
 
@@ -199,7 +199,7 @@ def test_a_bare_state_dict_asks_for_the_architecture(module: TinyResNet, tmp_pat
     assert '"widths": [4, 8, 12, 16]' in message
     assert '"stride_on": "conv1"' in message
     assert "resnetblur50" in message
-    # What it says can be passed as it is.
+    # The suggestion works as printed.
     architecture = message.split('architecture="')[1].split('"')[0]
     variant = json.loads(message.split("variant=")[1].split(": if it is that")[0])
     checkpoint = formats.read(saved(tmp_path, module), architecture=architecture, variant=variant)

@@ -52,7 +52,7 @@ def transformers_model(**changes: Any) -> transformers.ResNetForImageClassificat
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `save_pretrained` of a model and its image processor leaves."""
+    """The files of `save_pretrained` of a model and its image processor."""
     directory = tmp_path_factory.mktemp("transformers")
     transformers_model().save_pretrained(directory)
     transformers.ConvNextImageProcessor(

@@ -69,7 +69,7 @@ def error_of(got: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 class TestLogits:
-    """What Keras wrote gives what Keras computes."""
+    """Files that Keras wrote give the results of Keras."""
 
     @pytest.mark.parametrize("ending", FORMATS)
     @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ class TestLogits:
 
 
 class TestConfig:
-    """What the file says, and what is assumed and said."""
+    """Statements of the file, and assumptions that are reported."""
 
     @pytest.mark.parametrize("ending", FORMATS)
     def test_resnet50(self, ending: str, files: Path) -> None:

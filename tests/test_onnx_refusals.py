@@ -183,7 +183,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["seresnet18", "resnetaa50", "resnetblur18", "resnetv2_50"])
     def test_relatives(self, name: str, tmp_path: Path) -> None:
-        """What a state dict cannot tell apart, a graph can."""
+        """A graph tells networks apart that share a state dict."""
         try:
             model = timm.create_model(name, num_classes=2).eval()
         except RuntimeError:

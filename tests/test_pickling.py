@@ -50,7 +50,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def answers(model: ResNet) -> tuple[Any, ...]:
-    """What a worker gives back: results, and what the model took of its machine."""
+    """A worker's results, with the tier and threads that its model uses."""
     return model.logits(IMAGES), type(model).__name__, model.isa, model.threads, os.getpid()
 
 

@@ -51,7 +51,7 @@ def preset_spec(name: str) -> Preprocessing:
 
 
 def torchvision_pixels(image: Image.Image, preset: Preprocessing) -> np.ndarray:
-    """What torchvision's own functions make of an RGB image, as `[height, width, 3]`."""
+    """Prepare an RGB image by torchvision's own functions: `[height, width, 3]`."""
     if preset.resize is not None:
         size = [preset.resize] if isinstance(preset.resize, int) else list(preset.resize)
         image = F.resize(image, size, InterpolationMode(preset.interpolation), antialias=True)
@@ -196,7 +196,7 @@ class TestGeometry:
             load_pixels(np.zeros((1, 100_000, 3), np.uint8), spec(232, 224))
 
 
-# What a viewer does with each orientation, on [height, width, channels].
+# A viewer's correction of each orientation, on [height, width, channels].
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_rs import ResNet50
-from resnet_rs.inspect.profile import Profile, ProfileRow, direct_macs, measure_profile
+from resnet_rs.inspect.profile import ROUNDS, Profile, ProfileRow, direct_macs, measure_profile
 
 SIZES = [(64, 64), (224, 224), (65, 97)]
 
@@ -165,6 +166,9 @@ class TestInput:
         before = model.logits(demo_photo)
         model.profile(demo_photo, rounds=1)
         np.testing.assert_array_equal(model.logits(demo_photo), before)
+
+    def test_default_rounds_are_the_rooms_own(self) -> None:
+        assert inspect.signature(ResNet50.profile).parameters["rounds"].default == ROUNDS
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),

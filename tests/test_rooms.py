@@ -1,7 +1,8 @@
 """The package's rooms: imports go down the drawing in docs/architecture.md, and never in a circle.
 
 An import counts wherever it stands: at the top of a file, in a function, or under `TYPE_CHECKING`.
-Only the sources are read; nothing is imported.
+Only the sources are read; nothing is imported. The one import that is made at run time, that of a
+command by `cli/__init__.py`, is not seen.
 """
 
 from __future__ import annotations
@@ -171,7 +172,9 @@ def test_no_file_is_in_a_circle_of_imports(package_files: dict[str, str]) -> Non
 def test_no_import_leads_up_the_drawing(
     package_files: dict[str, str], rooms: dict[str, int]
 ) -> None:
-    found = upward(arrows(package_files), rooms)
+    every = arrows(package_files)
+    assert len(every) > 300, "the package has more imports than this"
+    found = upward(every, rooms)
     assert not found, f"{len(found)} import(s) lead up or sideways:{lines(found)}"
 
 

@@ -247,7 +247,7 @@ class TestZip:
 
 class TestLegacy:
     def test_views_of_other_storages(self, path: Path) -> None:
-        """What torch before 0.4 wrote for storages that are parts of others."""
+        """The form that torch before 0.4 wrote for storages that are parts of others."""
         part = tp.storage("0", 6, "FloatStorage", ("1", 2, 3))
         state = {"w": tp.tensor(source=tp.storage("0", 6, "FloatStorage", None))}
         state["part"] = tp.tensor((3,), (1,), source=part)

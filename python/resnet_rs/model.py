@@ -35,16 +35,16 @@ class ResNet:
 
     `predict`, `logits`, `embed`, `features` and `preprocess` take one image or several. One image
     is a path, the bytes of an image file, a binary file object, a PIL image or a uint8 array
-    `[height, width, 3]`; several are a list or tuple of those, in any mix, or a uint8 array
-    `[n, height, width, 3]`. Several images are worked through in batches, so that a long list
-    needs little memory, and a result is the same, bit for bit, in a list and alone.
+    `[height, width, 3]`. Several images are a list or tuple of those, in any mix, or a uint8 array
+    `[n, height, width, 3]`. They run in batches, so a long list needs little memory. A result is
+    the same, bit for bit, in a list and alone.
 
-    A model may be used from many threads at once and in child processes after a fork. Pickling
-    it stores the path, the files' SHA-256 and the arguments, not the weights; copies share the
+    You can use a model from many threads at once and in child processes after a fork. A pickle
+    holds the path, the SHA-256 of the files and the arguments, not the weights. Copies share the
     weights.
 
-    A class such as `ResNet50` takes the weights of its own architecture only, also from files
-    that do not state one. `resnet_rs.load` takes any and returns the class that fits.
+    A class such as `ResNet50` accepts the weights of its own architecture only, also from files
+    that do not state one. `resnet_rs.load` accepts any and returns the class that fits.
 
     Args:
         <options>
@@ -87,18 +87,20 @@ class ResNet:
         """Load weights that others have published, downloading them the first time.
 
         Args:
-            name: a name of torchvision's (`IMAGENET1K_V2`), timm's (`resnet50.a1_in1k`) or a
-                repository of Hugging Face's (`microsoft/resnet-50`); `resnet-rs pretrained`
-                lists them.
-            cache_dir: where files are kept; by default `RESNET_RS_CACHE`, else the user's cache.
-            offline: whether to use the cache alone; by default as `RESNET_RS_OFFLINE` says.
-            progress: whether to show a progress bar on a terminal.
+            name: a name of torchvision (`IMAGENET1K_V2`) or timm (`resnet50.a1_in1k`), or a
+                repository of Hugging Face (`microsoft/resnet-50`); `resnet-rs pretrained` lists
+                them.
+            cache_dir: the directory for the files; by default `RESNET_RS_CACHE`, else the user's
+                cache.
+            offline: use only the cache; by default as `RESNET_RS_OFFLINE` says.
+            progress: show a progress bar on a terminal.
             options: the class's own arguments, without `weights`.
 
         Raises:
-            OSError: the file cannot be had, or not without a network.
-            WeightsError: it has another hash than it should.
-            ValueError: no such name.
+            OSError: the download failed, or the file is not in the cache and `offline` is set.
+            WeightsError: the file has another hash than expected.
+            ValueError: there is no such name.
+            ImportError: the download needs the extra `pretrained`, which is not installed.
         """
         from .weights.pretrained import fetch
 
@@ -370,17 +372,17 @@ class ResNet:
         return profile(self.loaded, images, rounds, detail=detail)
 
     def summary(self, size: int | tuple[int, int] | None = None) -> Summary:
-        """What each layer is, and what it costs: shapes, parameters, multiply-accumulates.
+        """List the layers with their costs: shapes, parameters, multiply-accumulates.
 
         Args:
-            size: the input's side in pixels, or `(height, width)`; by default what the weights'
-                preprocessing makes.
+            size: the input's side in pixels, or `(height, width)`; by default the size of a
+                preprocessed image.
 
         Returns:
             A `resnet_rs.inspect.summary.Summary`: print it, or read its rows and totals.
 
         Raises:
-            TypeError, ValueError: no size.
+            TypeError, ValueError: `size` is not a size.
         """
         from .inspect.summary import summarize
 
@@ -389,31 +391,29 @@ class ResNet:
     def save(
         self, directory: str | os.PathLike[str], *, dtype: str = "f32", force: bool = False
     ) -> None:
-        """Write the model as a directory of ours, whatever format it came from.
+        """Write the model as a resnet_rs weights directory.
 
         Args:
-            directory: where `model.safetensors` and `config.json` go.
-            dtype: `f32`, or `f16` for half the size and some 3 digits of precision.
-            force: replace a model that is there already.
+            directory: the directory for `model.safetensors` and `config.json`.
+            dtype: `f32`, or `f16` for half the size and about 3 digits of precision.
+            force: replace the model that the directory holds.
 
         Raises:
-            FileExistsError: there is one, and `force` is not given.
-            OSError: the files that the model came from are gone, or it cannot be written.
+            FileExistsError: the directory holds a model, and `force` is not given.
+            OSError: the original files are gone, or the new ones cannot be written.
+            WeightsError: the original files have changed since the model was loaded.
         """
-        from .weights.formats.checkpoint import Checkpoint
-        from .weights.formats.convert import write_directory
+        from .weights.save import save
 
-        origin = self.loaded.options.origin
-        checkpoint = Checkpoint(self.loaded.tensors(), self.config.as_dict(), origin)
-        write_directory(checkpoint, directory, dtype=dtype, force=force)
+        save(self.loaded, directory, dtype=dtype, force=force)
 
     def release(self) -> None:
-        """Give back the memory that past calls reserved for activations; the weights stay."""
+        """Free the memory that past calls reserved for activations; the weights stay."""
         self.loaded.network.release()
 
     @property
     def config(self) -> Config:
-        """What is known of the weights, defaults filled in."""
+        """The description of the weights, defaults filled in."""
         return self.loaded.config
 
     @property
@@ -428,7 +428,7 @@ class ResNet:
 
     @property
     def backend(self) -> str:
-        """What computes: `fast` or `reference`."""
+        """The implementation that computes: `fast` or `reference`."""
         return self.loaded.options.backend
 
     @property
@@ -443,7 +443,7 @@ class ResNet:
 
     @property
     def winograd(self) -> bool:
-        """Whether any layer runs with Winograd's algorithm."""
+        """True if any layer runs with Winograd's algorithm."""
         return self.loaded.network.winograd
 
     def _adopt(self, loaded: Loaded) -> None:

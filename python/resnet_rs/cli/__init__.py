@@ -23,7 +23,7 @@ examples:
 
 exit status, of every command:
   0  all went well
-  1  what was asked for was done in part (an image could not be read), or a comparison differs
+  1  only a part was done (an image could not be read), or a comparison differs
   2  bad usage, or the weights could not be loaded
 """
 
@@ -38,7 +38,7 @@ _COMMANDS = {
         "Turn images into vectors: the features before the last layer.",
     ),
     "convert": (
-        "write weights of any format as a directory of ours",
+        "write weights of any format as a weights directory",
         "Read weights of any format and write them as a directory with model.safetensors\n"
         "and config.json.",
     ),

@@ -21,8 +21,8 @@ from .common import (
 )
 
 EPILOG = """\
-latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
-90 and 99 % of the calls stay below. A quiet machine gives steadier figures.
+Latency is the time of one call with the whole batch; calls follow each other. 90 and 99 % of the
+calls are faster than p90 and p99. A quiet machine gives steadier figures.
 
 examples:
   resnet-rs bench --weights weights/

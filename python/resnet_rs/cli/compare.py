@@ -24,14 +24,14 @@ from .common import (
 )
 
 EPILOG = """\
-The network of --weights is taken to be right; the other one is looked at, and where it goes wrong
-first the mistake is looked for. It may be:
+The network of --weights is taken to be right. The other one is compared with it, and its first
+wrong step is diagnosed. The other one may be:
 
   torch          torchvision's network with the same weights, run by torch
   FILE.npz       a dump of any implementation's results; docs/debugging.md says how to write one
   WEIGHTS        other weights of the same architecture
 
-Without IMAGE the network's input is taken from FILE.npz, which must have it then.
+Without IMAGE, the network's input comes from FILE.npz, which must then contain it.
 
 examples:
   resnet-rs compare photo.jpg --weights weights/ --against torch

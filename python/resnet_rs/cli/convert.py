@@ -15,12 +15,12 @@ _PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
 _PRESETS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 
 EPILOG = """\
-IN is told by its content: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or .keras
-file of Keras; a .onnx file; a directory of transformers, of timm, of ours, or of text files with a
-number a line. No framework is needed, and no code in a file runs.
+The content of IN tells its format: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or
+.keras file of Keras; a .onnx file; a directory of transformers, of timm, of resnet_rs, or of text
+files with a number a line. No framework is needed, and no code in a file runs.
 
-OUT gets model.safetensors and config.json. What IN does not say must be said here: the network, if
-IN is a bare state dict, and how images are prepared. The error says what is missing.
+OUT gets model.safetensors and config.json. State here what IN does not say: the network, if IN is
+a bare state dict, and how images are prepared. An error names what is missing.
 
 examples:
   resnet-rs convert resnet50-11ad3fa6.pth weights/
@@ -48,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     network = parser.add_argument_group("the network")
     network.add_argument(
-        "--architecture", metavar="NAME", help="what it is, such as resnet50, where IN is silent"
+        "--architecture", metavar="NAME", help="its name, such as resnet50, if IN does not say it"
     )
     network.add_argument(
         "--variant",
         type=_variant,
         metavar="JSON",
-        help='how it differs from that, as in config.json: {"stride_on": "conv1"}',
+        help='its differences from that architecture, as in config.json: {"stride_on": "conv1"}',
     )
     network.add_argument(
         "--names",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a JSON object from the tensors' names, or patterns of them, to torchvision's",
     )
     network.add_argument(
-        "--key", metavar="KEY", help="which network, where IN holds several: a key or a prefix"
+        "--key", metavar="KEY", help="the network to take if IN holds several: a key or a prefix"
     )
     network.add_argument(
         "--num-classes",
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="FILE", help="one label a line, in the order of the classes"
     )
     images = parser.add_argument_group(
-        "how images are prepared", "What is given here goes before what IN says."
+        "how images are prepared", "These options override what IN says."
     )
     images.add_argument(
         "--preset",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 A layer is a stage (layer1 to layer4), a block (layer2.0), or any operation that `resnet-rs trace`
-shows (conv1, layer2.0.bn1). It needs matplotlib: pip install "resnet_rs[pictures]".
+shows (conv1, layer2.0.bn1). The command needs matplotlib: pip install "resnet_rs[pictures]".
 
 examples:
   resnet-rs features photo.jpg --weights weights/ --layer layer2.0 -o grid.png
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--stem-filters",
         action="store_true",
-        help="draw the first convolution's filters; without IMAGE",
+        help="draw the first convolution's filters; leave out IMAGE",
     )
     add_picture_options(parser)
     parser.add_argument(
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strongest",
         action="store_true",
-        help="draw the maps with the largest mean, and not those with the lowest numbers",
+        help="draw the maps with the largest mean, not those with the lowest numbers",
     )
     parser.set_defaults(run=run, usage_error=parser.error)
 

@@ -87,10 +87,10 @@ def add_image_arguments(
     add(
         "--resume",
         action="store_true",
-        help="continue an --out that an earlier run did not end, or start it; images that it has "
-        "are not run again",
+        help="continue an --out that an earlier run did not finish, or start it; images that it "
+        "holds are not run again",
     )
-    add("--overwrite", action="store_true", help="start an --out that is there anew")
+    add("--overwrite", action="store_true", help="replace an existing --out")
     add(
         "--on-error",
         choices=("skip", "fail"),
@@ -109,8 +109,8 @@ def add_image_arguments(
         "--workers",
         type=count,
         metavar="N",
-        help="threads that decode and compute (default: the CPUs this process may use); more help "
-        "where files come from a slow disk or network",
+        help="threads that decode and compute (default: the CPUs this process may use); more "
+        "of them help if files come from a slow disk or network",
     )
     add(
         "-r",

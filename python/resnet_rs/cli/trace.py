@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fused",
         action="store_true",
-        help="show the layers that production runs, where batch norm, ReLU and addition are "
-        "fused into the convolutions",
+        help="show the layers that a forward runs, with batch norm, ReLU and addition fused into "
+        "the convolutions",
     )
     parser.add_argument("--out", metavar="FILE.npz", help="write the results to this file")
     add_format(parser)

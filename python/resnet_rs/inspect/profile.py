@@ -35,7 +35,7 @@ class ProfileRow:
             direct convolution, whatever the algorithm; for a step of a Winograd layer those that
             it does. 0 for anything but a matrix product.
         ms: milliseconds, the median over the faster half of the rounds.
-        gflops: `2 * macs / time / 1e9`; None where `macs` is 0.
+        gflops: `2 * macs / time / 1e9`; None if `macs` is 0.
         share_of_peak: `gflops` by the profile's `peak_gflops`. In a Winograd layer's row it may
             exceed 1, for that layer multiplies less than is counted.
         share_of_total: `ms` by the profile's `total_ms`.

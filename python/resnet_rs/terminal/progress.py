@@ -1,4 +1,8 @@
-"""Progress on the last line of a terminal."""
+"""Progress of a long task on a terminal's last line.
+
+The package shows it without an extra, which is why tqdm does not draw it; downloads need an extra
+anyway, and their libraries use tqdm.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,17 @@ import shutil
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TextIO
 
-# The shortest time between two changes of the line: more changes would only flicker.
+# How often the line changes at most, in seconds: more often is only flicker.
 _REFRESH_SECONDS = 0.1
-# The time over which the rate is averaged: the rate follows a change, and does not jump.
+# The time over which the rate is averaged, in seconds: it follows a change without jumping.
 _RATE_SECONDS = 15.0
 _BAR_COLUMNS = 24
 
 
 class Progress:
-    """A line on a terminal that each text replaces. Nothing is written to a file or a pipe.
+    """One line that is overwritten again and again; nothing if the stream is not a terminal.
 
     As a context manager it clears the line at the end.
 
@@ -31,7 +34,7 @@ class Progress:
 
     @property
     def is_on(self) -> bool:
-        """True if texts are shown."""
+        """True if the line is written at all."""
         return self._on
 
     def turn_off(self) -> None:
@@ -41,7 +44,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Replace the line with `text`."""
         if self._on:
-            # Go back to the start of the line, and clear it to its end.
+            # Back to the start of the line, and clear it to its end.
             self._stream.write(f"\r\x1b[K{text}")
             self._stream.flush()
 
@@ -52,65 +55,32 @@ class Progress:
         self.say("")
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The unit of the numbers that a `Meter` shows.
-
-    Attributes:
-        name: the name to show.
-        size: the count that makes one unit, such as 10^6 bytes for a megabyte.
-        digits: the number of digits after the point.
-    """
-
-    name: str
-    size: float = 1.0
-    digits: int = 0
-
-    def text(self, amount: float) -> str:
-        """Write a count in this unit, without the name."""
-        return f"{amount / self.size:.{self.digits}f}"
-
-
-IMAGES = Unit("images")
-BYTES = Unit("MB", 1e6, 1)
-
-
 class Meter:
-    """The progress of counted work: a bar, the count, the rate and the time left.
+    """The progress of a count of images: a bar, the count, the rate and the time left.
 
         [########----------------]  312/1000 images  41.2 images/s  0:17 left  2 failed
 
     Args:
         progress: the line to write to.
-        unit: the unit to show.
-        name: the start of the line, such as a file's name.
-        start: the count that was done before; the rate leaves it out.
+        start: the number of images done before; the rate leaves them out.
+
+    Attributes:
+        total: the number of images; None as long as it is not known.
     """
 
-    def __init__(self, progress: Progress, unit: Unit, *, name: str = "", start: int = 0) -> None:
-        self.advanced = False
-        """True if anything was done since the meter was made."""
+    def __init__(self, progress: Progress, *, start: int = 0) -> None:
+        self.total: int | None = None
         self._progress = progress
-        self._unit = unit
-        self._name = name
         self._next = 0.0
-        self.begin(start, None)
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
 
     @property
     def is_on(self) -> bool:
-        """True if texts are shown."""
+        """True if the line is written at all."""
         return self._progress.is_on
 
-    def begin(self, start: int, total: int | None) -> None:
-        """Begin, or begin again, with `start` of `total` done; None is an unknown total."""
-        self.total = total
-        """The count of all work; None as long as it is not known."""
-        self._start = start
-        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
-
     def show(self, done: int, failed: int = 0) -> None:
-        """Show the count, unless the line has changed a moment ago."""
-        self.advanced |= done > self._start
+        """Write how many images are done, unless the line changed a moment ago."""
         now = time.monotonic()
         if not self._progress.is_on or now < self._next:
             return
@@ -120,33 +90,22 @@ class Meter:
             self._samples.popleft()
         since, before = self._samples[0]
         rate = (done - before) / max(now - since, 1e-9)
-        self.say(meter_text(done, self.total, rate, failed, self._unit))
-
-    def say(self, text: str) -> None:
-        """Replace the line with `text`, after the name."""
-        line = f"{self._name}  {text}" if self._name else text
-        # One column stays free, because some terminals break a full line.
+        line = meter_text(done, self.total, rate, failed)
+        # One column less than the terminal has, because some terminals break a line that is full.
         self._progress.say(line[: shutil.get_terminal_size().columns - 1])
 
 
-def meter_text(done: int, total: int | None, rate: float, failed: int, unit: Unit) -> str:
-    """Write the line of a `Meter`; without a total it has no bar and no time left.
+def meter_text(done: int, total: int | None, rate: float, failed: int) -> str:
+    """Write the line of a `Meter`, without bar and time left if `total` is not known.
 
-    Args:
-        done: the count that is done, not in units but one by one.
-        total: the count of all work; None if it is not known.
-        rate: the count in a second.
-        failed: how many of them failed.
-        unit: the unit to show.
+    `rate` is in images per second.
     """
-    parts = [f"{unit.text(done)} {unit.name}"]
+    parts = [f"{done} images"]
     if total:
-        share = min(done / total, 1.0)
-        filled = int(share * _BAR_COLUMNS)
+        filled = int(min(done / total, 1.0) * _BAR_COLUMNS)
         bar = "#" * filled + "-" * (_BAR_COLUMNS - filled)
-        whole = unit.text(total)
-        parts = [f"[{bar}]", f"{unit.text(done):>{len(whole)}}/{whole} {unit.name}"]
-    parts.append(f"{rate / unit.size:.1f} {unit.name}/s")
+        parts = [f"[{bar}]", f"{done:>{len(str(total))}}/{total} images"]
+    parts.append(f"{rate:.1f} images/s")
     if total and rate > 0:
         parts.append(f"{duration_text((total - done) / rate)} left")
     if failed:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...weights.loaded import HasLoaded, Loaded
-from ..trace import Trace, aliases
+from ..aliases import aliases
+from ..trace import Trace
 from .diagnose import Diagnosis, diagnose
 from .numbers import cosine, max_absolute, relative_l2
 from .sides import DumpSource, ModelSource, ModuleSource, Source, TraceSource

@@ -31,7 +31,8 @@ _PANEL_INCHES = 2.6
 _GAP_INCHES = 0.15
 _MARGIN_INCHES = 0.2
 _TOP_INCHES = 0.75
-_LEAST_INCHES = 6.5
+# Enough for the line at the foot of the page.
+_LEAST_INCHES = 7.2
 # An average for the size of the titles.
 _LETTERS_PER_INCH = 13
 _LONGEST_LABEL = 30

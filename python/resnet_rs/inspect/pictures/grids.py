@@ -29,6 +29,8 @@ _LABEL_INCHES = 0.16
 _MARGIN_INCHES = 0.25
 _HEADER_INCHES = 1.35
 _LEAST_INCHES = 5.5
+# The width of the title and the lines below it.
+_TEXT_INCHES = 3.9
 # The height of the colour bar, in rows.
 _BAR_ROWS = 4
 # The percentile at which the colours end: the few largest values would dim all the others.
@@ -228,19 +230,24 @@ class _Grid:
         """
         down, right = self.pitch
         bar_inches = 0.75 if colours else 0.0
-        width = max(2 * _MARGIN_INCHES + self.columns * right + bar_inches, _LEAST_INCHES)
         head = _HEADER_INCHES if picture is not None else 0.75 + 0.2 * len(lines)
+        text_left = _MARGIN_INCHES
+        if picture is not None:
+            picture_high = head - 0.45
+            picture_wide = picture_high * picture.shape[1] / picture.shape[0]
+            text_left += picture_wide + 0.15
+        width = max(
+            2 * _MARGIN_INCHES + self.columns * right + bar_inches,
+            text_left + _TEXT_INCHES + _MARGIN_INCHES,
+            _LEAST_INCHES,
+        )
         height = head + self.rows * down + _MARGIN_INCHES
         page = Page(width, height)
 
         # Everything is drawn on one sheet, in inches from its upper left corner.
         sheet = page.sheet()
-        text_left = _MARGIN_INCHES
         if picture is not None:
-            high = head - 0.45
-            wide = high * picture.shape[1] / picture.shape[0]
-            _show(sheet, picture, _MARGIN_INCHES, 0.2, wide, high)
-            text_left += wide + 0.15
+            _show(sheet, picture, _MARGIN_INCHES, 0.2, picture_wide, picture_high)
         sheet.text(text_left, 0.42, title, fontsize=13, fontweight="bold", color=TEXT)
         for place, line in enumerate(lines):
             sheet.text(text_left, 0.66 + 0.2 * place, line, fontsize=9, color=QUIET)

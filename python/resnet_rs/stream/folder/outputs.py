@@ -5,9 +5,9 @@
 - `.npy`: a row of numbers is appended first, then its record to `NAME.paths.jsonl`, then the
   header's count of rows is raised. A row without a record is cut off by a resumed run, and the file
   is one that `numpy.load` reads at any moment.
-- `.parquet` cannot be appended to: records go to `NAME.partial.jsonl` (embeddings to
-  `NAME.partial.npy` as above), and when all are there they are rewritten as Parquet, which takes
-  its name once it is whole.
+- `.parquet` cannot be appended to: results go to a journal, `NAME.partial.jsonl` (for embeddings
+  `NAME.partial.npy` as above), which is converted at the end. The Parquet file gets its name once
+  it is complete.
 
 A kill thus loses the images that were in the threads' hands and no other. A resumed run finds its
 images anew and leaves out those that have a record, errors among them; it remembers each by eight

@@ -1,15 +1,20 @@
-r"""Records made into a Parquet file, which pyarrow writes (the extra `parquet`).
+r"""Results as a Parquet file: a journal that pyarrow converts at the end (the extra `parquet`).
 
-The columns are `path`, `error` (null where there is a result) and
+A Parquet file cannot be appended to and is unreadable until it is closed, so the results of a run
+go to a journal that survives a kill at any moment: JSON lines for predictions, a `.npy` file for
+embeddings. Conversion reads it in groups, so that memory does not grow with the number of results.
+
+The columns are `path`, `error` (null if there is a result) and
 
 - `predictions`: a list of `{label: string, score: float, index: int32}`, best first, or
 - `embedding`: a list of float32 of one fixed length,
 
-null where there is an error. A byte of a name that is no UTF-8 is the text `\udc80` to `\udcff`.
+null if there is an error. A byte of a name that is not UTF-8 is the text `\udc80` to `\udcff`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -37,26 +42,28 @@ from .records import JsonLines
 
 # Records of a row group: 32 MB of embeddings.
 _GROUP = 4096
+# Records that are Python objects at a time: a number of an embedding takes 32 bytes then.
+_ROWS = 64
 _Schema: TypeAlias = Any
 _Batch: TypeAlias = Any
 
 
 class ParquetFile:
-    """Results that become a Parquet file when all are there.
+    """Results that become a Parquet file when the run is finished.
 
-    A file that is whole can be continued too: its records are taken out of it again, but only
-    when there is something to add.
+    A finished file can be continued too: its records go back into a journal, but only if there is
+    something to add.
 
     Args:
-        path: the file. Up to the end records are in `NAME.partial.jsonl`, those of embeddings in
-            `NAME.partial.npy` and `NAME.partial.paths.jsonl`.
-        count: how many classes a prediction has, or how many numbers an embedding.
+        path: the file. The journal is `NAME.partial.jsonl`, or `NAME.partial.npy` and
+            `NAME.partial.paths.jsonl` for embeddings.
+        count: the number of classes of a prediction, or of numbers in an embedding.
         mode: as for `RecordFile`.
         embeds: whether results are embeddings.
         check: as for `RecordFile`.
 
     Raises:
-        ImportError: there is no pyarrow.
+        ImportError: pyarrow is not installed.
         OutputError, OSError: as `RecordFile` does.
     """
 
@@ -65,11 +72,7 @@ class ParquetFile:
     ) -> None:
         _pyarrow()
         self._path, self._count, self._embeds = path, count, embeds
-        partial = path.name.removesuffix(".parquet") + ".partial"
-        self._values = path.with_name(partial + ".npy") if embeds else None
-        self._journal = (
-            paths_of(self._values) if self._values else path.with_name(partial + ".jsonl")
-        )
+        self._values, self._journal = self._named("partial")
         self._records: RecordFile | NpyFile | None = None
         self._earlier: Paths | None = None
         if mode == "new" and path.exists():
@@ -103,7 +106,7 @@ class ParquetFile:
         self._records.write(result)
 
     def finish(self) -> None:
-        """Write the Parquet file and remove the records that it is made of."""
+        """Convert the journal to the Parquet file, and remove it."""
         if self._records is None:
             return
         self._records.close()
@@ -120,18 +123,27 @@ class ParquetFile:
                 file.unlink()
 
     def close(self) -> None:
-        """Leave the records as they are, so that a later run can go on."""
+        """Leave the journal as it is, so that a later run can go on."""
         if self._records is not None:
             self._records.close()
 
-    def _open(self, mode: str, check: Check = no_check) -> RecordFile | NpyFile:
-        if self._values is not None:
-            return NpyFile(self._values, self._count, mode, check=check)
+    def _named(self, state: str) -> tuple[Path | None, Path]:
+        """The files of a journal: the numbers of embeddings if there are any, and the records."""
+        name = f"{self._path.name.removesuffix('.parquet')}.{state}"
+        values = self._path.with_name(f"{name}.npy") if self._embeds else None
+        return values, paths_of(values) if values else self._path.with_name(f"{name}.jsonl")
+
+    def _open(
+        self, mode: str, check: Check = no_check, state: str = "partial"
+    ) -> RecordFile | NpyFile:
+        values, journal = self._named(state)
+        if values is not None:
+            return NpyFile(values, self._count, mode, check=check)
         kind = JsonLines("predictions", self._count)
-        return RecordFile(self._journal, kind, mode, check=check)
+        return RecordFile(journal, kind, mode, check=check)
 
     def _batches(self, schema: _Schema) -> Iterator[_Batch]:
-        """The records as record batches."""
+        """The journal as record batches."""
         values = np.zeros((0, self._count), np.float32)
         if self._values is not None and self._values.stat().st_size > NPY_HEADER_BYTES:
             values = np.load(self._values, mmap_mode="r")
@@ -144,7 +156,7 @@ class ParquetFile:
                 )
 
     def _read_whole(self, check: Check) -> None:
-        """Check a Parquet file that is whole, and remember its paths."""
+        """Check a finished Parquet file, and remember its paths."""
         import pyarrow.parquet
 
         file = pyarrow.parquet.ParquetFile(self._path)
@@ -170,21 +182,29 @@ class ParquetFile:
                 earlier.add(_real(path))
 
     def _take_out(self) -> RecordFile | NpyFile:
-        """Write the records of a whole Parquet file as they were before it was one."""
+        """Convert a finished Parquet file back to its journal.
+
+        The journal gets its name once it is complete: a kill must not leave half of one, which the
+        next run would take for all that there is.
+        """
         import pyarrow.parquet
 
-        records = self._open("overwrite")
-        for batch in pyarrow.parquet.ParquetFile(self._path).iter_batches(_GROUP):
-            for row in batch.to_pylist():
-                records.write(_result(row))
-        return records
+        with contextlib.closing(self._open("overwrite", state="taken")) as records:
+            for batch in pyarrow.parquet.ParquetFile(self._path).iter_batches(_ROWS):
+                for row in batch.to_pylist():
+                    records.write(_result(row))
+        values, journal = self._named("taken")
+        if values is not None and self._values is not None:
+            os.replace(values, self._values)
+        os.replace(journal, self._journal)
+        return self._open("resume")
 
 
 def _pyarrow() -> None:
     """Say what to install, before hours of work rather than after them.
 
     Raises:
-        ImportError: there is no pyarrow.
+        ImportError: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -233,7 +253,7 @@ def _embeddings(
 
 
 def _first_length(file: Any) -> int | None:
-    """How many predictions the first row that has any has; None where there is no such row."""
+    """The number of predictions of the first row with any; None if no row has any."""
     for batch in file.iter_batches(_GROUP, columns=["predictions"]):
         lengths = batch.column(0).value_lengths().drop_null()
         if len(lengths):
@@ -243,7 +263,7 @@ def _first_length(file: Any) -> int | None:
 
 
 def _results(file: Any) -> Iterator[Result]:
-    """The results whose images are still there."""
+    """The results whose images still exist."""
     for batch in file.iter_batches(_GROUP):
         heads = zip(
             batch.column("path").to_pylist(), batch.column("error").to_pylist(), strict=True
@@ -254,7 +274,7 @@ def _results(file: Any) -> Iterator[Result]:
 
 
 def _result(row: dict[str, Any]) -> Result:
-    """A row as the result that it was."""
+    """The result that a row was written from."""
     predictions, vector = row.get("predictions"), row.get("embedding")
     return Result(
         -1,

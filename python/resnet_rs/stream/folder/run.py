@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...results import Result
-from ...terminal.progress import IMAGES, Meter, Progress
+from ...terminal.progress import Meter, Progress
 from ...weights.loaded import HasLoaded
 from ..iterator import stream
 from .outputs import Output
@@ -67,7 +67,7 @@ def run(
 
     found = replace(sources, on_error=cannot_list, on_empty=empty.append)
     paths = (path for path in found if path not in output)
-    meter = Meter(progress, IMAGES, start=before)
+    meter = Meter(progress, start=before)
     stopped_by: Result | None = None
 
     def take(result: Result) -> bool:

@@ -6,26 +6,10 @@ import math
 from typing import Any
 
 from ..._core import WeightsError
+from ..timm_relatives import RELATIVES
 from .checkpoint import RawCheckpoint
 from .files import Fields
 from .hf_directory import placeholders
-
-_STEM_DEEP = {"stem": "deep"}
-_TIERED = {"stem_widths": [24, 32, 64]}
-
-RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet50c": ("resnet50", _STEM_DEEP),
-    "resnet101c": ("resnet101", _STEM_DEEP),
-    "resnet152c": ("resnet152", _STEM_DEEP),
-    "resnet50s": ("resnet50", {"stem": "deep", "stem_widths": [64, 64, 128]}),
-    "resnet101s": ("resnet101", {"stem": "deep", "stem_widths": [64, 64, 128]}),
-    "resnet152s": ("resnet152", {"stem": "deep", "stem_widths": [64, 64, 128]}),
-    "resnet26t": ("resnet26d", _TIERED),
-    "resnet50t": ("resnet50d", _TIERED),
-    "resnet10t": ("resnet18d", {"blocks": [1, 1, 1, 1], **_TIERED}),
-    "resnet14t": ("resnet26d", {"blocks": [1, 1, 1, 1], **_TIERED}),
-}
-"""timm's networks that are a variant of one of ours."""
 
 # Arguments of a model that change nothing in a forward that we run.
 _HARMLESS = frozenset({"num_classes", "in_chans", "img_size", "zero_init_last", "drop_rate"})

@@ -9,20 +9,17 @@ for row in TORCHVISION_WEIGHTS:
 
 `ResNet50.from_pretrained("IMAGENET1K_V2")` is what most programs want; `fetch` is below it and
 gives the file. The names are those of torchvision, of timm and of the Hugging Face hub (`names`
-lists the forms). Nothing is asked of the network that the cache has.
+lists the forms). What the cache has is never asked of the network.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .cache import cache_folder, is_offline, locked, sha256_of
-from .errors import DownloadError
-from .names import HubRepository, resolve
+from .cache import PretrainedFile, cache_folder, is_offline, sha256_of
+from .errors import DownloadError, named_extra
+from .names import resolve
 from .timm_weights import TIMM_WEIGHTS, TimmPreset, timm_names, timm_preset
 from .torchvision_weights import NUM_CLASSES, TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 
@@ -43,21 +40,6 @@ __all__ = [
 _TORCHVISION_SERVER = "https://download.pytorch.org/models"
 
 
-@dataclass(frozen=True)
-class PretrainedFile:
-    """Weights on this machine.
-
-    Attributes:
-        path: torchvision's `.pth` file, or the folder of a hub's repository.
-        config: the fields of `config.json` that the name says. For torchvision's weights that is
-            all of them; a repository has a config of its own, which its reader reads, and here is
-            the architecture where the name says it. `source` tells where the file came from.
-    """
-
-    path: Path
-    config: dict[str, Any]
-
-
 def fetch(
     name: str,
     *,
@@ -69,40 +51,46 @@ def fetch(
     """Find pretrained weights in the cache, or download them.
 
     Args:
-        name: what `resnet_rs.weights.pretrained.names` lists, such as `IMAGENET1K_V2` (with an
-            architecture), `resnet50.IMAGENET1K_V2`, `timm/resnet50.a1_in1k` or
-            `microsoft/resnet-50`.
+        name: a name such as `IMAGENET1K_V2` (with an architecture), `resnet50.IMAGENET1K_V2`,
+            `timm/resnet50.a1_in1k` or `microsoft/resnet-50`; `resnet_rs.weights.pretrained.names`
+            lists the forms.
         architecture: the network that is wanted; weights of another are refused.
-        cache_dir: where downloads are kept; by default `RESNET_RS_CACHE`, else
-            `$XDG_CACHE_HOME/resnet_rs`, else `~/.cache/resnet_rs`.
+        cache_dir: the folder of downloads; by default `RESNET_RS_CACHE`, else
+            `$XDG_CACHE_HOME/resnet_rs`, else `~/.cache/resnet_rs`, and for the hub's repositories
+            the Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`).
         offline: True looks at the cache alone; by default so do `RESNET_RS_OFFLINE=1` and
             `HF_HUB_OFFLINE=1`.
         progress: whether to show a bar while downloading, if stderr is a terminal.
 
     Returns:
-        The weights' place and what is known of them.
+        The weights' place and the fields of their config.
 
     Warns:
         UserWarning: the server stated no hash, so the download could not be checked.
 
     Raises:
-        ValueError: no such name, or weights of another architecture.
+        ValueError: the name is unknown, or of another architecture.
         FileNotFoundError: offline, and the cache lacks the file.
+        ImportError: it must be downloaded, and the extra `pretrained` is not installed.
         DownloadError: an OSError; no network, the server refuses, or the file's hash is wrong.
     """
     found = resolve(name, architecture)
-    cache = cache_folder(cache_dir)
+    offline = is_offline(offline)
     if isinstance(found, TorchvisionWeights):
-        return _fetch_torchvision(found, cache, offline=is_offline(offline), progress=progress)
-    return _fetch_hub(
-        found, cache, architecture=architecture, offline=is_offline(offline), progress=progress
+        return _fetch_torchvision(
+            found, cache_folder(cache_dir), offline=offline, progress=progress
+        )
+    from .hub import fetch_repository
+
+    return fetch_repository(
+        found, cache_dir, architecture=architecture, offline=offline, progress=progress
     )
 
 
 def torchvision_path(
     weights: TorchvisionWeights, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Where the cache keeps, or would keep, one of torchvision's files."""
+    """The place of one of torchvision's files in the cache; it need not exist."""
     return cache_folder(cache_dir) / "torchvision" / weights.file
 
 
@@ -118,12 +106,10 @@ def _fetch_torchvision(
                 f"{weights.full_name} is not in the cache, and the network is not to be used "
                 f"(offline). Fetch {url} elsewhere and put it at {target}"
             )
-        from .download import download
-
-        with locked(target):
-            if not target.is_file():
-                download(url, target, sha256=weights.sha256_prefix, progress=progress)
-    sha256 = sha256_of(target)
+        with named_extra():
+            from .download import download
+        download(url, target, sha256=weights.sha256_prefix, progress=progress)
+    sha256 = sha256_of(target, cache)
     if not sha256.startswith(weights.sha256_prefix):
         raise DownloadError(
             f"{target}: expected a file whose sha256 begins with {weights.sha256_prefix}; got "
@@ -145,36 +131,3 @@ def _fetch_torchvision(
             "source": source,
         },
     )
-
-
-def _fetch_hub(
-    repository: HubRepository,
-    cache: Path,
-    *,
-    architecture: str | None,
-    offline: bool,
-    progress: bool,
-) -> PretrainedFile:
-    from .hub import fetch_repository
-
-    files = fetch_repository(
-        repository, cache, architecture=architecture, offline=offline, progress=progress
-    )
-    if files.unchecked:
-        warnings.warn(
-            f"{repository.name}: the server stated no sha256 for {files.weights.name}, so the "
-            f"download could not be checked; its sha256 is {files.sha256}",
-            UserWarning,
-            stacklevel=3,
-        )
-    config: dict[str, Any] = {
-        "source": {
-            "repository": repository.name,
-            "revision": files.revision,
-            "file": files.weights.name,
-            "sha256": files.sha256,
-        }
-    }
-    if repository.architecture is not None:
-        config["architecture"] = repository.architecture
-    return PretrainedFile(files.folder, config)

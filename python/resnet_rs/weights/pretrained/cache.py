@@ -1,10 +1,12 @@
-"""Where downloads are kept, and how processes that want the same file keep out of each other's way.
+"""The folders of downloads, and the hashes of files that have been read before.
 
     <cache>/torchvision/resnet50-11ad3fa6.pth
-    <cache>/hub/timm--resnet50.a1_in1k/main/{config.json, model.safetensors, ...}
+    <hub>/models--timm--resnet50.a1_in1k/snapshots/<commit>/{config.json, model.safetensors, ...}
 
 `<cache>` is the argument `cache_dir`, else `RESNET_RS_CACHE`, else `$XDG_CACHE_HOME/resnet_rs`,
-else `~/.cache/resnet_rs`. A file that was put there by hand counts as much as a downloaded one.
+else `~/.cache/resnet_rs`. `<hub>` is `<cache>/hub` if one of the first two is given, and otherwise
+the user's Hugging Face cache, which timm and transformers fill as well. A file that was put there
+by hand counts as much as a downloaded one.
 """
 
 from __future__ import annotations
@@ -12,13 +14,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 _BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PretrainedFile:
+    """Weights on this machine.
+
+    Attributes:
+        path: torchvision's `.pth` file, or the folder of a hub's repository.
+        config: the fields of `config.json` that the name implies. For torchvision's weights that is
+            all of them. A repository has its own config, which its reader reads; for it this is the
+            architecture, if the name says it. `source` is the file's origin.
+    """
+
+    path: Path
+    config: dict[str, Any]
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -32,8 +49,24 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "resnet_rs"
 
 
+def hub_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the hub's repositories; it need not exist yet.
+
+    The variables and their order are those of `huggingface_hub`, which need not be installed to
+    find what is cached.
+    """
+    if cache_dir is not None or os.environ.get("RESNET_RS_CACHE"):
+        return cache_folder(cache_dir) / "hub"
+    variables = os.environ
+    home = variables.get("HF_HOME") or os.path.join(
+        variables.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    chosen = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")
+    return Path(os.path.expandvars(chosen or os.path.join(home, "hub"))).expanduser()
+
+
 def is_offline(offline: bool | None = None) -> bool:
-    """Whether the network is left alone: the argument, else either environment variable.
+    """True if only the cache is to be used: the argument decides, else either variable.
 
     Raises:
         ValueError: a variable says neither yes nor no.
@@ -50,71 +83,31 @@ def _switch(variable: str) -> bool:
     return value.lower() in _TRUE
 
 
-@contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the right to write `target`; another process or thread that asks meanwhile waits.
+def sha256_of(path: Path, cache: Path) -> str:
+    """A file's SHA-256 in hex.
 
-    The lock is the operating system's, on a hidden file beside the target, so a process that ends
-    gives it back however it ends. The hidden file stays: deleting it would let a third process
-    lock a new file of the same name while a second one waits for the old.
+    It is kept under `cache` and computed anew only if the file's size or time of change differs.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.with_name(f".{target.name}.lock"), "ab") as file:
-        _take(file.fileno())
-        yield
-
-
-if sys.platform == "win32":
-
-    def _take(descriptor: int) -> None:
-        import msvcrt
-
-        while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-                return
-            except OSError:  # it gives up after ten seconds
-                continue
-
-else:
-
-    def _take(descriptor: int) -> None:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex, computed anew only when its size or time of change is another."""
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
+    mark = cache / "sha256" / name
+    status = path.stat()
+    state = f"{status.st_size} {status.st_mtime_ns}"
     with contextlib.suppress(OSError, ValueError):
-        kept, _, state = _mark_of(path).read_text("ascii").partition(" ")
-        if state == _state_of(path):
+        kept, _, kept_state = mark.read_text("ascii").partition(" ")
+        if kept_state == state:
             return kept
     digest = digest_of(path)
-    remember(path, digest)
+    # A read-only cache keeps nothing: the hash is then computed each time.
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{digest} {state}", "ascii")
     return digest
 
 
 def digest_of(path: Path) -> str:
-    """Read the file and compute its sha256 in hex."""
+    """Read the file and compute its SHA-256 in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def remember(path: Path, digest: str) -> None:
-    """Keep the file's sha256 in a hidden file beside it, for `sha256_of`."""
-    # In a cache that is read-only the sum is computed each time.
-    with contextlib.suppress(OSError):
-        _mark_of(path).write_text(f"{digest} {_state_of(path)}", "ascii")
-
-
-def _mark_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.sha256")
-
-
-def _state_of(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"

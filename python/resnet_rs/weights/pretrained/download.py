@@ -1,262 +1,200 @@
-"""A file from a server into the cache: resumed after a cut, checked before it gets its name.
+"""Download one file with requests: resumed after a cut, and checked before it gets its name.
 
-The bytes go to `<name>.part`, and to `<name>` by one rename when they are complete and their
-sha256 is right, so a file under its own name is always whole. A `.part` that an earlier run left is
-continued where the server allows it (`Range` with `If-Range`) and begun anew where it does not.
+The bytes go to `<name>.part`, which is renamed to `<name>` once it is complete and its SHA-256 is
+right, so a file under its own name is always whole. A `.part` that an earlier run left is continued
+if the server allows it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
+import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from urllib.parse import urlsplit
 
-from ...terminal.progress import BYTES, Meter, Progress
-from .cache import digest_of, remember
-from .connection import InterruptedDownload, RangeRefused, Reply, get
+import filelock
+import requests
+from requests.exceptions import ChunkedEncodingError
+from tqdm import tqdm
+from urllib3.exceptions import MaxRetryError
+
+from ..._core import __version__
+from .cache import digest_of
 from .errors import DownloadError, NotFoundError
 
-__all__ = ["DownloadError", "Downloaded", "NotFoundError", "download"]
+_TIMEOUT_S = 30.0
+# A connection that breaks loses the block that was being read.
+_BLOCK_BYTES = 1 << 16
 
-_BLOCK_BYTES = 1 << 18
-
-# A connection that breaks is tried again after 1, 2, 4, 8 s. One that got this much further than
-# the last starts counting anew: a large file over a bad line then takes as many as it needs.
+# A connection that breaks is tried again after 1, 2, 4, 8 s. If one got this much further than the
+# last, counting starts anew: a large file over a bad line then takes as many as it needs.
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _PROGRESS_BYTES = 1 << 20
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+class _Cut(Exception):
+    """A connection failed in a way that may pass by itself; `wait_s` is what the server asks."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
-@dataclass(frozen=True)
-class Downloaded:
-    """What came.
-
-    Attributes:
-        sha256: the file's, in hex.
-        checked: whether anybody stated a sha256 to compare with.
-        revision: the commit that a hub says it sent; None where it says none.
-    """
-
-    sha256: str
-    checked: bool
-    revision: str | None
-
-
-@dataclass(frozen=True)
-class _Received:
-    """What the headers told: each None where they did not."""
-
-    stated_sha256: str | None
-    revision: str | None
-
-
-def download(
-    url: str,
-    target: Path,
-    *,
-    sha256: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    progress: bool = True,
-) -> Downloaded:
-    """Fetch one file. Hold `cache.locked(target)` meanwhile.
+def download(url: str, target: Path, *, sha256: str, progress: bool = True) -> None:
+    """Download a file, unless another process or thread does so at the same time.
 
     Args:
-        url: where it is.
-        target: where it goes; its folder exists.
-        sha256: the file's, in hex, or how it starts; None takes what the server states.
-        headers: sent along, for a token.
+        url: http or https.
+        target: the file to write; nothing happens if it exists.
+        sha256: the first hex digits of the file's SHA-256, or all of them.
         progress: whether to show a bar on a terminal.
 
     Raises:
         NotFoundError: the server has no such file.
-        DownloadError: no network, the server refuses, or the hash is another.
+        DownloadError: no network, the server refuses, or the hash differs.
         OSError: the file cannot be written.
     """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{url}: expected an address that starts with https:// or http://")
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    while True:
-        resumed = _size(part) > 0
-        received = _receive(url, target, part, headers or {}, progress, known=sha256 is not None)
-        expected = sha256 or received.stated_sha256
-        found = digest_of(part)
-        if expected is None or found.startswith(expected):
-            break
-        _forget(part)
-        # The old part may have been of another file. From the first byte it is the server's fault.
-        if not resumed:
-            raise DownloadError(
-                f"{url}: expected a file whose sha256 {_begins(expected)}; got {found}. "
-                "The download was removed: try again later, or from another mirror"
-            )
-    os.replace(part, target)
-    _forget(part)
-    remember(target, found)
-    return Downloaded(found, expected is not None, received.revision)
+    with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+        while not target.is_file():
+            resumed = _size(part) > 0
+            _receive(url, target, part, progress)
+            found = digest_of(part)
+            if found.startswith(sha256):
+                os.replace(part, target)
+                return
+            part.unlink()
+            # An old part may have been of another file. From the first byte the server is at fault.
+            if not resumed:
+                raise DownloadError(
+                    f"{url}: expected a file whose sha256 begins with {sha256}; got {found}. "
+                    "The download was removed: try again later, or from another mirror"
+                )
 
 
-def _receive(
-    url: str,
-    target: Path,
-    part: Path,
-    headers: Mapping[str, str],
-    progress: bool,
-    *,
-    known: bool,
-) -> _Received:
-    """Fill `part` up, with new attempts after cuts."""
+def _receive(url: str, target: Path, part: Path, progress: bool) -> None:
+    """Complete `part`, with new attempts after cuts."""
+    begun = _size(part)
     attempt = 0
-    with Progress() as line:
-        if not progress:
-            line.turn_off()
-        meter = Meter(line, BYTES, name=target.name)
-        while True:
-            before = _size(part)
-            try:
-                return _one_connection(url, part, headers, meter, known=known)
-            except InterruptedDownload as cut:
-                if cut.unreachable and not meter.advanced:
-                    raise DownloadError(_no_network(url, target, cut)) from cut
-                attempt = 1 if _size(part) - before >= _PROGRESS_BYTES else attempt + 1
-                if attempt == _ATTEMPTS:
-                    raise DownloadError(_given_up(url, target, part, cut)) from cut
-                pause = min(max(cut.wait_s, _FIRST_PAUSE_S * 2 ** (attempt - 1)), _LONGEST_PAUSE_S)
-                meter.say(f"{cut}; again in {pause:.0f} s")
-                time.sleep(pause)
+    while True:
+        before = _size(part)
+        try:
+            return _one_connection(url, target, part, progress, was_reached=before != begun)
+        except _Cut as cut:
+            attempt = 1 if _size(part) - before >= _PROGRESS_BYTES else attempt + 1
+            if attempt == _ATTEMPTS:
+                kept = (
+                    f"{_size(part) / 1e6:.1f} MB are kept and the next attempt continues there"
+                    if _size(part)
+                    else f"fetch it elsewhere and put it at {target}, or try again later"
+                )
+                raise DownloadError(
+                    f"{url}: given up after {_ATTEMPTS} attempts, the last one: {cut}; {kept}"
+                ) from cut
+            pause = min(max(cut.wait_s, _FIRST_PAUSE_S * 2 ** (attempt - 1)), _LONGEST_PAUSE_S)
+            if progress and sys.stderr.isatty():
+                tqdm.write(f"{target.name}: {cut}; again in {pause:.0f} s", file=sys.stderr)
+            time.sleep(pause)
 
 
 def _one_connection(
-    url: str, part: Path, headers: Mapping[str, str], meter: Meter, *, known: bool
-) -> _Received:
-    """Ask once, for the rest of `part` where it can be continued, and read to the end."""
-    start = _size(part)
-    version = _version_of(part)
-    wanted = dict(headers)
-    # Without a version only the hash can tell whether the rest belongs to what is there.
-    if start and (version or known):
-        wanted["Range"] = f"bytes={start}-"
-        if version:
-            wanted["If-Range"] = version
+    url: str, target: Path, part: Path, progress: bool, *, was_reached: bool
+) -> None:
+    """Ask once for what `part` lacks, and append it.
+
+    A server that cannot be reached is not tried again, unless this run has reached it before.
+    """
+    # A body that is compressed on the way has another length and other byte ranges.
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"resnet_rs/{__version__}"}
+    if start := _size(part):
+        headers["Range"] = f"bytes={start}-"
     try:
-        reply = get(url, wanted)
-    except RangeRefused as refused:
-        if refused.total == start and known:
-            return _Received(None, None)  # nothing is missing, and the hash will tell
-        _forget(part)
-        raise InterruptedDownload("an old part of the file did not fit") from None
-    with reply.response, open(part, "ab") as file:
-        total = _position(reply, file, start)
-        _keep_version(part, reply)
-        _check_space(part, total, file.tell())
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as reply:
+            _refuse_open_line(url, reply)
+            if reply.ok:
+                _append(reply, part, target.name, progress)
+            elif not (start and reply.status_code == 416):
+                _refuse(url, reply)
+            # Otherwise nothing follows what is there, and the hash will tell.
+    except requests.Timeout as error:
+        raise _Cut(f"no answer for {_TIMEOUT_S:g} s") from error
+    except requests.ConnectionError as error:
+        cause = error.args[0] if error.args else error
+        if isinstance(cause, MaxRetryError) and not was_reached:  # no connection came about
+            raise DownloadError(
+                f"{url}: cannot be reached ({cause.reason}). Without a network, fetch this file "
+                f"elsewhere and put it at {target}; with offline=True or RESNET_RS_OFFLINE=1 only "
+                "the cache is looked at"
+            ) from error
+        raise _Cut(str(error)) from error
+    except requests.RequestException as error:
+        raise DownloadError(f"{url}: the server refuses ({error})") from error
+
+
+def _append(reply: requests.Response, part: Path, name: str, progress: bool) -> None:
+    """Write a reply's body behind what `part` has, or in its place."""
+    # A server that cannot continue a file sends the whole.
+    with open(part, "wb" if reply.status_code == 200 else "ab") as file:
+        length = reply.headers.get("Content-Length", "")
+        total = file.tell() + int(length) if length.isdecimal() else None
+        if total is not None:
+            _check_space(part, int(length))
+        bar = tqdm(
+            desc=name,
+            initial=file.tell(),
+            total=total,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None if progress else True,
+        )
+        try:
+            with bar:
+                for block in reply.iter_content(_BLOCK_BYTES):
+                    file.write(block)
+                    bar.update(len(block))
+        except ChunkedEncodingError as error:
+            if total is None:  # else the length says what is missing
+                raise _Cut(str(error)) from error
         done = file.tell()
-        meter.begin(done, total)
-        while block := reply.read(_BLOCK_BYTES):
-            file.write(block)
-            done += len(block)
-            meter.show(done)
-    if total is not None and done != total:
-        raise InterruptedDownload(f"the connection ended after {done} of {total} bytes")
-    commit = reply.first_header("X-Repo-Commit") or ""
-    return _Received(_stated_sha256(reply), commit if _COMMIT.fullmatch(commit) else None)
+    if total not in (None, done):
+        raise _Cut(f"the connection ended after {done} of {total} bytes")
 
 
-def _position(reply: Reply, file: BinaryIO, start: int) -> int | None:
-    """Put `file` where the body belongs; returns the whole file's length, None if not told."""
-    length = reply.header("Content-Length")
-    if reply.status == 206:
-        match = _CONTENT_RANGE.fullmatch(reply.header("Content-Range") or "")
-        if match and int(match[1]) == start:
-            return int(match[2]) if match[2] != "*" else None
-        _empty(file)
-        raise InterruptedDownload("the server sent another range than it was asked for")
-    # The whole file: another version, or a server without ranges.
-    _empty(file)
-    return int(length) if length and length.isdecimal() else None
+def _refuse(url: str, reply: requests.Response) -> None:
+    """Raise what an HTTP status from 400 up means."""
+    status, reason = reply.status_code, f"HTTP {reply.status_code} {reply.reason}"
+    if status in (404, 410):
+        raise NotFoundError(f"{url}: the server has no such file ({reason})")
+    if status in (408, 429) or status >= 500:
+        after = reply.headers.get("Retry-After", "")
+        raise _Cut(reason, float(after) if after.isdecimal() else 0.0)
+    raise DownloadError(f"{url}: the server refuses ({reason})")
 
 
-def _empty(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
+def _refuse_open_line(url: str, reply: requests.Response) -> None:
+    """Refuse a redirect from https to http, on which anybody could change the file."""
+    for hop in [*reply.history, reply]:
+        if url.startswith("https:") and hop.url.startswith("http:"):
+            raise DownloadError(f"{url}: redirected from https to {hop.url}: refused")
 
 
-def _stated_sha256(reply: Reply) -> str | None:
-    """The sha256 that the server gives as the file's tag, where the tag is one."""
-    for name in ("X-Linked-ETag", "ETag"):
-        tag = (reply.first_header(name) or "").removeprefix("W/").strip('"').lower()
-        if _SHA256.fullmatch(tag):
-            return tag
-    return None
-
-
-def _version_file(part: Path) -> Path:
-    return part.with_name(f".{part.name}.version")
-
-
-def _keep_version(part: Path, reply: Reply) -> None:
-    """Remember which version of the file the part is of, for `If-Range`."""
-    tag = reply.header("ETag")
-    # A weak tag may name files that differ in their bytes.
-    strong = tag if tag and not tag.startswith("W/") else None
-    version = strong or reply.header("Last-Modified")
-    if version:
-        _version_file(part).write_text(version, "utf-8")
-    else:
-        _version_file(part).unlink(missing_ok=True)
-
-
-def _version_of(part: Path) -> str | None:
-    try:
-        return _version_file(part).read_text("utf-8").strip() or None
-    except (OSError, ValueError):
-        return None
-
-
-def _forget(part: Path) -> None:
-    """Remove the part and what is known of it."""
-    part.unlink(missing_ok=True)
-    _version_file(part).unlink(missing_ok=True)
-
-
-def _size(part: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return part.stat().st_size
-    return 0
-
-
-def _check_space(part: Path, total: int | None, done: int) -> None:
-    """Refuse a file that the disk has no room for, before it is full."""
+def _check_space(part: Path, length: int) -> None:
+    """Refuse a file for which the disk has no room, before the disk is full."""
     free = shutil.disk_usage(part.parent).free
-    if total is not None and total - done > free:
+    if length > free:
         raise DownloadError(
-            f"{part.parent}: the download needs {(total - done) / 1e6:.1f} MB and the disk has "
+            f"{part.parent}: the download needs {length / 1e6:.1f} MB and the disk has "
             f"{free / 1e6:.1f} MB free; make room, or choose another folder with RESNET_RS_CACHE"
         )
 
 
-def _begins(expected: str) -> str:
-    return f"is {expected}" if len(expected) == 64 else f"begins with {expected}"
-
-
-def _no_network(url: str, target: Path, cut: InterruptedDownload) -> str:
-    return (
-        f"{url}: cannot be reached ({cut}). Without a network, fetch this file elsewhere and put "
-        f"it at {target}; with offline=True or RESNET_RS_OFFLINE=1 only the cache is looked at"
-    )
-
-
-def _given_up(url: str, target: Path, part: Path, cut: InterruptedDownload) -> str:
-    kept = (
-        f"{_size(part) / 1e6:.1f} MB are kept and the next attempt continues there"
-        if _size(part)
-        else f"fetch it elsewhere and put it at {target}, or try again later"
-    )
-    return f"{url}: given up after {_ATTEMPTS} attempts, the last one: {cut}; {kept}"
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

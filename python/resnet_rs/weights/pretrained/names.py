@@ -1,10 +1,10 @@
-"""What a name of pretrained weights means: a file of torchvision's or a repository of a model hub.
+"""Names of pretrained weights: files of torchvision's and repositories of a model hub.
 
-IMAGENET1K_V2, DEFAULT                        torchvision; the architecture is given beside it
+IMAGENET1K_V2, DEFAULT                        torchvision; the architecture is given separately
 resnet50.IMAGENET1K_V2                        torchvision
 ResNet50_Weights.IMAGENET1K_V2                torchvision
 resnet50.a1_in1k, timm/resnet50.a1_in1k       timm
-a1_in1k                                       timm; the architecture is given beside it
+a1_in1k                                       timm; the architecture is given separately
 timm/resnet50                                 timm, its default tag
 hf-hub:timm/resnet50.a1_in1k                  timm
 microsoft/resnet-50                           a repository on the Hugging Face hub
@@ -21,7 +21,7 @@ from .timm_weights import TIMM_WEIGHTS, timm_names, timm_preset
 from .torchvision_weights import TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
-# What the hub allows in each half of a repository's name, and in a branch's name.
+# The characters that the hub allows in each half of a repository's name, and in a branch's name.
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
@@ -33,7 +33,7 @@ class HubRepository:
     Attributes:
         name: `owner/repository`.
         revision: a branch, a tag or a commit.
-        architecture: the network, where the name says it; None where its config must.
+        architecture: the network, if the name says it; otherwise None, and the config must.
     """
 
     name: str
@@ -49,8 +49,8 @@ def resolve(name: str, architecture: str | None = None) -> TorchvisionWeights | 
         architecture: the network that is wanted, such as `resnet50`; None accepts any.
 
     Raises:
-        TypeError: `name` is no str.
-        ValueError: no such name, with those that come near; or it names another architecture.
+        TypeError: `name` is not a str.
+        ValueError: the name is unknown, with similar names; or it is of another architecture.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str such as 'IMAGENET1K_V2'; got {type(name).__name__}")
@@ -75,7 +75,7 @@ def near(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _torchvision(name: str, architecture: str | None) -> TorchvisionWeights | None:
-    """A row of torchvision's table; None where the name is not of torchvision's form."""
+    """A row of torchvision's table; None if the name is not of torchvision's form."""
     stated, _, weights = name.rpartition(".")
     if stated:
         # `ResNeXt50_32X4D_Weights` and `resnext50_32x4d` say the same.
@@ -94,7 +94,7 @@ def _torchvision(name: str, architecture: str | None) -> TorchvisionWeights | No
 
 
 def _timm(name: str, architecture: str | None) -> HubRepository | None:
-    """A repository of timm's; None where the table has no such tag."""
+    """A repository of timm's; None if the table has no such tag."""
     if "." not in name and architecture is not None:
         name = f"{architecture}.{name}"
     if timm_preset(name) is None:
@@ -129,7 +129,7 @@ def _hub(name: str) -> HubRepository:
 
 
 def _unknown(name: str, architecture: str | None) -> str:
-    """What to say about a name that means nothing."""
+    """The message for an unknown name."""
     all_names = [row.full_name for row in TORCHVISION_WEIGHTS] + timm_names()
 
     def names_of(network: str) -> list[str]:

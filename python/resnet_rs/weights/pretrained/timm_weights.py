@@ -1,11 +1,11 @@
-"""timm's trained ResNets of our architectures: which tags there are and how each wants its images.
+"""timm's trained ResNets of our architectures: the tags, and the preprocessing of each.
 
 A timm name is `<architecture>.<tag>`; the tag says how the weights were trained, and the preset
 follows the tag. A preset has two sizes: the one that the network was trained with, which is timm's
 own default, and for many tags a larger one to test with, which is slower and more accurate. timm
 resizes the short side to `floor(size / crop_share)` and cuts a square of `size` from the centre.
 
-The table is what timm's own configurations say; a test compares the two.
+The table agrees with timm's own configurations; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class TimmPreset:
-    """How a group of tags wants its images.
+    """The preprocessing of a group of tags.
 
     Attributes:
         size: the crop's side in pixels that the network was trained with.
         crop_share: the crop's share of the resized short side.
-        test_size: the crop's side to test with; None where timm names none.
-        test_crop_share: the crop's share then.
+        test_size: the crop's side to test with; None if timm states none.
+        test_crop_share: the crop's share at that size.
         interpolation: Pillow's filter.
         mean: subtracted from R, G and B after division by 255.
-        std: what each is then divided by.
+        std: the divisor of each, after that.
     """
 
     size: int
@@ -210,7 +210,7 @@ TIMM_WEIGHTS: dict[str, dict[str, TimmPreset]] = {
 
 
 def timm_preset(name: str) -> TimmPreset | None:
-    """The preset of `resnet50.a1_in1k`; None where the table has no such name."""
+    """The preset of a name such as `resnet50.a1_in1k`; None if the table lacks it."""
     architecture, _, tag = name.partition(".")
     return TIMM_WEIGHTS.get(architecture, {}).get(tag)
 

@@ -1,6 +1,6 @@
-"""Every ResNet weight that torchvision publishes: file, hash, accuracy and preset.
+"""All ResNet weights that torchvision publishes: file, hash, accuracy and preset.
 
-A row says what torchvision's enum says, and a test compares the two. The file's name ends with the
+A row agrees with torchvision's enum, and a test compares the two. The file's name ends with the
 first eight hex digits of its sha256, which is how a download is checked.
 
 The preset belongs to the weights and not to the architecture: V2 weights want a short side of 232
@@ -28,9 +28,9 @@ class TorchvisionWeights:
         name: the weights' name, such as `IMAGENET1K_V2`.
         sha256_prefix: the first eight hex digits of the file's sha256.
         mebibytes: the file's size in units of 2^20 bytes, as torchvision states it.
-        parameters: how many numbers were trained.
+        parameters: the number of trained numbers.
         top_1: accuracy on ImageNet's validation photos, in percent.
-        top_5: how often the right class is among the best five, in percent.
+        top_5: the share of photos whose class is among the best five, in percent.
         resize: the short side's length before the crop, in pixels.
     """
 
@@ -45,17 +45,17 @@ class TorchvisionWeights:
 
     @property
     def full_name(self) -> str:
-        """`resnet50.IMAGENET1K_V2`: what says everything."""
+        """The name with its architecture, such as `resnet50.IMAGENET1K_V2`."""
         return f"{self.architecture}.{self.name}"
 
     @property
     def file(self) -> str:
-        """The file's name on the server, the hash in it."""
+        """The file's name on the server, which contains the hash."""
         return f"{self.architecture}-{self.sha256_prefix}.pth"
 
     @property
     def is_default(self) -> bool:
-        """Whether torchvision's `DEFAULT` means these weights: the newest of the architecture."""
+        """True for the newest weights of an architecture, torchvision's `DEFAULT`."""
         return weights_of(self.architecture)[-1] is self
 
     def preprocessing(self) -> dict[str, Any]:
@@ -95,5 +95,5 @@ TORCHVISION_WEIGHTS = tuple(TorchvisionWeights(*row) for row in _ROWS)
 
 
 def weights_of(architecture: str) -> tuple[TorchvisionWeights, ...]:
-    """The rows of one architecture, its default last; none where torchvision has no weights."""
+    """The rows of one architecture, its default last; empty if torchvision has no weights."""
     return tuple(row for row in TORCHVISION_WEIGHTS if row.architecture == architecture)
