@@ -148,7 +148,7 @@ def _kind_of_content(path: Path, head: bytes) -> str | None:
 
 
 def _kind_of_zip(path: Path) -> str:
-    from .torch_zip import read_members
+    from .zip_members import read_members
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -58,7 +58,7 @@ def read_keras(path: Path) -> RawCheckpoint:
         # The views of the arrays keep the mapping open.
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        return _checkpoint(find_arrays(mapped, path), len(mapped))
+        return _checkpoint(find_arrays(mapped), len(mapped))
     except (WeightsError, shapes.NotResNetError) as error:
         raise WeightsError(f"{path}: {error}") from None
 

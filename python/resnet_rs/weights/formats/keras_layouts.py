@@ -8,14 +8,11 @@ where only the order of the layers tells which is which.
 from __future__ import annotations
 
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..._core import WeightsError
+from . import zip_members
 from .keras_hdf5 import SIGNATURE, Hdf5, Object
 from .keras_layers import Description, Layer, parse
 
@@ -43,20 +40,6 @@ _MAX_CONFIG_BYTES = 16 << 20
 _MAX_GROWTH = 1.5
 _SPARE_BYTES = 1 << 20
 
-# What zipfile raises for archives that are damaged in one way or another.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
-
 
 @dataclass(frozen=True)
 class Stored:
@@ -75,47 +58,37 @@ class Stored:
     remarks: tuple[str, ...] = ()
 
 
-def find_arrays(mapped: memoryview, path: Path) -> Stored:
+def find_arrays(mapped: memoryview) -> Stored:
     """Find the arrays and the description in any of Keras' files.
 
     Args:
         mapped: the file's bytes.
-        path: the same file.
 
     Raises:
         WeightsError: it is damaged or not one of Keras'.
     """
-    if bytes(mapped[:4]) == b"PK\x03\x04":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = _member(archive, _CONFIG_MEMBER, mapped, _MAX_CONFIG_BYTES)
-                most_bytes = int(_MAX_GROWTH * len(mapped)) + _SPARE_BYTES
-                data = _member(archive, _WEIGHTS_MEMBER, mapped, most_bytes)
-        except WeightsError:
-            raise
-        except _ZIP_ERRORS as error:
-            raise WeightsError(f"a damaged .keras archive: {error}") from None
+    if bytes(mapped[:4]) == zip_members.SIGNATURE:
+        members = zip_members.read_members(mapped)
+        text = _member(members, _CONFIG_MEMBER, mapped, _MAX_CONFIG_BYTES)
+        most_bytes = int(_MAX_GROWTH * len(mapped)) + _SPARE_BYTES
+        data = _member(members, _WEIGHTS_MEMBER, mapped, most_bytes)
         return _by_layer(Hdf5(data), parse(bytes(text)))
     if bytes(mapped[:8]) != SIGNATURE:
         raise WeightsError("neither an HDF5 file nor a .keras archive")
     return _by_layer(Hdf5(mapped), None)
 
 
-def _member(archive: zipfile.ZipFile, name: str, mapped: memoryview, most_bytes: int) -> memoryview:
-    """A member's bytes: a view of the mapped file where it is stored as it is."""
-    info = archive.getinfo(name)
-    if info.file_size > most_bytes:
-        raise WeightsError(f"{name}: {info.file_size} bytes are more than it can have here")
-    if info.compress_type == zipfile.ZIP_STORED:
-        # The local header's own name and extra field come before the data.
-        name_bytes, extra_bytes = struct.unpack_from("<HH", mapped, info.header_offset + 26)
-        begin = info.header_offset + 30 + name_bytes + extra_bytes
-        data = mapped[begin : begin + info.file_size]
-        if zlib.crc32(data) != info.CRC:
-            raise WeightsError(f"{name}: the checksum is wrong: the file is damaged")
-        return data
-    with archive.open(info) as file:
-        return memoryview(file.read(info.file_size))
+def _member(
+    members: zip_members.Members, name: str, mapped: memoryview, most_bytes: int
+) -> memoryview:
+    """The content of a member of a `.keras` archive."""
+    if name not in members:
+        raise WeightsError(f"expected a .keras archive, got a zip file without {name}")
+    if members[name].file_size > most_bytes:
+        raise WeightsError(
+            f"{name}: {members[name].file_size} bytes are more than it can have here"
+        )
+    return zip_members.content(mapped, members[name])
 
 
 def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:

@@ -11,11 +11,12 @@ elements.
 from __future__ import annotations
 
 import mmap
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from ..._core import WeightsError
-from . import torch_zip
+from . import zip_members
 from .checkpoint import RawCheckpoint
 from .pickle_machine import Global, Inert, PickleMachine
 from .torch_budget import Budget
@@ -92,7 +93,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 def _load(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
     """The object that was saved, and the storages that its tensors point into."""
-    if data[:4] == torch_zip.LOCAL_HEADER:
+    if data[:4] == zip_members.SIGNATURE:
         return _load_zip(data, budget)
     if data[_TAR_MAGIC_PLACE : _TAR_MAGIC_PLACE + len(_TAR_MAGIC)] == _TAR_MAGIC:
         raise WeightsError(
@@ -129,7 +130,7 @@ class _ZipStorages:
     """Storages that are members of a zip file."""
 
     def __init__(
-        self, data: mmap.mmap, members: dict[str, torch_zip.Member], prefix: str, budget: Budget
+        self, data: mmap.mmap, members: dict[str, zipfile.ZipInfo], prefix: str, budget: Budget
     ) -> None:
         self._data = data
         self._members = members
@@ -154,9 +155,9 @@ class _ZipStorages:
             member = self._members.get(path)
             if member is None:
                 raise WeightsError(f"no member {path[:80]} in the zip file")
-            if not member.is_stored:
-                self._budget.spend(member.size)
-            self._contents[path] = torch_zip.content(self._data, path, member)
+            if not zip_members.is_stored(member):
+                self._budget.spend(member.file_size)
+            self._contents[path] = zip_members.content(self._data, member)
         return self._contents[path]
 
     def content(self, storage: StorageRef) -> memoryview:
@@ -170,7 +171,7 @@ class _ZipStorages:
 
 
 def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
-    members = torch_zip.read_members(data)
+    members = zip_members.read_members(data)
     # The folder is called after the file; some archives have a data.pkl deeper down as well.
     pickles = [name for name in members if name.count("/") <= 1 and _last_part(name) == "data.pkl"]
     prefix = pickles[0].removesuffix("data.pkl") if len(pickles) == 1 else ""
@@ -182,12 +183,8 @@ def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
         )
     storages = _ZipStorages(data, members, prefix, budget)
     pickle = storages.member("data.pkl")
-    machine = _machine(storage_ref, budget)
-    if members[pickles[0]].is_stored:
-        begin = torch_zip.locate(data, pickles[0], members[pickles[0]])
-        content, _ = machine.run(data, begin, begin + len(pickle))
-    else:
-        content, _ = machine.run(bytes(pickle), 0, len(pickle))
+    budget.spend(len(pickle))
+    content, _ = _machine(storage_ref, budget).run(bytes(pickle), 0, len(pickle))
     return content, storages
 
 
