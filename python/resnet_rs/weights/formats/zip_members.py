@@ -34,13 +34,14 @@ _ERRORS = (
 )
 """The exceptions that zipfile raises for damaged archives."""
 
+Buffer = mmap.mmap | memoryview
 Members = dict[str, zipfile.ZipInfo]
 
 
 class _Archive:
     """A mapped file for zipfile, which refuses to hand out a directory of an implausible size."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: Buffer) -> None:
         self._data = data
         self._place = 0
         self._most = _FREE_DIRECTORY_BYTES + len(data) // _DIRECTORY_SHARE
@@ -62,7 +63,7 @@ class _Archive:
         return bytes(self._data[begin : self._place])
 
 
-def read_members(data: mmap.mmap | memoryview) -> Members:
+def read_members(data: Buffer) -> Members:
     """Read the directory of an archive.
 
     Returns:
@@ -73,7 +74,7 @@ def read_members(data: mmap.mmap | memoryview) -> Members:
             member.
     """
     try:
-        with zipfile.ZipFile(_Archive(memoryview(data))) as archive:
+        with zipfile.ZipFile(_Archive(data)) as archive:
             entries = archive.infolist()
     except WeightsError:
         raise
@@ -94,7 +95,7 @@ def is_stored(member: zipfile.ZipInfo) -> bool:
     return member.compress_type == zipfile.ZIP_STORED
 
 
-def content(data: mmap.mmap | memoryview, member: zipfile.ZipInfo) -> memoryview:
+def content(data: Buffer, member: zipfile.ZipInfo) -> memoryview:
     """Give a member's content: a view of the map, or fresh bytes if it is compressed.
 
     The caller bounds `member.file_size`. A checksum of 0 means that the writer computed none.
@@ -122,7 +123,7 @@ def content(data: mmap.mmap | memoryview, member: zipfile.ZipInfo) -> memoryview
     return unpacked
 
 
-def _locate(data: mmap.mmap | memoryview, member: zipfile.ZipInfo) -> int:
+def _locate(data: Buffer, member: zipfile.ZipInfo) -> int:
     """Find where a member's packed bytes begin, behind its own header.
 
     Raises:
