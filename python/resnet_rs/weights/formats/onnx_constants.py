@@ -95,7 +95,7 @@ class Constants:
         """A constant that is one number everywhere."""
         shape = tuple(self._known[node.inputs[0]].tensor.integers())
         value = node.attributes.get("value")
-        tensor = Tensor(node.outputs[0], 1, shape, None)
+        tensor = Tensor(node.outputs[0], 1, shape, memoryview(b""))
         number = np.zeros(1) if not isinstance(value, Tensor) else _array(Constant(value))
         sane = len(shape) <= 8 and all(0 <= length <= MAX_FILLED for length in shape)
         if not sane or number.size != 1 or tensor.count > MAX_FILLED:

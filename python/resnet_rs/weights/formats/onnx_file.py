@@ -35,6 +35,7 @@ def read_onnx(path: Path) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: the onnx package is not installed.
         WeightsError: the file is damaged, or its graph is no ResNet; the first node that does not
             fit is named.
     """

@@ -164,7 +164,7 @@ class Flow:
         }:
             raise NotResNetError(node, f"a bias of {channels} numbers", str(list(bias.shape)))
         tensor = bias.tensor
-        flat = Tensor(tensor.name, tensor.kind, (channels,), tensor.data, tensor.varints)
+        flat = Tensor(tensor.name, tensor.kind, (channels,), tensor.data)
         step.constants[1] = Constant(flat)
         # The sum is what follows; the step's former result is no value of its own any more.
         del self._by_output[value], self._consumers[value]

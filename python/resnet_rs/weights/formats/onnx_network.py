@@ -120,8 +120,8 @@ class Arrays:
         key = (id(constant.tensor), constant.order)
         if key not in self._taken:
             array = constant.array()
-            data = constant.tensor.data
-            if data is None or not np.may_share_memory(array, np.frombuffer(data, np.uint8)):
+            data = np.frombuffer(constant.tensor.data, np.uint8)
+            if not np.may_share_memory(array, data):
                 self.spend(array)
             self._taken[key] = array
         return self._taken[key]
