@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..._core import WeightsError
 from . import shapes
 from .checkpoint import RawCheckpoint
+from .extras import require_extra
 from .files import listed, require_regular
 from .keras_hdf5 import Hdf5, Object
 from .keras_layers import BGR_MEANS, Description, check
@@ -49,9 +50,11 @@ def read_keras(path: Path) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: pyfive is not installed.
         WeightsError: the file is damaged, or its network is another one.
     """
     require_regular(path)
+    require_extra("pyfive", path, "keras")
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             raise WeightsError(f"{path}: the file is empty")

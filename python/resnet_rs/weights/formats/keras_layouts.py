@@ -104,7 +104,7 @@ def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
             continue
         elif path[-1] == "vars" and "name" in item.texts:
             names[path] = item.texts["name"]
-        elif item.datatype is None or item.datatype.kind not in ("float", "bfloat16"):
+        elif item.shape is None or item.dtype is None:
             continue  # a group, or the seed of a dropout
         elif path[-2:-1] == ("vars",) and len(path) >= 3:
             numbered.setdefault(path[:-1], {})[path[-1]] = item
