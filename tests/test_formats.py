@@ -289,11 +289,11 @@ def test_channels_biases_and_folding_are_read_off_the_shapes(tmp_path: Path) -> 
     module = TinyResNet(BasicBlock)
     module.conv1 = nn.Conv2d(2, 4, 7, stride=2, padding=3, bias=True)
     randomize(module)
-    wishes: dict[str, Any] = {"architecture": "resnet18", "variant": tiny_variant()}
+    overrides: dict[str, Any] = {"architecture": "resnet18", "variant": tiny_variant()}
     with pytest.raises(WeightsError, match="images of 2 channels, and the mean and standard"):
-        formats.read(saved(tmp_path, module), **wishes)
-    wishes["preprocessing"] = {"mean": [0.5, 0.5], "std": [0.25, 0.25]}
-    checkpoint = formats.read(saved(tmp_path, module), **wishes)
+        formats.read(saved(tmp_path, module), **overrides)
+    overrides["preprocessing"] = {"mean": [0.5, 0.5], "std": [0.25, 0.25]}
+    checkpoint = formats.read(saved(tmp_path, module), **overrides)
     assert checkpoint.config["variant"] == tiny_variant(in_channels=2, conv_bias=True)
     assert relative_error(checkpoint, module) <= TOLERANCE
 
@@ -304,7 +304,7 @@ def test_channels_biases_and_folding_are_read_off_the_shapes(tmp_path: Path) -> 
             folded[f"{name}.bias"] = torch.zeros(layer.out_channels)
     path = tmp_path / "folded.safetensors"
     save_file({**folded, **{f"fc.{k}": v for k, v in module.fc.state_dict().items()}}, path)
-    checkpoint = formats.read(path, **wishes)
+    checkpoint = formats.read(path, **overrides)
     assert checkpoint.config["variant"] == tiny_variant(in_channels=2, batch_norm=False)
 
 
@@ -393,7 +393,7 @@ def test_preprocessing_is_stated_in_three_ways(module: TinyResNet, tmp_path: Pat
 
 
 def test_a_presets_fields_depend_on_the_architecture_in_the_file() -> None:
-    from resnet_rs.weights.formats.complete import Wishes, complete
+    from resnet_rs.weights.formats.complete import Overrides, complete
     from resnet_rs.weights.formats.shapes import parameters
 
     # torchvision's V1 of this one network resizes as its V2 does elsewhere.
@@ -402,7 +402,7 @@ def test_a_presets_fields_depend_on_the_architecture_in_the_file() -> None:
     tensors = {n: np.broadcast_to(nothing, s) for n, s in parameters(config).shapes.items()}
     raw = formats.RawCheckpoint(tensors, config)
     preprocessing = {"preset": "IMAGENET1K_V1", "mean": [0.0, 0.0, 0.0]}
-    spec = complete(raw, "here", Wishes(preprocessing=preprocessing)).config["preprocessing"]
+    spec = complete(raw, "here", Overrides(preprocessing=preprocessing)).config["preprocessing"]
     assert (spec["resize"], spec["mean"]) == (232, [0.0, 0.0, 0.0])
 
 
@@ -495,13 +495,13 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_torchvision_publishes_is_known_by_its_hash(
     module: TinyResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resnet_rs.weights.pretrained import cache
+    from resnet_rs.weights import files
 
     path = tmp_path / "resnet50-0676ba61.pth"
     torch.save(module.state_dict(), path)
     with pytest.raises(WeightsError, match="does not say which network"):
         formats.read(path)
-    monkeypatch.setattr(cache, "digest_of", lambda path: "0676ba61" + "0" * 56)
+    monkeypatch.setattr(files, "digest_of", lambda path: "0676ba61" + "0" * 56)
     checkpoint = formats.read(path, variant=tiny_variant())
     assert checkpoint.config["architecture"] == "resnet50"
     assert checkpoint.config["preprocessing"]["resize"] == 256

@@ -64,13 +64,13 @@ def read(
             the network, or something that the caller must state; the message says how.
         TypeError, ValueError: an argument of the wrong kind or out of range.
     """
-    from .complete import Wishes, complete
+    from .complete import Overrides, complete
     from .detect import read_raw
     from .names import read_rules
 
     source = Path(path)
     raw, key_used = read_raw(source, key, variant)
-    wishes = Wishes(
+    overrides = Overrides(
         architecture=architecture,
         variant=variant,
         num_classes=num_classes,
@@ -79,4 +79,4 @@ def read(
         names=None if names is None else read_rules(names),
         key=None if key_used else key,
     )
-    return complete(raw, str(source), wishes)
+    return complete(raw, str(source), overrides)

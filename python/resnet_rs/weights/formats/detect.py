@@ -84,8 +84,8 @@ def read_raw(
 
 def _published(path: Path) -> RawCheckpoint | None:
     """What is known of a file that torchvision publishes: told by its name and its sha256."""
-    from ..pretrained.cache import digest_of
-    from ..pretrained.torchvision_weights import TORCHVISION_WEIGHTS
+    from ..files import digest_of
+    from ..torchvision_weights import TORCHVISION_WEIGHTS
 
     for weights in TORCHVISION_WEIGHTS:
         if path.name == weights.file and digest_of(path).startswith(weights.sha256_prefix):
