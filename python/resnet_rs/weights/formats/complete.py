@@ -1,4 +1,4 @@
-"""From what a file holds, and what the caller adds, to a network that is ready for the core."""
+"""Completes a file's content, with the caller's overrides, to a network ready for the core."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NOT_LOADED = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the caller states, which goes before what the file states; None for nothing."""
+    """The caller's statements, which take precedence over the file's; None for no statement."""
 
     architecture: str | None = None
     variant: Mapping[str, Any] | None = None
@@ -78,7 +78,7 @@ def _by_rules(
     """Rename tensors by the caller's rules.
 
     Returns:
-        The tensors by their new names; remarks; and those of them that may explain an error.
+        The tensors by their new names; all remarks; and the remarks that may explain an error.
     """
     remarks: list[str] = []
     notes: list[str] = []
@@ -145,7 +145,7 @@ def _config(
     origin: str,
     overrides: Overrides,
 ) -> dict[str, Any]:
-    """The file's config with the caller's overrides over it and the shapes' news between them."""
+    """Merge the file's config, what the shapes imply, and the caller's overrides, in this order."""
     found = {name: tensor.shape for name, tensor in tensors.items()}
     architecture = overrides.architecture or stated.get("architecture")
     if architecture is None:
@@ -209,7 +209,7 @@ def require_known(architecture: str, origin: str) -> None:
 
 
 def _question(found: Mapping[str, shapes.Shape], stated_variant: Mapping[str, Any]) -> str:
-    """What to ask the caller for when only tensors are there."""
+    """Ask the caller for the network, with the candidates that the shapes fit."""
     fitting = shapes.candidates(found)
     if not fitting:
         return (
@@ -320,7 +320,7 @@ def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
 
 
 def _advice_on_surplus(surplus: list[str]) -> str:
-    """What to do about tensors that the network has no place for."""
+    """Advise on tensors that the network has no place for."""
     if any(".se." in name for name in surplus):
         return "Squeeze-and-excitation (se) is not supported"
     if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
@@ -342,7 +342,7 @@ def _sides(crop: Any) -> tuple[int, int] | None:
 def _hint(
     found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
 ) -> str:
-    """What else the caller may have meant."""
+    """Suggest what else the caller may have meant."""
     head = found.get("fc.weight", ())
     features = shapes.structure(found).channels[-1]
     if "head" in config.get("variant", {}):

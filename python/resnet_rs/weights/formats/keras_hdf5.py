@@ -22,18 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from .libraries import library_errors
 from .safetensors_file import widen_bfloat16
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_EXPECTED = "no HDF5 file of a known kind"
 _UNDEFINED = (1 << 64) - 1
 """The address of what does not exist."""
 
 _MAX_READS = 400_000
 """Pieces that are read of a file."""
 _HEADER_BYTES = 1 << 18
-"""What is read of it for one object's header: pyfive makes an object of every 4 bytes."""
+"""Bytes of one object's header: pyfive makes an object of every four of them."""
 _CONTENT_BYTES = 4 << 20
-"""And for one object's links and texts; the longest is a model's description."""
+"""Bytes of one object's links and texts; the longest is a model's description."""
 
 _EXPONENT_BITS = {2: 5, 4: 8, 8: 11}
 """Of IEEE's floats, by their bytes; bfloat16 has 8."""
@@ -46,9 +48,9 @@ class Object:
     Attributes:
         links: of a group, its members' names and addresses.
         texts: its attributes that are one string.
-        shape: of a dataset, its dimensions; None for a group, or where there are no elements.
+        shape: of a dataset, its dimensions; None for a group, or if there are no elements.
         dtype: of a dataset's floats; a void type of two bytes for bfloat16, None for any other.
-        data: of a dataset, the bytes of its elements; None where it is stored in another way.
+        data: of a dataset, the bytes of its elements; None if they are stored in another way.
         storage: how a dataset without `data` is stored, in words.
     """
 
@@ -79,7 +81,8 @@ class Hdf5:
 
         self._data = data
         self._file = _CountedFile(data)
-        self._root = int(_guarded(lambda: SuperBlock(self._file, 0).offset_to_dataobjects))
+        with library_errors(_EXPECTED):
+            self._root: int = SuperBlock(self._file, 0).offset_to_dataobjects
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], Object]]:
         """Yield every object with its path from the root, each once, groups before members.
@@ -91,7 +94,8 @@ class Hdf5:
         waiting: list[tuple[tuple[str, ...], int]] = [((), self._root)]
         while waiting:
             path, address = waiting.pop()
-            item = _guarded(lambda address=address: self._object(address))
+            with library_errors(_EXPECTED):
+                item = self._object(address)
             yield path, item
             for name, target in reversed(item.links.items()):
                 if target not in seen:
@@ -247,14 +251,3 @@ class _CountedFile:
         if not 0 <= begin <= self._place <= len(self._data):
             raise WeightsError(f"the file ends before byte {self._place}, which it refers to")
         return bytes(self._data[begin : self._place])
-
-
-def _guarded(parse: Any) -> Any:
-    """Call pyfive; whatever it raises becomes a `WeightsError`."""
-    try:
-        return parse()
-    except WeightsError:
-        raise
-    except Exception as error:  # its assertions, struct's and NumPy's errors, its own
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:200]
-        raise WeightsError(f"the HDF5 file is damaged, or of an unknown kind: {reason}") from None

@@ -1,8 +1,8 @@
-"""Where Keras' files keep a model's arrays, and which array is which.
+"""Finds a model's arrays in Keras' files, and identifies them.
 
 Three layouts: the legacy one of `.h5` (a group for each layer by its name), the one of Keras 3
 (`layers/conv2d_7/vars/0`, the layer's name in an attribute), and that of Keras 3's first versions,
-where only the order of the layers tells which is which.
+in which only the order of the layers identifies them.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _SPARE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds, before any array is read.
+    """The content of a file, before any array is read.
 
     Attributes:
         hdf5: the file of arrays.
         layers: the arrays by layer and variable: `layers["conv1_conv"]["kernel"]`.
-        description: the model's layers in order; None in a file of weights alone.
+        description: the model's layers in order; None for a file of weights alone.
         remarks: what the user should know.
     """
 
@@ -65,7 +65,7 @@ def find_arrays(mapped: memoryview) -> Stored:
         mapped: the file's bytes.
 
     Raises:
-        WeightsError: it is damaged or not one of Keras'.
+        WeightsError: it is damaged, or Keras did not write it.
     """
     if bytes(mapped[:4]) == zip_members.SIGNATURE:
         members = zip_members.read_members(mapped)
@@ -92,7 +92,7 @@ def _member(
 
 
 def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
-    """Group the arrays by layer, in whichever of the layouts they are."""
+    """Group the arrays by layer, in any of the layouts."""
     layers: dict[str, dict[str, Object]] = {}
     numbered: dict[Names, dict[str, Object]] = {}
     names: dict[Names, str] = {}
@@ -154,7 +154,7 @@ def _names_by_order(
 
     Keras numbers the layers of a class in the model's order, which is in a whole model's
     description; otherwise it is keras.applications': in a block the convolutions 1, 2, then 0
-    where the block has a shortcut, and 3. A shortcut opens a stage.
+    if the block has a shortcut, and 3. A shortcut begins a stage.
     """
     ordered: dict[str, list[Names]] = {"conv": [], "bn": [], "dense": []}
     for path in sorted(groups, key=_number):

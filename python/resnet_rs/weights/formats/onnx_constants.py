@@ -1,4 +1,4 @@
-"""The constants of an ONNX graph, and the nodes that only compute with them or with sizes."""
+"""The constants of an ONNX graph, and the nodes that compute only with constants or sizes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Constants:
     """The values that are known without an image.
 
     Args:
-        graph: whose initializers they start with.
+        graph: the graph; its initializers are the first constants.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._known = {name: Constant(tensor) for name, tensor in graph.constants.items()}
         self._sizes: set[str] = set()
-        # One buffer for all constants of the same number: what is nothing in the file should be
-        # next to nothing in memory.
+        # One buffer for all constants of the same number: they take no bytes in the file, and
+        # should take few in memory.
         self._filled: dict[bytes, memoryview] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -38,14 +38,14 @@ class Constants:
         return self._known.get(name)
 
     def is_size(self, name: str) -> bool:
-        """Whether a value was computed from the sizes of others, which are not known here."""
+        """Report whether a value was computed from the sizes of others, which are unknown here."""
         return name in self._sizes
 
     def take(self, node: Node) -> bool:
-        """Add a node's result where it depends on constants or sizes only.
+        """Add a node's result if it depends only on constants or sizes.
 
         Returns:
-            Whether it does; other nodes are left alone.
+            Whether it does; other nodes are ignored.
 
         Raises:
             WeightsError: it is computed wrongly.
@@ -114,12 +114,12 @@ class Constants:
         return Constant(Tensor(node.outputs[0], 1, shape, buffer[: 4 * tensor.count]))
 
 
-# Another type of number makes no difference here: weights become float32 in any case.
+# The type of number makes no difference: weights become float32 in any case.
 _SAME = ("Identity", "Cast", "CastLike")
 
 
 def _value(node: Node) -> Tensor:
-    """What a Constant node gives."""
+    """Give the value of a Constant node."""
     attributes = node.attributes
     if isinstance(attributes.get("value"), Tensor):
         tensor: Tensor = attributes["value"]
@@ -153,7 +153,7 @@ def _transposed(node: Node, constant: Constant) -> Constant:
     return Constant(constant.tensor, tuple(inner[axis] for axis in order))
 
 
-# -- What exporters leave to compute when they are told to fold nothing ------------------------
+# -- Operations that exporters leave in the graph if they fold nothing --------------------------
 
 
 def _axes(node: Node, arrays: list[Array]) -> tuple[int, ...]:

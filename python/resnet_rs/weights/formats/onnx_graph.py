@@ -1,9 +1,9 @@
-"""An ONNX graph as the few operations that a ResNet is made of.
+"""Reduces an ONNX graph to the few operations that a ResNet consists of.
 
-Names mean nothing here: exporters make them up. The nodes are taken one after the other; what has
-no effect on the result (Identity, Dropout, casts, the shape arithmetic before a Reshape) is left
-out, padding becomes part of what follows it, and an addition of constants part of what precedes
-it. The first node that is none of this is refused.
+Names are ignored, as each exporter invents its own. The nodes are read in order. Nodes without an
+effect on the result (Identity, Dropout, casts, the shape arithmetic before a Reshape) are left
+out, padding becomes part of the operation after it, and an addition of constants part of the
+operation before it. The first node of any other kind is refused.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .onnx_proto import Graph, Node, Tensor
 from .onnx_steps import MAX_SIZE, Constant, NotResNetError, Padding, Step, integer, integers, window
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 25
-"""Versions of ONNX's operators whose meaning was checked for every operator that is read."""
+"""Versions of ONNX's operators for which every operator that is read was checked."""
 
 
 class Flow:
     """The operations of a graph, by the values between them.
 
     Args:
-        graph: what the file holds.
+        graph: the file's graph.
 
     Raises:
-        WeightsError: the graph is none that this reader takes, or malformed.
+        WeightsError: the graph is malformed, or has a node that no ResNet has.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -57,7 +57,7 @@ class Flow:
         return self._consumers.get(value, [])
 
     def producer(self, value: str) -> Step | None:
-        """The step that gives a value; None for the image."""
+        """The step that computes a value; None for the image."""
         return self._by_output.get(value)
 
     # -- Nodes ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A ResNet as it was found in an ONNX graph: its parts, and its arrays by torchvision's names."""
+"""The ResNet that an ONNX graph holds: its parts, and its arrays by torchvision's names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..._core import WeightsError
 from .onnx_steps import Array, Constant, NotResNetError, Step, Window
 
 EPSILON = 1e-5
-"""Where a graph has no batch norms that would say another."""
+"""The epsilon of a graph without batch norms."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution and the batch norm after it, where there is one."""
+    """A convolution, and the batch norm after it if there is one."""
 
     conv: Step
     norm: Step | None
@@ -25,14 +25,14 @@ class Unit:
 
     @property
     def window(self) -> Window:
-        """What the convolution looks at."""
+        """The convolution's window."""
         assert self.conv.window is not None
         return self.conv.window
 
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block: its convolutions, those of its shortcut, and what stands before them."""
+    """A residual block: its convolutions, its shortcut, and whether a pooling precedes that."""
 
     units: list[Unit]
     shortcut: Unit | None
@@ -41,7 +41,7 @@ class Block:
 
     @property
     def stride(self) -> int:
-        """By how much the block shrinks its input."""
+        """The factor by which the block shrinks its input."""
         stride = 1
         for unit in self.units:
             stride *= unit.window.stride
@@ -87,7 +87,7 @@ class Network:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What shapes do not say, in the fields of a config's `variant`."""
+        """The fields of a config's `variant` that shapes do not show."""
         blocks = [block for stage in self.stages for block in stage]
         variant: dict[str, Any] = {"norm_epsilon": EPSILON}
         for _, _, unit in self.units():
@@ -105,7 +105,7 @@ class Network:
 
 
 class Arrays:
-    """Takes arrays out of constants, each once, and counts the bytes that are new.
+    """Makes arrays of constants, each once, and counts the bytes that are new.
 
     Args:
         most_bytes: what may be new: copies, conversions and folded weights.
@@ -127,7 +127,7 @@ class Arrays:
         return self._taken[key]
 
     def spend(self, array: Array) -> None:
-        """Count an array that is no view of the file.
+        """Count an array that is not a view of the file.
 
         Raises:
             WeightsError: there are more than the file can need.
@@ -144,7 +144,7 @@ def tensors(network: Network, most_bytes: int) -> tuple[dict[str, Array], list[s
     otherwise those that are there are folded into their convolutions.
 
     Args:
-        network: what the graph holds.
+        network: the graph's network.
         most_bytes: what the arrays may take together, beside the file.
 
     Raises:
@@ -209,7 +209,7 @@ def _norm_arrays(unit: Unit, arrays: Arrays) -> dict[str, Array]:
 
 
 def _folded(unit: Unit, arrays: Arrays) -> tuple[Array, Array]:
-    """Weight and bias of a convolution that does its batch norm's work too.
+    """Fold a batch norm into its convolution; return weight and bias.
 
     With s = gamma / sqrt(variance + epsilon): weight * s, and beta + (bias - mean) * s.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
-from .extras import require_extra
+from .libraries import library_errors, require_extra
 from .onnx_wire import MAX_NUMBERS, check_fields
 from .safetensors_file import widen_bfloat16
 
@@ -102,7 +102,7 @@ class Node:
     """One operation.
 
     Attributes:
-        operator: such as `Conv`; with its domain in front where that is not ONNX's own.
+        operator: such as `Conv`; prefixed by its domain if that is not ONNX's own.
         name: may be empty.
         inputs: names of values; empty for an optional input that is left out.
         outputs: names of values.
@@ -125,10 +125,10 @@ class Graph:
     """A network.
 
     Attributes:
-        nodes: in an order in which each comes after those whose results it takes.
+        nodes: in topological order.
         constants: the initializers by name.
-        inputs: the values that a caller gives, with their dimensions, None where one is free.
-        outputs: the values that a caller gets.
+        inputs: the values that a caller passes, with their dimensions; None for a free one.
+        outputs: the values that a caller receives.
         opset: the version of ONNX's own operators.
         file_bytes: the length of the file, with those that hold its tensors.
     """
@@ -153,10 +153,8 @@ def read_graph(path: Path) -> Graph:
     content = path.read_bytes()
     file_bytes = len(content)
     check_fields(memoryview(content), onnx.ModelProto.DESCRIPTOR)
-    try:
+    with library_errors("no ONNX model"):
         model = onnx.ModelProto.FromString(content)
-    except Exception as error:  # protobuf's DecodeError, in a package that onnx brings along
-        raise WeightsError(f"no ONNX model, or damaged: {error}") from None
     del content  # before the tensors are copied out of the message
     return _Reader(model, path.parent, file_bytes).graph
 

@@ -1,4 +1,4 @@
-"""The operations that a ResNet is made of, as an ONNX graph is reduced to them."""
+"""The operations to which an ONNX graph of a ResNet is reduced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NotResNetError(WeightsError):
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor of the file, with its axes in another order where `order` says so."""
+    """A tensor of the file; `order` permutes its axes."""
 
     tensor: Tensor
     order: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ class Constant:
         return values if self.order is None else np.ascontiguousarray(values.transpose(self.order))
 
     def turned(self) -> Constant:
-        """With its two axes the other way round."""
+        """The same with its two axes swapped."""
         first, second = self.order or (0, 1)
         order = (second, first)
         return Constant(self.tensor, None if order == (0, 1) else order)
@@ -56,7 +56,7 @@ class Constant:
 
 @dataclass
 class Window:
-    """What a convolution or pooling looks at: the same in both directions."""
+    """The window of a convolution or pooling, the same in both directions."""
 
     kernel: int
     stride: int
@@ -71,7 +71,7 @@ class Step:
     Attributes:
         kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool`,
             `flatten`, `linear` or `softmax`.
-        node: where it comes from, for messages.
+        node: the node that it comes from, for messages.
         inputs: the values that it takes.
         output: the value that it gives.
         constants: weight and bias of a convolution or a linear layer; weight, bias, mean and
@@ -97,7 +97,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Padding:
-    """A Pad node that waits for what follows it."""
+    """A Pad node, which becomes part of the operation after it."""
 
     source: str
     before: Size

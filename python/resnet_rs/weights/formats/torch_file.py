@@ -1,8 +1,8 @@
 """Files of `torch.save` (`.pth`, `.pt`, `.bin`), read without torch and without running anything.
 
 There are two formats. Since torch 1.6 a file is a zip file: `NAME/data.pkl` is a pickle, and each
-storage (a flat run of numbers that tensors are views of) is a member `NAME/data/KEY` of its own,
-stored as it is. Before, and with `_use_new_zipfile_serialization=False` until today, a file is
+storage (a flat run of numbers that tensors are views of) is a member `NAME/data/KEY`, not
+compressed. Before, and with `_use_new_zipfile_serialization=False` until today, a file is
 five pickles (a magic number, the protocol's version, the machine's byte order and sizes, the
 object, the storages' keys) and then each storage: eight bytes with its number of elements and the
 elements.
@@ -45,14 +45,13 @@ _TAR_MAGIC_PLACE = 257
 def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
     """Read the state dict of a file of `torch.save`.
 
-    The file is mapped, and arrays are views of it where they can be: it must stay unchanged as
-    long as they are in use. Of what else the file holds (an optimizer, arguments) nothing is
-    built, and no code is run, whatever the file says.
+    The file is mapped, and arrays are views of it where possible: it must not change while they
+    are in use. Nothing else of the file (an optimizer, arguments) is built, and no code is run.
 
     Args:
         path: the file, in the zip or the legacy format.
-        key: where the state dict lies in a checkpoint, such as `model_ema`; keys inside keys are
-            joined by `/`. By default the usual ones are tried, `model` and `state_dict` first.
+        key: the key of the state dict in a checkpoint, such as `model_ema`; nested keys are
+            joined by `/`. By default the usual keys are tried, `model` and `state_dict` first.
 
     Returns:
         The float tensors under the file's names, float16 or float32 (bfloat16 and float64 are
@@ -60,8 +59,8 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is no such file, or damaged, or holds no state dict under `key`, or asks
-            for much more memory than twice its size.
+        WeightsError: it is not such a file, or damaged, or holds no state dict under `key`, or
+            asks for much more memory than twice its size.
     """
     try:
         data = _mapped(path)
@@ -140,7 +139,7 @@ class _ZipStorages:
         self.little_endian = self._byte_order() == b"little"
 
     def _byte_order(self) -> bytes:
-        """What the writer's machine used; files before torch 2.1 do not say it and are little."""
+        """The byte order of the writer's machine; files before torch 2.1 are little-endian."""
         if f"{self._prefix}byteorder" not in self._members:
             return b"little"
         order = bytes(self.member("byteorder")[:16])

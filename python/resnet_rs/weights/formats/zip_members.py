@@ -1,4 +1,4 @@
-"""Zip archives in a mapped file: torch's checkpoints and Keras' models.
+"""Reads zip archives in a mapped file: torch's checkpoints and Keras' models.
 
 `zipfile` reads the archive's directory. It would copy every member, so the contents are taken
 here: a stored member is a view of the map, and a compressed one is unpacked to its stated size at
@@ -13,26 +13,16 @@ import zipfile
 import zlib
 
 from ..._core import WeightsError
+from .libraries import library_errors
 
 SIGNATURE = b"PK\x03\x04"
-"""How a zip archive, and each member's own header, begins."""
+"""The first bytes of a zip archive, and of each member's own header."""
 
 _HEADER_BYTES = 30
 _ENCRYPTED = 1
 # An entry of the directory takes 46 bytes of the file and, as an object, some 700 of memory.
 _FREE_DIRECTORY_BYTES = 1 << 20
 _DIRECTORY_SHARE = 32
-
-_ERRORS = (
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    ValueError,
-)
-"""The exceptions that zipfile raises for damaged archives."""
 
 Buffer = mmap.mmap | memoryview
 Members = dict[str, zipfile.ZipInfo]
@@ -73,13 +63,8 @@ def read_members(data: Buffer) -> Members:
         WeightsError: the directory is missing or damaged, lists a name twice, or has an encrypted
             member.
     """
-    try:
-        with zipfile.ZipFile(_Archive(data)) as archive:
-            entries = archive.infolist()
-    except WeightsError:
-        raise
-    except _ERRORS as error:
-        raise WeightsError(f"a zip file that is damaged, or cut off: {error}") from None
+    with library_errors("no zip file"), zipfile.ZipFile(_Archive(data)) as archive:
+        entries = archive.infolist()
     members: Members = {}
     for entry in entries:
         if entry.flag_bits & _ENCRYPTED:
