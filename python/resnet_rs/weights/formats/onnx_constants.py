@@ -87,7 +87,7 @@ class Constants:
             raise NotResNetError(node, "a computation with a few numbers")
         try:
             result = _FOLDED[node.operator](node, [_array(constant) for constant in constants])
-        except (ValueError, IndexError, TypeError, OverflowError) as error:
+        except (ValueError, IndexError, TypeError, OverflowError, RuntimeError) as error:
             raise NotResNetError(node, "a computation that is possible", str(error)) from None
         return Constant(_tensor(node, result))
 
