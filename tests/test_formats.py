@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import torch
 from checkpoints import TOLERANCE, assert_same_tensors, relative_error
 from safetensors.torch import save_file
+from text_directory_writer import write_text_directory
 from tiny_torch import NUM_CLASSES, TinyResNet, randomize, tiny_variant
 from torch import nn
 from torchvision.models.resnet import BasicBlock
@@ -53,6 +56,25 @@ def test_a_safetensors_file_gives_torchs_logits(module: TinyResNet, tmp_path: Pa
     }
     assert checkpoint.remarks == ()
     assert relative_error(checkpoint, module) <= TOLERANCE
+
+
+def test_most_formats_need_numpy_alone(module: TinyResNet, tmp_path: Path) -> None:
+    """Those that need a library say so; the others load without any of them."""
+    write_text_directory(tmp_path / "text", module, "mine")
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    paths = [saved(tmp_path, module), tmp_path / "net.pth", tmp_path / "text"]
+    source = (
+        "import json, sys\n"
+        "sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\n"
+        "from resnet_rs.weights import formats\n"
+        "for path in sys.argv[3:]:\n"
+        "    assert formats.read(path, **json.loads(sys.argv[2])).tensors, path\n"
+    )
+    absent = ["google", "h5py", "huggingface_hub", "keras", "onnx", "pyfive", "requests"]
+    absent += ["safetensors", "timm", "torch", "torchvision", "tqdm", "transformers"]
+    command = [sys.executable, "-W", "error", "-c", source, json.dumps(absent)]
+    command += [json.dumps(stated()), *map(str, paths)]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_tensors_of_a_safetensors_file_are_views_of_it(module: TinyResNet, tmp_path: Path) -> None:

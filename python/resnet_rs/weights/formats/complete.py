@@ -113,7 +113,7 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         if left_out:
             remarks.append(f"num_classes is 0, so left out: {listed(left_out)}")
     elif config["num_classes"] == 0:
-        # What is left of a damaged fc is surplus, and named by the check.
+        # The remains of a damaged fc are surplus, and named by the check.
         remarks.append("the file has no fc: the network gives embeddings, no classes")
     _check(tensors, config, origin)
     if scheme == DETECTRON2:

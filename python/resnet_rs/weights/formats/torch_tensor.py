@@ -79,7 +79,7 @@ class TensorRef:
 
     @property
     def is_integer(self) -> bool:
-        """Whether its numbers are integers, as those of `num_batches_tracked` are."""
+        """True for a tensor of integers, such as `num_batches_tracked`."""
         return not self.dtype and self.storage.kind in INTEGERS
 
     @property
@@ -230,7 +230,7 @@ class ArrayMaker:
             bits <<= 16
             return bits.view(np.float32)
         with np.errstate(all="ignore"):
-            # What float32 cannot hold becomes infinite, which the network refuses by name.
+            # A number beyond float32 becomes infinite, which the network refuses by name.
             return view.astype(np.float32, order="C")
 
 
