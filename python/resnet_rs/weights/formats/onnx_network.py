@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..._core import WeightsError
-from .onnx_steps import Array, Constant, NotResNetError, Step, Window
+from .onnx_constants import MAX_FILLED, as_floats
+from .onnx_proto import Array
+from .onnx_steps import NotResNetError, Step, Window
 
 EPSILON = 1e-5
 """The epsilon of a graph without batch norms."""
@@ -105,7 +107,7 @@ class Network:
 
 
 class Arrays:
-    """Makes arrays of constants, each once, and counts the bytes that are new.
+    """Turns constants into a network's arrays, each once, and counts the bytes that are new.
 
     Args:
         most_bytes: what may be new: copies, conversions and folded weights.
@@ -113,18 +115,34 @@ class Arrays:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
-        self._taken: dict[tuple[int, tuple[int, ...] | None], Array] = {}
+        self._taken: dict[int, tuple[Array, Array]] = {}
+        self._filled: dict[bytes, Array] = {}
 
-    def of(self, constant: Constant) -> Array:
-        """A constant's array."""
-        key = (id(constant.tensor), constant.order)
-        if key not in self._taken:
-            array = constant.array()
-            data = np.frombuffer(constant.tensor.data, np.uint8)
-            if not np.may_share_memory(array, data):
+    def of(self, constant: Array) -> Array:
+        """Give a constant, C-contiguous, as float32 or as the float16 that it is."""
+        if id(constant) not in self._taken:
+            repeated = constant.size > 1 and not any(constant.strides)
+            array = self._repeated(constant) if repeated else as_floats(constant)
+            if not (repeated or np.may_share_memory(array, constant)):
                 self.spend(array)
-            self._taken[key] = array
-        return self._taken[key]
+            # With the constant, so that no other gets its id.
+            self._taken[id(constant)] = constant, array
+        return self._taken[id(constant)][1]
+
+    def _repeated(self, constant: Array) -> Array:
+        """Give a constant that is one number everywhere as a view of a shared array.
+
+        It takes no bytes in the file, so it should take few in memory.
+        """
+        number = as_floats(constant.flat[:1])
+        key = number.tobytes()
+        if key not in self._filled or self._filled[key].size < constant.size:
+            # Twice as large each time, and few different ones, so that all of them stay small.
+            length = 1 << (constant.size - 1).bit_length()
+            self._filled[key] = np.full(length, number, np.float32)
+            if sum(array.size for array in self._filled.values()) > 2 * MAX_FILLED:
+                raise WeightsError("the graph has too many large constants of one number each")
+        return self._filled[key][: constant.size].reshape(constant.shape)
 
     def spend(self, array: Array) -> None:
         """Count an array that is not a view of the file.
@@ -230,7 +248,7 @@ def _linear_arrays(fc: Step, arrays: Arrays) -> dict[str, Array]:
     weight, bias = fc.constants
     assert weight is not None
     if fc.transposed:
-        weight = weight.turned()
+        weight = weight.T
     matrix = arrays.of(weight)
     if bias is None:
         return {"fc.weight": matrix, "fc.bias": np.zeros(len(matrix), matrix.dtype)}

@@ -1,7 +1,7 @@
 """The graph of an ONNX file, as the onnx package reads it, with bounds.
 
-Only what a network's graph needs is kept. Tensors stay bytes until they are asked for: copied out
-of protobuf's message, or views of the files beside the model.
+Only the parts that a network's graph needs are kept. Constants are arrays of the file's types,
+copied out of protobuf's message, or views of the files beside the model.
 """
 
 from __future__ import annotations
@@ -18,83 +18,24 @@ from numpy.typing import NDArray
 
 from ..._core import WeightsError
 from .libraries import library_errors, require_extra
-from .onnx_wire import MAX_NUMBERS, check_fields
-from .safetensors_file import widen_bfloat16
+from .onnx_wire import check_fields
 
 Array = NDArray[Any]
 
-BFLOAT16 = 16
-FLOATS: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
-INTEGERS: dict[int, np.dtype[Any]] = {6: np.dtype("<i4"), 7: np.dtype("<i8")}
+BFLOAT16 = np.dtype("V2")
+"""NumPy has no bfloat16: its numbers are pairs of bytes until they are widened."""
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    **{1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8"), 16: BFLOAT16},
+    **{2: np.dtype("u1"), 3: np.dtype("i1"), 6: np.dtype("<i4"), 7: np.dtype("<i8")},
+}
+"""NumPy's types for ONNX's types of elements that a graph of a ResNet may have."""
 
 MAX_NODES = 20_000
 """Nodes and tensors that a graph may have; ResNet-200's, with nothing folded, has some 5,000."""
 
 MAX_RANK = 16
 _MAX_NAME = 1 << 16
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A constant.
-
-    Attributes:
-        name: its name in the graph.
-        kind: ONNX's number for the type of its elements.
-        shape: its dimensions.
-        data: its elements' bytes, little-endian.
-    """
-
-    name: str
-    kind: int
-    shape: tuple[int, ...]
-    data: memoryview
-
-    def floats(self) -> Array:
-        """Give the numbers as float32, or as the float16 that they are: a view where possible.
-
-        Raises:
-            WeightsError: they are not floats, or not as many as the shape needs.
-        """
-        if self.kind == BFLOAT16:
-            return widen_bfloat16(np.frombuffer(self._bytes(2), np.uint8)).reshape(self.shape)
-        if self.kind not in FLOATS:
-            raise WeightsError(
-                f"tensor {self.name}: expected float numbers, got {_type_name(self.kind)}"
-            )
-        dtype = FLOATS[self.kind]
-        values = np.frombuffer(self._bytes(dtype.itemsize), dtype).reshape(self.shape)
-        if self.kind == 11:
-            # Beyond float32's range: infinite, which the core refuses with the tensor's name.
-            with np.errstate(over="ignore", invalid="ignore"):
-                return values.astype(np.float32)
-        # In a file beside the model the bytes may start anywhere.
-        return np.require(values, requirements=["A"])
-
-    def integers(self) -> list[int]:
-        """Give the numbers of a short list of integers.
-
-        Raises:
-            WeightsError: they are not integers, or too many.
-        """
-        if self.kind not in INTEGERS or self.count > MAX_NUMBERS:
-            raise WeightsError(f"tensor {self.name}: expected a short list of integers")
-        dtype = INTEGERS[self.kind]
-        return [int(number) for number in np.frombuffer(self._bytes(dtype.itemsize), dtype)]
-
-    @property
-    def count(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    def _bytes(self, item_bytes: int) -> memoryview:
-        """Give the elements' bytes, of the length that the shape needs."""
-        if len(self.data) != self.count * item_bytes:
-            raise WeightsError(
-                f"tensor {self.name}: the shape {list(self.shape)} needs "
-                f"{self.count * item_bytes} bytes of data, got {len(self.data)}"
-            )
-        return self.data
 
 
 @dataclass
@@ -106,7 +47,7 @@ class Node:
         name: may be empty.
         inputs: names of values; empty for an optional input that is left out.
         outputs: names of values.
-        attributes: numbers, texts, lists of integers and tensors; others are None.
+        attributes: numbers, texts, lists of integers and arrays; others are None.
     """
 
     operator: str
@@ -126,7 +67,7 @@ class Graph:
 
     Attributes:
         nodes: in topological order.
-        constants: the initializers by name.
+        constants: the initializers by name: views, as they are stored.
         inputs: the values that a caller passes, with their dimensions; None for a free one.
         outputs: the values that a caller receives.
         opset: the version of ONNX's own operators.
@@ -134,7 +75,7 @@ class Graph:
     """
 
     nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
     inputs: dict[str, list[int | None] | None] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     opset: int = 0
@@ -177,8 +118,7 @@ class _Reader:
         if len(graph.node) + len(graph.initializer) > MAX_NODES:
             raise WeightsError(f"the graph has more than {MAX_NODES} nodes and tensors")
         for initializer in graph.initializer:
-            tensor = self._tensor(initializer)
-            self.graph.constants[tensor.name] = tensor
+            self.graph.constants[_text(initializer.name)] = self._array(initializer)
         self.graph.nodes = [self._node(node) for node in graph.node]
         self.graph.inputs = {_text(value.name): _dimensions(value) for value in graph.input}
         self.graph.outputs = [_text(value.name) for value in graph.output]
@@ -194,7 +134,7 @@ class _Reader:
         )
 
     def _attribute(self, attribute: Any) -> Any:
-        """Give a number, a text, a list of integers or a tensor; None for any other kind."""
+        """Give a number, a text, a list of integers or an array; None for any other kind."""
         if attribute.HasField("f"):
             return attribute.f
         if attribute.HasField("i"):
@@ -202,22 +142,32 @@ class _Reader:
         if attribute.HasField("s"):
             return _text(attribute.s)
         if attribute.HasField("t"):
-            return self._tensor(attribute.t)
+            return self._array(attribute.t)
         return list(attribute.ints) or None
 
-    def _tensor(self, tensor: Any) -> Tensor:
+    def _array(self, tensor: Any) -> Array:
+        """Give a tensor's numbers, whose bytes must be as many as its shape needs."""
         name = _text(tensor.name)
-        shape = tuple(tensor.dims)
+        shape = list(tensor.dims)
         # NumPy cannot name a shape of more than 2 ** 63 elements, not even without any.
         if len(shape) > MAX_RANK or not 0 <= math.prod(max(n, 1) for n in shape) < 1 << 60:
-            raise WeightsError(f"tensor {name}: dimensions of no tensor, {list(shape[:8])}")
+            raise WeightsError(f"tensor {name}: dimensions of no tensor, {shape[:8]}")
         if any(length < 0 for length in shape):
-            raise WeightsError(f"tensor {name}: expected dimensions from 0 up, got {list(shape)}")
+            raise WeightsError(f"tensor {name}: expected dimensions from 0 up, got {shape}")
+        if tensor.data_type not in DTYPES:
+            kind = _type_name(tensor.data_type)
+            raise WeightsError(f"tensor {name}: expected float numbers, got {kind}")
+        dtype = DTYPES[tensor.data_type]
         if tensor.data_location == tensor.EXTERNAL:
             data = self._external(name, tensor.external_data)
         else:
-            data = memoryview(tensor.raw_data or _typed_data(tensor))
-        return Tensor(name, tensor.data_type, shape, data)
+            data = memoryview(tensor.raw_data or _typed_data(tensor, dtype))
+        needed = math.prod(shape) * dtype.itemsize
+        if len(data) != needed:
+            raise WeightsError(
+                f"tensor {name}: the shape {shape} needs {needed} bytes of data, got {len(data)}"
+            )
+        return np.frombuffer(data, dtype).reshape(shape)
 
     def _external(self, name: str, entries: Sequence[Any]) -> memoryview:
         """Find the bytes of a tensor that lie in a file beside this one."""
@@ -251,20 +201,17 @@ class _Reader:
         return content[offset : offset + length]
 
 
-def _typed_data(tensor: Any) -> bytes:
+def _typed_data(tensor: Any, dtype: np.dtype[Any]) -> bytes:
     """Give the bytes of a tensor whose numbers are not raw but in a field of their own."""
-    for values, dtype in ((tensor.float_data, "<f4"), (tensor.double_data, "<f8")):
-        if len(values):
-            return np.fromiter(values, dtype, len(values)).tobytes()
-    if len(tensor.int64_data):
-        return np.fromiter(tensor.int64_data, "<i8", len(tensor.int64_data)).tobytes()
-    integers = np.fromiter(tensor.int32_data, "<i4", len(tensor.int32_data))
-    if tensor.data_type == tensor.INT32:
-        return integers.tobytes()
+    fields = ((tensor.float_data, "<f4"), (tensor.double_data, "<f8"), (tensor.int64_data, "<i8"))
+    for numbers, stored in fields:
+        if len(numbers):
+            return np.fromiter(numbers, stored, len(numbers)).tobytes()
     # The bits of a float16 or bfloat16 are an integer here.
-    if (integers >> 16).any():
+    integers = np.fromiter(tensor.int32_data, "<i4", len(tensor.int32_data))
+    if dtype.itemsize == 2 and (integers >> 16).any():
         raise WeightsError(f"tensor {_text(tensor.name)}: expected numbers of 16 bits")
-    return integers.astype("<u2").tobytes()
+    return integers.astype(f"<i{dtype.itemsize}").tobytes()
 
 
 def _dimensions(value: Any) -> list[int | None] | None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..._core import WeightsError
-from .onnx_proto import Node, Tensor
+from .onnx_proto import Array, Node
+from .onnx_wire import MAX_NUMBERS
 
-Array = NDArray[Any]
 Size = tuple[int, int]
 
 MAX_SIZE = 1 << 16
@@ -27,31 +23,6 @@ class NotResNetError(WeightsError):
         super().__init__(
             f"{node}: expected {expected}{ending}: the graph is no ResNet of this kind"
         )
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A tensor of the file; `order` permutes its axes."""
-
-    tensor: Tensor
-    order: tuple[int, ...] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its dimensions, in the order of `order`."""
-        shape = self.tensor.shape
-        return shape if self.order is None else tuple(shape[axis] for axis in self.order)
-
-    def array(self) -> Array:
-        """Its numbers, C-contiguous, float32 or float16."""
-        values = self.tensor.floats()
-        return values if self.order is None else np.ascontiguousarray(values.transpose(self.order))
-
-    def turned(self) -> Constant:
-        """The same with its two axes swapped."""
-        first, second = self.order or (0, 1)
-        order = (second, first)
-        return Constant(self.tensor, None if order == (0, 1) else order)
 
 
 @dataclass
@@ -87,7 +58,7 @@ class Step:
     node: Node
     inputs: list[str]
     output: str
-    constants: list[Constant | None] = field(default_factory=list)
+    constants: list[Array | None] = field(default_factory=list)
     window: Window | None = None
     groups: int = 1
     epsilon: float = 1e-5
@@ -119,6 +90,13 @@ def integers(node: Node, name: str, default: list[int]) -> list[int]:
     if not isinstance(value, list):
         raise NotResNetError(node, f"integers as {name}", repr(value))
     return list(value)
+
+
+def numbers_of(node: Node, constant: Array) -> list[int]:
+    """The numbers of a constant that is a short list of integers."""
+    if constant.dtype.kind not in "iu" or constant.size > MAX_NUMBERS:
+        raise NotResNetError(node, "a short list of integers", f"{constant.size} numbers")
+    return [int(number) for number in constant.ravel()]
 
 
 def window(node: Node, pad: Padding | None, shape: Sequence[int] | None) -> Window:
