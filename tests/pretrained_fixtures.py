@@ -14,7 +14,8 @@ import pytest
 from file_server import FileServer, file_server
 from pretrained_case import CONTENT, HUB_BLOCK_BYTES, PATH, ROW
 
-from resnet_rs.weights.pretrained import download, torchvision_weights
+from resnet_rs.weights import torchvision_weights
+from resnet_rs.weights.pretrained import download
 
 VARIABLES = (
     "RESNET_RS_CACHE",

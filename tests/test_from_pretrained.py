@@ -19,7 +19,8 @@ from file_server import FileServer
 import resnet_rs
 from resnet_rs import ResNet18, ResNet50
 from resnet_rs.cli import main
-from resnet_rs.weights.pretrained import TorchvisionWeights, torchvision_weights
+from resnet_rs.weights import torchvision_weights
+from resnet_rs.weights.pretrained import TorchvisionWeights
 
 pytest_plugins = ["pretrained_fixtures"]
 

@@ -367,7 +367,7 @@ def test_timm_configs_that_are_not_supported_are_named(
 # --- ours
 
 
-def test_our_own_directory_is_read_with_wishes_over_it(demo_dir: Path) -> None:
+def test_our_own_directory_is_read_with_overrides(demo_dir: Path) -> None:
     checkpoint = formats.read(demo_dir, preprocessing={"resize": 300})
     assert checkpoint.config["architecture"] == "resnet50"
     assert checkpoint.config["num_classes"] == len(checkpoint.config["labels"]) == 10

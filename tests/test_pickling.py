@@ -39,13 +39,13 @@ def tiny_dir(tmp_path: Path) -> Path:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The files that were hashed in the test, in order."""
     hashed_files: list[str] = []
-    original = files._sha256
+    original = files.digest_of
 
     def spy(path: str) -> str:
         hashed_files.append(os.path.basename(path))
         return original(path)
 
-    monkeypatch.setattr(files, "_sha256", spy)
+    monkeypatch.setattr(files, "digest_of", spy)
     return hashed_files
 
 

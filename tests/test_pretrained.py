@@ -388,7 +388,8 @@ class TestWithoutTheExtra:
         server.requests.clear()
         run_python(
             f"{self.HIDE}"
-            "from resnet_rs.weights.pretrained import TorchvisionWeights, torchvision_weights\n"
+            "from resnet_rs.weights import torchvision_weights\n"
+            "from resnet_rs.weights.torchvision_weights import TorchvisionWeights\n"
             f"torchvision_weights.TORCHVISION_WEIGHTS = ({ROW!r},)\n"
             f"assert fetch('resnet50.DEFAULT').path.name == {ROW.file!r}\n"
             "assert (fetch('resnet50.a1_in1k').path / 'model.safetensors').is_file()\n",

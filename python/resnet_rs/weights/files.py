@@ -63,7 +63,7 @@ def fingerprint_of(path: str) -> Fingerprint:
     Raises:
         FileNotFoundError: there is nothing at `path`.
     """
-    hashes = tuple((os.path.basename(file), _sha256(file)) for file in files_of(path))
+    hashes = tuple((os.path.basename(file), digest_of(file)) for file in files_of(path))
     if len(hashes) <= _MAX_NAMED:
         return hashes
     return ((f"{os.path.basename(path)}/ ({len(hashes)} files)", sha256_of(repr(hashes).encode())),)
@@ -76,7 +76,8 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sha256(path: str) -> str:
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """Hash a file; returns its SHA-256 in hexadecimal."""
     import hashlib
 
     digest = hashlib.sha256()

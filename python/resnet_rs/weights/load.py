@@ -101,19 +101,19 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
 def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str | None) -> Loaded:
     """Hand the core the tensors of a `.safetensors` file in memory."""
     from .formats import RawCheckpoint
-    from .formats.complete import Wishes, complete
+    from .formats.complete import Overrides, complete
     from .formats.names import read_rules
     from .safetensors_bytes import tensors_in
 
     data = options.weights
     assert isinstance(data, bytes)
-    wishes = _wishes(options, stated)
-    if wishes["names"] is not None:
-        wishes["names"] = read_rules(wishes["names"])
+    overrides = _overrides(options, stated)
+    if overrides["names"] is not None:
+        overrides["names"] = read_rules(overrides["names"])
 
     def read() -> Checkpoint:
         raw = RawCheckpoint(tensors_in(data))
-        return complete(raw, options.origin, Wishes(**wishes))
+        return complete(raw, options.origin, Overrides(**overrides))
 
     return _from_checkpoint(options, read, stated, architecture)
 
@@ -124,10 +124,10 @@ def _by_formats(
     """Read a format of another project."""
     from . import formats
 
-    wishes = _wishes(options, stated)
+    overrides = _overrides(options, stated)
 
     def read() -> Checkpoint:
-        return formats.read(path, **wishes)
+        return formats.read(path, **overrides)
 
     return _from_checkpoint(options, read, stated, architecture, stamp)
 
@@ -154,10 +154,10 @@ def _from_checkpoint(
     return loaded
 
 
-def _wishes(options: Options, stated: Mapping[str, Any]) -> dict[str, Any]:
+def _overrides(options: Options, stated: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `formats.read` beside the path."""
-    wishes = {name: stated[name] for name in CONFIG_OPTIONS if name in stated}
-    return {**wishes, "names": options.names, "key": options.key}
+    overrides = {name: stated[name] for name in CONFIG_OPTIONS if name in stated}
+    return {**overrides, "names": options.names, "key": options.key}
 
 
 def _may_be_ours(path: str) -> bool:

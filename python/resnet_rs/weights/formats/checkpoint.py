@@ -1,4 +1,4 @@
-"""What a reader of a weights file returns, before and after its names are torchvision's."""
+"""The result of reading a weights file, before and after its names are torchvision's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """What the reader of one file format found.
+    """The content of a file, as the reader of its format gives it.
 
     Attributes:
         tensors: the arrays under the file's own names, in torch's layout (convolutions OIHW,
@@ -31,8 +31,8 @@ class Checkpoint:
 
     Attributes:
         tensors: the arrays under torchvision's names, in torch's layout, float32 or float16.
-        config: a complete config.json, but for `preprocessing`, which is absent, or lacks fields,
-            where neither the file nor the caller states it.
+        config: a complete config.json, except for `preprocessing`, which is absent or lacks fields
+            if neither the file nor the caller states it.
         origin: the path that was read, for messages.
         remarks: what the user should know, in the order in which it happened.
     """

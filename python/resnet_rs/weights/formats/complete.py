@@ -1,4 +1,4 @@
-"""From what a file holds, and what the caller adds, to a network that is ready for the core."""
+"""Completes a file's content, with the caller's overrides, to a network ready for the core."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _NOT_LOADED = {
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the caller states, which goes before what the file states; None for nothing."""
+class Overrides:
+    """The caller's statements, which take precedence over the file's; None for no statement."""
 
     architecture: str | None = None
     variant: Mapping[str, Any] | None = None
@@ -52,20 +52,20 @@ class Wishes:
     key: str | None = None
 
 
-def complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
+def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
     """Give the tensors torchvision's names, fill in the config, and check one with the other.
 
     Raises:
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
     tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
-    if wishes.names is None:
-        return _complete(replace(raw, tensors=tensors), origin, wishes)
-    drop_heads = _is_headless(raw, wishes)
-    tensors, remarks, notes = _by_rules(tensors, wishes.names, origin, wishes.key, drop_heads)
+    if overrides.names is None:
+        return _complete(replace(raw, tensors=tensors), origin, overrides)
+    drop_heads = _is_headless(raw, overrides)
+    tensors, remarks, notes = _by_rules(tensors, overrides.names, origin, overrides.key, drop_heads)
     renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
     try:
-        return _complete(renamed, origin, replace(wishes, key=None))
+        return _complete(renamed, origin, replace(overrides, key=None))
     except WeightsError as error:
         if notes:
             raise WeightsError(f"{error} ({'; '.join(notes)})") from error
@@ -78,7 +78,7 @@ def _by_rules(
     """Rename tensors by the caller's rules.
 
     Returns:
-        The tensors by their new names; remarks; and those of them that may explain an error.
+        The tensors by their new names; all remarks; and the remarks that may explain an error.
     """
     remarks: list[str] = []
     notes: list[str] = []
@@ -96,16 +96,16 @@ def _by_rules(
     return tensors, [*remarks, f"renamed tensors by names ({len(rules)} rules)", *notes], notes
 
 
-def _is_headless(raw: RawCheckpoint, wishes: Wishes) -> bool:
-    return wishes.num_classes == 0 or raw.config.get("num_classes") == 0
+def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
+    return overrides.num_classes == 0 or raw.config.get("num_classes") == 0
 
 
-def _complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
+def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
     """`complete` for names of a known project."""
-    headless = _is_headless(raw, wishes)
-    tensors, scheme, remarks = _named(raw.tensors, origin, wishes.key, drop_heads=headless)
+    headless = _is_headless(raw, overrides)
+    tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
     try:
-        config = _config(raw.config, tensors, scheme, origin, wishes)
+        config = _config(raw.config, tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
         raise WeightsError(f"{origin}: {error}") from error
     if headless:
@@ -113,7 +113,7 @@ def _complete(raw: RawCheckpoint, origin: str, wishes: Wishes) -> Checkpoint:
         if left_out:
             remarks.append(f"num_classes is 0, so left out: {listed(left_out)}")
     elif config["num_classes"] == 0:
-        # What is left of a damaged fc is surplus, and named by the check.
+        # The remains of a damaged fc are surplus, and named by the check.
         remarks.append("the file has no fc: the network gives embeddings, no classes")
     _check(tensors, config, origin)
     if scheme == DETECTRON2:
@@ -143,19 +143,19 @@ def _config(
     tensors: Tensors,
     scheme: str | None,
     origin: str,
-    wishes: Wishes,
+    overrides: Overrides,
 ) -> dict[str, Any]:
-    """The file's config with the caller's wishes over it and the shapes' news between them."""
+    """Merge the file's config, what the shapes imply, and the caller's overrides, in this order."""
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    architecture = wishes.architecture or stated.get("architecture")
+    architecture = overrides.architecture or stated.get("architecture")
     if architecture is None:
-        stated_variant = {**stated.get("variant", {}), **(wishes.variant or {})}
+        stated_variant = {**stated.get("variant", {}), **(overrides.variant or {})}
         raise WeightsError(f"{origin}: {_question(found, stated_variant)}")
     require_known(architecture, origin)
     variant = {
         **stated.get("variant", {}),
         **shapes.implied_variant(found),
-        **(wishes.variant or {}),
+        **(overrides.variant or {}),
     }
     if scheme == DETECTRON2 and "stride_on" not in variant and _is_bottleneck(found):
         raise WeightsError(
@@ -167,13 +167,13 @@ def _config(
     config: dict[str, Any] = {"format_version": _FORMAT_VERSION, "architecture": architecture}
     if variant := shapes.differing(architecture, variant):
         config["variant"] = variant
-    config["num_classes"] = _num_classes(stated, found, origin, wishes)
-    labels = _labels(stated, config["num_classes"], origin, wishes)
+    config["num_classes"] = _num_classes(stated, found, origin, overrides)
+    labels = _labels(stated, config["num_classes"], origin, overrides)
     if labels is not None:
         config["labels"] = labels
     preprocessing = {
         **stated.get("preprocessing", {}),
-        **_preprocessing(wishes.preprocessing, architecture),
+        **_preprocessing(overrides.preprocessing, architecture),
     }
     channels = variant.get("in_channels", 3)
     if channels != 3 and not {"mean", "std"} <= preprocessing.keys():
@@ -209,7 +209,7 @@ def require_known(architecture: str, origin: str) -> None:
 
 
 def _question(found: Mapping[str, shapes.Shape], stated_variant: Mapping[str, Any]) -> str:
-    """What to ask the caller for when only tensors are there."""
+    """Ask the caller for the network, with the candidates that the shapes fit."""
     fitting = shapes.candidates(found)
     if not fitting:
         return (
@@ -260,10 +260,10 @@ def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:
 
 
 def _num_classes(
-    stated: Mapping[str, Any], found: Mapping[str, shapes.Shape], origin: str, wishes: Wishes
+    stated: Mapping[str, Any], found: Mapping[str, shapes.Shape], origin: str, overrides: Overrides
 ) -> int:
     rows = found.get("fc.weight", (0,))[0] if found.get("fc.weight") else 0
-    told = wishes.num_classes if wishes.num_classes is not None else stated.get("num_classes")
+    told = overrides.num_classes if overrides.num_classes is not None else stated.get("num_classes")
     if told is None or told == 0:
         return 0 if told == 0 else rows
     if told != rows:
@@ -276,10 +276,10 @@ def _num_classes(
 
 
 def _labels(
-    stated: Mapping[str, Any], num_classes: int, origin: str, wishes: Wishes
+    stated: Mapping[str, Any], num_classes: int, origin: str, overrides: Overrides
 ) -> list[str] | None:
-    labels = wishes.labels if wishes.labels is not None else stated.get("labels")
-    if labels is None or (num_classes == 0 and wishes.labels is None):
+    labels = overrides.labels if overrides.labels is not None else stated.get("labels")
+    if labels is None or (num_classes == 0 and overrides.labels is None):
         return None
     labels = list(labels)
     if len(labels) != num_classes:
@@ -320,7 +320,7 @@ def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
 
 
 def _advice_on_surplus(surplus: list[str]) -> str:
-    """What to do about tensors that the network has no place for."""
+    """Advise on tensors that the network has no place for."""
     if any(".se." in name for name in surplus):
         return "Squeeze-and-excitation (se) is not supported"
     if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
@@ -342,7 +342,7 @@ def _sides(crop: Any) -> tuple[int, int] | None:
 def _hint(
     found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
 ) -> str:
-    """What else the caller may have meant."""
+    """Suggest what else the caller may have meant."""
     head = found.get("fc.weight", ())
     features = shapes.structure(found).channels[-1]
     if "head" in config.get("variant", {}):

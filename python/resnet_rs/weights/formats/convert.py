@@ -36,7 +36,7 @@ def write_directory(
 
     Args:
         checkpoint: what to write; its config should state the preprocessing.
-        directory: where to; it is made where it is not there.
+        directory: the directory to write to; it is created if necessary.
         dtype: storage of convolution and fc weights, `f32` or `f16`; vectors are f32 always, for
             they are 0.3 % of the bytes, and a variance suffers in f16.
         force: replace a network that is there.

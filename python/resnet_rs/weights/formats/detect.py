@@ -1,4 +1,4 @@
-"""What a file or directory is, told by its content, and the reader that belongs to it."""
+"""Detects the format of a file or directory by its content, and calls the format's reader."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _EXPLAINED = (
     (b"\xfd7zXZ", "an xz archive: unpack it first"),
     (b"\x93NUMPY", "a single NumPy array"),
 )
-"""What people pass by mistake, by its first bytes."""
+"""Files that users pass by mistake, by their first bytes."""
 
 _BY_SUFFIX = {
     ".safetensors": "safetensors",
@@ -58,15 +58,15 @@ _BY_SUFFIX = {
 def read_raw(
     path: Path, key: str | None, variant: Mapping[str, Any] | None = None
 ) -> tuple[RawCheckpoint, bool]:
-    """Read whatever `path` is.
+    """Read a file or directory of any supported format.
 
     Args:
         path: a file or directory.
         key: which of several networks, None for the usual one.
-        variant: what the caller says of the network, for readers that look for all of it.
+        variant: the caller's override, for readers that check that the network is complete.
 
     Returns:
-        What the reader found, and whether it has used `key`; where not, it is a prefix of names.
+        The reader's result, and whether it used `key`; if not, `key` is a prefix of names.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -83,9 +83,9 @@ def read_raw(
 
 
 def _published(path: Path) -> RawCheckpoint | None:
-    """What is known of a file that torchvision publishes: told by its name and its sha256."""
-    from ..pretrained.cache import digest_of
-    from ..pretrained.torchvision_weights import TORCHVISION_WEIGHTS
+    """Recognise a file that torchvision publishes, by its name and its SHA-256."""
+    from ..files import digest_of
+    from ..torchvision_weights import TORCHVISION_WEIGHTS
 
     for weights in TORCHVISION_WEIGHTS:
         if path.name == weights.file and digest_of(path).startswith(weights.sha256_prefix):
@@ -101,8 +101,8 @@ def _published(path: Path) -> RawCheckpoint | None:
 def kind_of(path: Path) -> str:
     """A file's format: `safetensors`, `torch`, `keras` or `onnx`.
 
-    The content decides; a name's ending only where the content is like nothing that is known, so
-    that the format's own reader can say what is wrong with it.
+    The content decides. The suffix counts only if the content is of no known format, so that the
+    format's own reader can say what is wrong.
 
     Raises:
         OSError: the file cannot be read.
@@ -148,7 +148,7 @@ def _kind_of_content(path: Path, head: bytes) -> str | None:
 
 
 def _kind_of_zip(path: Path) -> str:
-    from .torch_zip import read_members
+    from .zip_members import read_members
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -165,7 +165,7 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def _read_file(path: Path, kind: str, key: str | None) -> tuple[RawCheckpoint, bool]:
-    """Read a file of a known format; returns also whether `key` was used."""
+    """Read a file of a known format; also return whether `key` was used."""
     if kind == "safetensors":
         from .safetensors_file import read_safetensors
 

@@ -1,4 +1,4 @@
-"""Directories with a `config.json`: ours, Hugging Face transformers', timm's."""
+"""Directories with a `config.json`: our own, those of Hugging Face transformers and timm."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .files import Fields, read_object
 
 CONFIG = "config.json"
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Where a directory's tensors are, best first."""
+"""The names of a directory's file of tensors, in order of preference."""
 
 _INDEX_SUFFIX = ".index.json"
 
 
 def describe(directory: Path) -> RawCheckpoint | None:
-    """What a directory's `config.json` says of the network, without its tensors.
+    """Read a directory's `config.json`, without the tensors.
 
     Returns:
-        None where there is no such file, or one that says nothing of a network.
+        The config; None if there is no such file, or if it does not describe a network.
 
     Raises:
         WeightsError: it is malformed, or of a network that is not supported.
@@ -43,7 +43,7 @@ def describe(directory: Path) -> RawCheckpoint | None:
 
 
 def joined(raw: RawCheckpoint, described: RawCheckpoint | None) -> RawCheckpoint:
-    """One reader's tensors with the config that another has read beside them."""
+    """Join one reader's tensors with the config that another reader found beside them."""
     if described is None:
         return raw
     config = {**described.config, **raw.config}
@@ -51,7 +51,7 @@ def joined(raw: RawCheckpoint, described: RawCheckpoint | None) -> RawCheckpoint
 
 
 def shard_files(directory: Path) -> list[Path]:
-    """The files of a network that is split over several; none where it is not.
+    """List the files of a network that is split over several; empty if it is not.
 
     Raises:
         WeightsError: the index is malformed, or names a file outside the directory.

@@ -1,4 +1,4 @@
-"""Small files around the weights, read with bounds: JSON and its fields."""
+"""Reads JSON files beside the weights, with bounds, and checks the types of their fields."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..small_files import read_small
 from ..small_files import require_regular as require_regular
 
 MAX_LIST_SHOWN = 6
-"""How many names an error message gives before it says how many more there are."""
+"""Most names that an error message lists."""
 
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is too large or no JSON.
+        FileNotFoundError: there is no such file.
+        WeightsError: it is too large, or not JSON.
     """
     content = read_small(path)
     try:
@@ -34,14 +34,14 @@ def read_object(path: Path) -> Fields:
     """Parse a JSON file that holds an object.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is too large, no JSON, or no object.
+        FileNotFoundError: there is no such file.
+        WeightsError: it is too large, not JSON, or not an object.
     """
     return Fields(str(path), read_json(path))
 
 
 def listed(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Join the first few names, and state how many more there are."""
     more = len(names) - MAX_LIST_SHOWN
     return ", ".join(names[:MAX_LIST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
@@ -49,14 +49,14 @@ def listed(names: list[str]) -> str:
 class Fields:
     """The fields of a JSON object, read with their types.
 
-    Each reader gives `default` where the field is absent or null.
+    Each method returns `default` if the field is absent or null.
 
     Args:
         origin: the file, for messages; for an inner object with the field's name.
         values: what was parsed.
 
     Raises:
-        WeightsError: `values` is no object; or, from a reader, a field is of another type.
+        WeightsError: `values` is not an object; or, from a method, a field has another type.
     """
 
     def __init__(self, origin: str, values: Any) -> None:
@@ -69,7 +69,7 @@ class Fields:
         return self.values.get(name) is not None
 
     def error(self, name: str, expected: str) -> WeightsError:
-        """What to raise when a field is not what it should be."""
+        """Make the error for a field that is not as expected."""
         found = _shown(self.values.get(name))
         return WeightsError(f"{self.origin}: {name}: expected {expected}, found {found}")
 
@@ -128,7 +128,7 @@ class Fields:
         return [float(number) for number in value]
 
     def inner(self, name: str) -> Fields:
-        """An object inside, with no fields where there is none."""
+        """An inner object; one without fields if it is absent."""
         value = self.values.get(name)
         return Fields(f"{self.origin}: {name}", {} if value is None else value)
 

@@ -28,8 +28,7 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
     """Read the configs of a directory that transformers' `save_pretrained` wrote.
 
     Raises:
-        WeightsError: the model is no ResNet, or of a kind or with a preprocessing that is not
-            supported.
+        WeightsError: the model is not a ResNet, or its kind or preprocessing is not supported.
     """
     model = fields.text("model_type")
     if model != "resnet":
@@ -165,7 +164,7 @@ def _architecture(block: str, depths: list[int]) -> str:
 
 
 def _labels(fields: Fields) -> list[str] | None:
-    """The classes' names where they are more than the placeholders that transformers puts in."""
+    """The classes' names; None if they are only the placeholders that transformers writes."""
     names = fields.inner("id2label")
     if not names.values:
         return None
@@ -178,5 +177,5 @@ def _labels(fields: Fields) -> list[str] | None:
 
 
 def placeholders(count: int) -> list[str]:
-    """The names that transformers gives to classes whose names nobody has said."""
+    """The names that transformers gives to classes without names."""
     return [f"LABEL_{index}" for index in range(count)]

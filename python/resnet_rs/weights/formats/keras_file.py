@@ -2,7 +2,7 @@
 
 Keras' kernels are `[y, x, in, out]` and its dense layers `[in, out]`; the result has torch's
 layout. Its ResNets take BGR: the first convolution's input channels are turned round here, so
-that images stay RGB.
+that images remain RGB.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .files import listed, require_regular
 from .keras_hdf5 import Hdf5, Object
 from .keras_layers import BGR_MEANS, Description, check
 from .keras_layouts import TAKEN, VARIABLES, Stored, find_arrays
+from .libraries import require_extra
 
 Array = NDArray[Any]
 
@@ -45,26 +46,28 @@ def read_keras(path: Path) -> RawCheckpoint:
             and one dense layer on it.
 
     Returns:
-        The arrays under torchvision's names, and a config that says everything but the labels.
+        The arrays under torchvision's names, and a config with everything but the labels.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: pyfive is not installed.
         WeightsError: the file is damaged, or its network is another one.
     """
     require_regular(path)
+    require_extra("pyfive", path, "keras")
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             raise WeightsError(f"{path}: the file is empty")
         # The views of the arrays keep the mapping open.
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        return _checkpoint(find_arrays(mapped, path), len(mapped))
+        return _checkpoint(find_arrays(mapped), len(mapped))
     except (WeightsError, shapes.NotResNetError) as error:
         raise WeightsError(f"{path}: {error}") from None
 
 
 def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:
-    """Name, check and turn the arrays."""
+    """Name the arrays, check them, and convert them to torch's layout."""
     _refuse_other_networks(stored.layers)
     blocks = _blocks(stored.layers)
     description = Description(())
@@ -93,7 +96,7 @@ def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:
 def _as_torch(
     kernels: dict[str, Array], description: Description, remarks: tuple[str, ...]
 ) -> RawCheckpoint:
-    """Turn Keras' layouts into torch's, and write the config down."""
+    """Convert Keras' layouts to torch's, and make the config."""
     rgb = kernels["conv1.kernel"].shape[2] == 3
     tensors: dict[str, Array] = {}
     for name, array in kernels.items():
@@ -138,7 +141,7 @@ def _as_torch(
 
 
 def _preprocessing(input_size: tuple[int, int] | None) -> dict[str, Any]:
-    """Means subtracted from 0...255 and no division, said in our terms: (p/255 - m/255) * 255."""
+    """Express a subtraction of means from 0...255 in a config's terms: (p/255 - m/255) * 255."""
     return {
         "resize": list(input_size or (224, 224)),
         "crop": None,
@@ -149,7 +152,7 @@ def _preprocessing(input_size: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _array(hdf5: Hdf5, item: Object, name: str) -> Array:
-    """One array, with its name in every error; its rank is what the variable needs."""
+    """Read an array and check its rank; errors name it."""
     try:
         array = hdf5.array(item)
     except WeightsError as error:
@@ -181,7 +184,7 @@ def _block_names(stage: int, block: int) -> dict[str, str]:
 
 
 def _blocks(layers: Mapping[str, Any]) -> list[int]:
-    """How many blocks each stage has."""
+    """Count the blocks of each stage."""
     counts: dict[int, int] = {}
     for name in layers:
         if match := _BLOCK_LAYER.fullmatch(name):
@@ -198,7 +201,7 @@ def _blocks(layers: Mapping[str, Any]) -> list[int]:
 def _dense_layer(
     layers: Mapping[str, Mapping[str, Object]], known: Mapping[str, str]
 ) -> str | None:
-    """The name of the one dense layer on top of the known ones; None where there is none."""
+    """Find the name of the dense layer on top of the known layers; None if there is none."""
     dense = [
         name
         for name, variables in layers.items()
@@ -230,7 +233,7 @@ def _require_same_layers(layers: Mapping[str, Mapping[str, Any]], names: Mapping
 
 
 def _refuse_other_networks(layers: Mapping[str, Any]) -> None:
-    """Say what a network is that looks like one of ours."""
+    """Refuse related networks by name."""
     for name in layers:
         if name == "post_bn" or name.endswith("_preact_bn"):
             raise WeightsError(

@@ -1,8 +1,8 @@
-"""What the description of a Keras model says, held against keras.applications' ResNet.
+"""Compares the description of a Keras model with keras.applications' ResNet.
 
-A whole model (`.keras`, or `.h5` from `model.save`) carries its layers as JSON. The names of the
-layers alone would not tell a stride or an activation that somebody changed, so where there is a
-description every field that the forward pass depends on is compared.
+A whole model (`.keras`, or `.h5` from `model.save`) describes its layers in JSON. The names of the
+layers do not show a changed stride or activation, so every field that the forward pass depends on
+is compared.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model's description adds to its weights.
+    """The part of a model's description that its weights do not show.
 
     Attributes:
         layers: all layers, those of nested models in their place, in the model's order.
         epsilon: that of every batch norm.
-        input_size: height and width of the model's input, None where they are free.
+        input_size: height and width of the model's input; None if they are free.
         remarks: what the user should know.
     """
 
@@ -73,7 +73,7 @@ def parse(text: str | bytes) -> tuple[Layer, ...]:
     """Read a model's JSON.
 
     Raises:
-        WeightsError: it is no JSON, or not a Keras model's.
+        WeightsError: it is not JSON, or not a Keras model's.
     """
     try:
         model = json.loads(text)
@@ -98,14 +98,14 @@ def parse(text: str | bytes) -> tuple[Layer, ...]:
 
 
 def check(layers: tuple[Layer, ...], blocks: list[int]) -> Description:
-    """Hold a model's layers against those of a ResNet.
+    """Compare a model's layers with those of a ResNet.
 
     Args:
         layers: what `parse` returned.
         blocks: the number of blocks in each stage, as the weights' names say.
 
     Raises:
-        WeightsError: a layer is no ResNet's, or computes something else; it is named.
+        WeightsError: a layer is not part of a ResNet, or computes something else; it is named.
     """
     _check_classes(layers)
     kinds = {layer.kind: layer.name for layer in layers}
@@ -150,7 +150,7 @@ def _check_classes(layers: tuple[Layer, ...]) -> None:
 
 
 def _expected_fields(blocks: list[int]) -> Iterator[tuple[str, dict[str, tuple[Any, ...]]]]:
-    """Each layer whose fields matter, with the values that are right; the first is the default."""
+    """Yield each layer that matters, with its fields' correct values; the first is the default."""
     plain = {"dilation_rate": ([1, 1],), "groups": (1,), "activation": ("linear",)}
     any_padding = ("valid", "same")  # the same for a kernel of one pixel
     yield "conv1_pad", {"padding": ([[3, 3], [3, 3]], [3, 3], 3)}
@@ -190,7 +190,7 @@ def _epsilon(layers: tuple[Layer, ...]) -> float:
 
 
 def _input_size(layers: tuple[Layer, ...]) -> tuple[int, int] | None:
-    """Height and width of the first input layer, whichever order of axes it has."""
+    """Give height and width of the first input layer, in either order of axes."""
     for layer in layers:
         # Keras 3 writes batch_shape, Keras 2 batch_input_shape.
         shape = layer.fields.get("batch_shape", layer.fields.get("batch_input_shape"))
@@ -217,7 +217,7 @@ def _remarks(layers: tuple[Layer, ...]) -> Iterator[str]:
 
 
 def _constant(layer: Layer) -> list[Any]:
-    """The number constants that an addition is given, for most none."""
+    """List the constants that an addition takes; most have none."""
     found = []
     if layer.kind == "Add" and isinstance(layer.inbound, list):
         for node in layer.inbound:
@@ -229,7 +229,7 @@ def _constant(layer: Layer) -> list[Any]:
 
 
 def _is_caffe_preprocessing(inside: list[Layer]) -> bool:
-    """Whether these layers are channels 2, 1, 0, stacked, and the means subtracted."""
+    """Report whether the layers stack channels 2, 1, 0 and subtract the means."""
     if [layer.kind for layer in inside] != ["GetItem"] * 3 + ["Stack", "Add"]:
         return False
     channels = []

@@ -1,21 +1,18 @@
-"""Where Keras' files keep a model's arrays, and which array is which.
+"""Finds a model's arrays in Keras' files, and identifies them.
 
 Three layouts: the legacy one of `.h5` (a group for each layer by its name), the one of Keras 3
 (`layers/conv2d_7/vars/0`, the layer's name in an attribute), and that of Keras 3's first versions,
-where only the order of the layers tells which is which.
+in which only the order of the layers identifies them.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..._core import WeightsError
+from . import zip_members
 from .keras_hdf5 import SIGNATURE, Hdf5, Object
 from .keras_layers import Description, Layer, parse
 
@@ -43,29 +40,15 @@ _MAX_CONFIG_BYTES = 16 << 20
 _MAX_GROWTH = 1.5
 _SPARE_BYTES = 1 << 20
 
-# What zipfile raises for archives that are damaged in one way or another.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
-
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds, before any array is read.
+    """The content of a file, before any array is read.
 
     Attributes:
         hdf5: the file of arrays.
         layers: the arrays by layer and variable: `layers["conv1_conv"]["kernel"]`.
-        description: the model's layers in order; None in a file of weights alone.
+        description: the model's layers in order; None for a file of weights alone.
         remarks: what the user should know.
     """
 
@@ -75,51 +58,41 @@ class Stored:
     remarks: tuple[str, ...] = ()
 
 
-def find_arrays(mapped: memoryview, path: Path) -> Stored:
+def find_arrays(mapped: memoryview) -> Stored:
     """Find the arrays and the description in any of Keras' files.
 
     Args:
         mapped: the file's bytes.
-        path: the same file.
 
     Raises:
-        WeightsError: it is damaged or not one of Keras'.
+        WeightsError: it is damaged, or Keras did not write it.
     """
-    if bytes(mapped[:4]) == b"PK\x03\x04":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = _member(archive, _CONFIG_MEMBER, mapped, _MAX_CONFIG_BYTES)
-                most_bytes = int(_MAX_GROWTH * len(mapped)) + _SPARE_BYTES
-                data = _member(archive, _WEIGHTS_MEMBER, mapped, most_bytes)
-        except WeightsError:
-            raise
-        except _ZIP_ERRORS as error:
-            raise WeightsError(f"a damaged .keras archive: {error}") from None
+    if bytes(mapped[:4]) == zip_members.SIGNATURE:
+        members = zip_members.read_members(mapped)
+        text = _member(members, _CONFIG_MEMBER, mapped, _MAX_CONFIG_BYTES)
+        most_bytes = int(_MAX_GROWTH * len(mapped)) + _SPARE_BYTES
+        data = _member(members, _WEIGHTS_MEMBER, mapped, most_bytes)
         return _by_layer(Hdf5(data), parse(bytes(text)))
     if bytes(mapped[:8]) != SIGNATURE:
         raise WeightsError("neither an HDF5 file nor a .keras archive")
     return _by_layer(Hdf5(mapped), None)
 
 
-def _member(archive: zipfile.ZipFile, name: str, mapped: memoryview, most_bytes: int) -> memoryview:
-    """A member's bytes: a view of the mapped file where it is stored as it is."""
-    info = archive.getinfo(name)
-    if info.file_size > most_bytes:
-        raise WeightsError(f"{name}: {info.file_size} bytes are more than it can have here")
-    if info.compress_type == zipfile.ZIP_STORED:
-        # The local header's own name and extra field come before the data.
-        name_bytes, extra_bytes = struct.unpack_from("<HH", mapped, info.header_offset + 26)
-        begin = info.header_offset + 30 + name_bytes + extra_bytes
-        data = mapped[begin : begin + info.file_size]
-        if zlib.crc32(data) != info.CRC:
-            raise WeightsError(f"{name}: the checksum is wrong: the file is damaged")
-        return data
-    with archive.open(info) as file:
-        return memoryview(file.read(info.file_size))
+def _member(
+    members: zip_members.Members, name: str, mapped: memoryview, most_bytes: int
+) -> memoryview:
+    """The content of a member of a `.keras` archive."""
+    if name not in members:
+        raise WeightsError(f"expected a .keras archive, got a zip file without {name}")
+    if members[name].file_size > most_bytes:
+        raise WeightsError(
+            f"{name}: {members[name].file_size} bytes are more than it can have here"
+        )
+    return zip_members.content(mapped, members[name])
 
 
 def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
-    """Group the arrays by layer, in whichever of the layouts they are."""
+    """Group the arrays by layer, in any of the layouts."""
     layers: dict[str, dict[str, Object]] = {}
     numbered: dict[Names, dict[str, Object]] = {}
     names: dict[Names, str] = {}
@@ -131,7 +104,7 @@ def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
             continue
         elif path[-1] == "vars" and "name" in item.texts:
             names[path] = item.texts["name"]
-        elif item.datatype is None or item.datatype.kind not in ("float", "bfloat16"):
+        elif item.shape is None or item.dtype is None:
             continue  # a group, or the seed of a dropout
         elif path[-2:-1] == ("vars",) and len(path) >= 3:
             numbered.setdefault(path[:-1], {})[path[-1]] = item
@@ -181,7 +154,7 @@ def _names_by_order(
 
     Keras numbers the layers of a class in the model's order, which is in a whole model's
     description; otherwise it is keras.applications': in a block the convolutions 1, 2, then 0
-    where the block has a shortcut, and 3. A shortcut opens a stage.
+    if the block has a shortcut, and 3. A shortcut begins a stage.
     """
     ordered: dict[str, list[Names]] = {"conv": [], "bn": [], "dense": []}
     for path in sorted(groups, key=_number):

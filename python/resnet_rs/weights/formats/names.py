@@ -1,4 +1,4 @@
-"""Other projects' tensor names, turned into torchvision's."""
+"""Translates other projects' tensor names to torchvision's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANCHORS = {
     TRANSFORMERS: "encoder.stages.0.layers.0.layer.0.convolution.weight",
     DETECTRON2: "res2.0.conv1.weight",
 }
-"""A tensor that every network of the project has: what comes before it is a prefix."""
+"""A tensor that every network of the project has; anything before its name is a prefix."""
 
 _TRANSFORMERS_BLOCK = re.compile(
     r"(?:resnet\.)?encoder\.stages\.(\d+)\.layers\.(\d+)\."
@@ -37,11 +37,11 @@ _DETECTRON2_STEM = re.compile(r"stem\.conv1\.(norm\.)?(\w+)")
 _DETECTRON2_BLOCK = re.compile(r"res(\d+)\.(\d+)\.(?:conv(\d)|shortcut)\.(norm\.)?(\w+)")
 
 NameRules = Mapping[str, str | None]
-"""Their names, or patterns of them, to ours; None drops a tensor."""
+"""The file's names, or patterns of them, to torchvision's; None drops a tensor."""
 
 
 def scheme_of(names: Iterable[str]) -> str | None:
-    """The project whose names these are; None for none that is known."""
+    """Find the project whose names these are; None if it is unknown."""
     present = set(names)
     for scheme, anchor in ANCHORS.items():
         if anchor in present or (scheme == TRANSFORMERS and f"resnet.{anchor}" in present):
@@ -50,7 +50,7 @@ def scheme_of(names: Iterable[str]) -> str | None:
 
 
 def to_torchvision(name: str, scheme: str) -> str:
-    """A tensor's name in torchvision's words; one that `scheme` does not know stays as it is."""
+    """Translate a tensor's name; one that `scheme` does not know is unchanged."""
     if scheme == TRANSFORMERS:
         return _from_transformers(name)
     if scheme == DETECTRON2:
@@ -93,7 +93,7 @@ def read_rules(names: NameRules | str | os.PathLike[str]) -> dict[str, str | Non
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the file is no JSON object of names.
+        WeightsError: the file is not a JSON object of names.
         TypeError: neither a mapping nor a path; or something else than names in the mapping.
     """
     if isinstance(names, (str, os.PathLike)):
@@ -124,8 +124,8 @@ def apply_rules(
     may hold `\1`, `\2`, ... A right side of None leaves the tensor out. Names that no rule
     matches stay.
 
-    A rule may be written for a name as it is in the file, or for what is left of it without
-    `wrappers`; a new name that still starts with them loses them.
+    A rule may be written for a name as it is in the file, or for the name without `wrappers`; a
+    new name that still starts with them loses them.
 
     Args:
         tensors: all by the names that the file has.
@@ -134,10 +134,10 @@ def apply_rules(
         wrappers: prefixes that all names start with, the outermost first.
 
     Returns:
-        The tensors by their new names, and the left sides that were applied to none.
+        The tensors by their new names, and the left sides that matched no tensor.
 
     Raises:
-        WeightsError: a rule is no regular expression, or two tensors get one name.
+        WeightsError: a rule is not a regular expression, or two tensors get one name.
     """
     patterns = _compiled(rules, origin)
     renamed: dict[str, str] = {}
@@ -159,7 +159,7 @@ def apply_rules(
 
 
 def _without_each(name: str, wrappers: Sequence[str]) -> list[str]:
-    """A name, and what is left of it after each prefix."""
+    """A name, and the rest of it after each prefix."""
     forms = [name]
     for prefix in wrappers:
         forms.append(forms[-1].removeprefix(prefix))

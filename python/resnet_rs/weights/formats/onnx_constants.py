@@ -1,13 +1,15 @@
-"""The constants of an ONNX graph, and the nodes that only compute with them or with sizes."""
+"""The constants of an ONNX graph, and the nodes that compute only with constants or sizes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from .onnx_proto import INTEGERS, Graph, Node, Tensor
-from .onnx_steps import Array, Constant, NotResNetError, integer, integers
+from .onnx_proto import BFLOAT16, Array, Graph, Node
+from .onnx_steps import NotResNetError, integer, integers, numbers_of
+from .safetensors_file import widen_bfloat16
 
 MAX_FOLDED = 1 << 14
 """Numbers of a constant that is computed here: sizes, axes and biases of zeros are far below."""
@@ -20,39 +22,36 @@ class Constants:
     """The values that are known without an image.
 
     Args:
-        graph: whose initializers they start with.
+        graph: the graph; its initializers are the first constants.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._known = {name: Constant(tensor) for name, tensor in graph.constants.items()}
+        self._known = dict(graph.constants)
         self._sizes: set[str] = set()
-        # One buffer for all constants of the same number: what is nothing in the file should be
-        # next to nothing in memory.
-        self._filled: dict[bytes, memoryview] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
 
-    def get(self, name: str) -> Constant | None:
+    def get(self, name: str) -> Array | None:
         """The constant of a name."""
         return self._known.get(name)
 
     def is_size(self, name: str) -> bool:
-        """Whether a value was computed from the sizes of others, which are not known here."""
+        """Report whether a value was computed from the sizes of others, which are unknown here."""
         return name in self._sizes
 
     def take(self, node: Node) -> bool:
-        """Add a node's result where it depends on constants or sizes only.
+        """Add a node's result if it depends only on constants or sizes.
 
         Returns:
-            Whether it does; other nodes are left alone.
+            Whether it does; other nodes are ignored.
 
         Raises:
             WeightsError: it is computed wrongly.
         """
         result = node.outputs[0]
         if node.operator == "Constant":
-            self._known[result] = Constant(_value(node))
+            self._known[result] = _value(node)
         elif node.operator in _SAME and node.inputs and node.inputs[0] in self._known:
             self._known[result] = self._known[node.inputs[0]]
         elif node.operator == "Transpose" and node.inputs and node.inputs[0] in self._known:
@@ -75,94 +74,79 @@ class Constants:
             name in self._sizes or name in self._known or not name for name in node.inputs
         )
 
-    def _folded(self, node: Node) -> Constant:
+    def _folded(self, node: Node) -> Array:
         """Compute a small constant from others."""
         constants = [self._known[name] for name in node.inputs]
         if node.operator == "Shape":
             shape = constants[0].shape
             end = integer(node, "end", len(shape))
-            sizes = shape[integer(node, "start", 0) : end]
-            return Constant(_tensor(node, np.array(sizes, np.int64)))
-        if sum(constant.tensor.count for constant in constants) > MAX_FOLDED:
+            return np.array(shape[integer(node, "start", 0) : end], np.int64)
+        if sum(constant.size for constant in constants) > MAX_FOLDED:
             raise NotResNetError(node, "a computation with a few numbers")
         try:
-            result = _FOLDED[node.operator](node, [_array(constant) for constant in constants])
-        except (ValueError, IndexError, TypeError, OverflowError) as error:
+            return _FOLDED[node.operator](node, constants)
+        except (ValueError, IndexError, TypeError, OverflowError, RuntimeError) as error:
             raise NotResNetError(node, "a computation that is possible", str(error)) from None
-        return Constant(_tensor(node, result))
 
-    def _fill(self, node: Node) -> Constant:
-        """A constant that is one number everywhere."""
-        shape = tuple(self._known[node.inputs[0]].tensor.integers())
-        value = node.attributes.get("value")
-        tensor = Tensor(node.outputs[0], 1, shape, None)
-        number = np.zeros(1) if not isinstance(value, Tensor) else _array(Constant(value))
+    def _fill(self, node: Node) -> Array:
+        """Make a constant that is one number everywhere: a view of that number."""
+        shape = numbers_of(node, self._known[node.inputs[0]])
+        number = node.attributes.get("value")
+        if not isinstance(number, np.ndarray):
+            number = np.zeros(1, np.float32)
         sane = len(shape) <= 8 and all(0 <= length <= MAX_FILLED for length in shape)
-        if not sane or number.size != 1 or tensor.count > MAX_FILLED:
-            raise NotResNetError(node, f"at most {MAX_FILLED} times one number", str(list(shape)))
-        if number.dtype.kind == "i" and tensor.count <= MAX_FOLDED:
-            return Constant(_tensor(node, np.full(shape, number)))
-        key = number.astype(np.float32).tobytes()
-        buffer = self._filled.get(key, memoryview(b""))
-        if len(buffer) < 4 * tensor.count:
-            # Twice as large each time, and few different ones, so that all of them stay small.
-            count = 1 << (tensor.count - 1).bit_length()
-            buffer = memoryview(np.full(count, number, np.float32).tobytes())
-            self._filled[key] = buffer
-            if sum(map(len, self._filled.values())) > 2 * 4 * MAX_FILLED:
-                raise NotResNetError(node, "constants of a few numbers")
-        return Constant(Tensor(node.outputs[0], 1, shape, buffer[: 4 * tensor.count]))
+        if not sane or number.size != 1 or math.prod(shape) > MAX_FILLED:
+            raise NotResNetError(node, f"at most {MAX_FILLED} times one number", str(shape))
+        return np.broadcast_to(number.reshape(()), shape)
 
 
-# Another type of number makes no difference here: weights become float32 in any case.
+# The type of number makes no difference: weights become float32 in any case.
 _SAME = ("Identity", "Cast", "CastLike")
 
 
-def _value(node: Node) -> Tensor:
-    """What a Constant node gives."""
-    attributes = node.attributes
-    if isinstance(attributes.get("value"), Tensor):
-        tensor: Tensor = attributes["value"]
-        return tensor
+def is_float(constant: Array) -> bool:
+    """Report whether a constant's numbers are floats, bfloat16 among them."""
+    return constant.dtype.kind == "f" or constant.dtype == BFLOAT16
+
+
+def as_floats(constant: Array) -> Array:
+    """Give floats, C-contiguous, as float32 or as the float16 that they are: the same if possible.
+
+    Numbers beyond float32's range become infinite, which the core refuses with the tensor's name.
+    """
+    if constant.dtype == BFLOAT16:
+        stored = np.ascontiguousarray(constant).reshape(-1).view(np.uint8)
+        return widen_bfloat16(stored).reshape(constant.shape)
+    dtype = np.float16 if constant.dtype == np.float16 else np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        # In a file beside the model the bytes may start anywhere.
+        return np.require(constant, dtype, ["C", "A"])
+
+
+def _value(node: Node) -> Array:
+    """Give the value of a Constant node."""
     for name, dtype in (("value_int", "<i8"), ("value_ints", "<i8"), ("value_float", "<f4")):
-        if attributes.get(name) is not None:
-            return _tensor(node, np.array(attributes[name], dtype))
-    raise NotResNetError(node, "a tensor or a number")
+        if node.attributes.get(name) is not None:
+            return np.array(node.attributes[name], dtype)
+    value = node.attributes.get("value")
+    if not isinstance(value, np.ndarray):
+        raise NotResNetError(node, "a tensor or a number")
+    return value
 
 
-def _tensor(node: Node, values: Array) -> Tensor:
-    integers = values.dtype.kind == "i"
-    data = values.astype("<i8" if integers else "<f4").tobytes()
-    return Tensor(node.outputs[0], 7 if integers else 1, values.shape, memoryview(data))
-
-
-def _array(constant: Constant) -> Array:
-    """A small constant's numbers, integers or floats."""
-    if constant.tensor.kind not in INTEGERS:
-        return constant.array()
-    numbers = np.array(constant.tensor.integers(), np.int64).reshape(constant.tensor.shape)
-    return numbers if constant.order is None else numbers.transpose(constant.order)
-
-
-def _transposed(node: Node, constant: Constant) -> Constant:
-    rank = len(constant.shape)
-    order = integers(node, "perm", list(range(rank))[::-1])
-    if sorted(order) != list(range(rank)):
+def _transposed(node: Node, constant: Array) -> Array:
+    order = integers(node, "perm", list(range(constant.ndim))[::-1])
+    if sorted(order) != list(range(constant.ndim)):
         raise NotResNetError(node, "an order of axes", str(order))
-    inner = constant.order or tuple(range(rank))
-    return Constant(constant.tensor, tuple(inner[axis] for axis in order))
+    return constant.transpose(order)
 
 
-# -- What exporters leave to compute when they are told to fold nothing ------------------------
+# -- Operations that exporters leave in the graph if they fold nothing --------------------------
 
 
 def _axes(node: Node, arrays: list[Array]) -> tuple[int, ...]:
-    """Axes, an attribute in old versions and an input in new ones."""
-    return (
-        tuple(int(n) for n in arrays[1].ravel())
-        if len(arrays) > 1
-        else tuple(integers(node, "axes", []))
-    )
+    """Give axes, an attribute in old versions and an input in new ones."""
+    return tuple(numbers_of(node, arrays[1]) if len(arrays) > 1 else integers(node, "axes", []))
 
 
 def _concat(node: Node, arrays: list[Array]) -> Array:
@@ -170,12 +154,9 @@ def _concat(node: Node, arrays: list[Array]) -> Array:
 
 
 def _expand(node: Node, arrays: list[Array]) -> Array:
-    shape = np.broadcast_shapes(arrays[0].shape, tuple(int(n) for n in arrays[1].ravel()))
-    count = 1
-    for length in shape:
-        count *= length
-    if count > MAX_FOLDED:
-        raise ValueError(f"{count} numbers are too many")
+    shape = np.broadcast_shapes(arrays[0].shape, tuple(numbers_of(node, arrays[1])))
+    if math.prod(shape) > MAX_FOLDED:
+        raise ValueError(f"{math.prod(shape)} numbers are too many")
     return np.broadcast_to(arrays[0], shape)
 
 
@@ -184,7 +165,7 @@ def _gather(node: Node, arrays: list[Array]) -> Array:
 
 
 def _reshape(node: Node, arrays: list[Array]) -> Array:
-    return arrays[0].reshape(tuple(int(n) for n in arrays[1].ravel()))
+    return arrays[0].reshape(tuple(numbers_of(node, arrays[1])))
 
 
 def _squeeze(node: Node, arrays: list[Array]) -> Array:

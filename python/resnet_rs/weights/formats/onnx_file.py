@@ -1,4 +1,4 @@
-"""ONNX files of ResNets, whoever exported them: the graph is walked, names mean nothing."""
+"""Reads ONNX files of ResNets from any exporter: by the graph's structure, not by names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .onnx_network import tensors
 from .onnx_proto import read_graph
 from .onnx_walk import Walk
 
-# bfloat16 takes twice the room as float32; a graph may also share the arrays of its norms.
+# bfloat16 takes twice the memory as float32; a graph may also share the arrays of its norms.
 _ROOM = 2
 _SPARE_BYTES = 1 << 20
 
@@ -22,9 +22,9 @@ _SPARE_BYTES = 1 << 20
 def read_onnx(path: Path) -> RawCheckpoint:
     """Read a ResNet of the family from an ONNX file.
 
-    Batch norms may be folded into the convolutions or not; the blocks, strides, groups, stem,
-    shortcuts, epsilon and head are read off the graph. What the file does not say, the labels and
-    the preprocessing, is left out of the config.
+    Batch norms may be folded into the convolutions or not. The blocks, strides, groups, stem,
+    shortcuts, epsilon and head come from the graph. The labels and the preprocessing, which the
+    file does not state, are left out of the config.
 
     Args:
         path: the `.onnx` file; files that it names for its tensors must lie beside it.
@@ -35,8 +35,9 @@ def read_onnx(path: Path) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the file is damaged, or its graph is no ResNet; the first node that does not
-            fit is named.
+        ImportError: the onnx package is not installed.
+        WeightsError: the file is damaged, or its graph is not a ResNet; the first node that does
+            not fit is named.
     """
     require_regular(path)
     try:

@@ -1,9 +1,9 @@
-"""An ONNX graph as the few operations that a ResNet is made of.
+"""Reduces an ONNX graph to the few operations that a ResNet consists of.
 
-Names mean nothing here: exporters make them up. The nodes are taken one after the other; what has
-no effect on the result (Identity, Dropout, casts, the shape arithmetic before a Reshape) is left
-out, padding becomes part of what follows it, and an addition of constants part of what precedes
-it. The first node that is none of this is refused.
+Names are ignored, as each exporter invents its own. The nodes are read in order. Nodes without an
+effect on the result (Identity, Dropout, casts, the shape arithmetic before a Reshape) are left
+out, padding becomes part of the operation after it, and an addition of constants part of the
+operation before it. The first node of any other kind is refused.
 """
 
 from __future__ import annotations
@@ -12,22 +12,31 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._core import WeightsError
-from .onnx_constants import Constants
-from .onnx_proto import Graph, Node, Tensor
-from .onnx_steps import MAX_SIZE, Constant, NotResNetError, Padding, Step, integer, integers, window
+from .onnx_constants import Constants, as_floats, is_float
+from .onnx_proto import Array, Graph, Node
+from .onnx_steps import (
+    MAX_SIZE,
+    NotResNetError,
+    Padding,
+    Step,
+    integer,
+    integers,
+    numbers_of,
+    window,
+)
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 25
-"""Versions of ONNX's operators whose meaning was checked for every operator that is read."""
+"""Versions of ONNX's operators for which every operator that is read was checked."""
 
 
 class Flow:
     """The operations of a graph, by the values between them.
 
     Args:
-        graph: what the file holds.
+        graph: the file's graph.
 
     Raises:
-        WeightsError: the graph is none that this reader takes, or malformed.
+        WeightsError: the graph is malformed, or has a node that no ResNet has.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -57,7 +66,7 @@ class Flow:
         return self._consumers.get(value, [])
 
     def producer(self, value: str) -> Step | None:
-        """The step that gives a value; None for the image."""
+        """The step that computes a value; None for the image."""
         return self._by_output.get(value)
 
     # -- Nodes ---------------------------------------------------------------------------------
@@ -95,9 +104,9 @@ class Flow:
         value = node.attributes.get("value", 0.0)
         if len(node.inputs) > 2 and node.inputs[2]:
             constant = self._constants.get(node.inputs[2])
-            if constant is None or constant.tensor.count != 1:
+            if constant is None or constant.size != 1 or not is_float(constant):
                 raise NotResNetError(node, "a constant to pad with")
-            value = float(constant.array().reshape(()))
+            value = float(as_floats(constant).reshape(()))
         if mode != "constant" or pads is None or axes is None or len(pads) != 2 * len(axes):
             raise NotResNetError(node, "padding with a constant", f"mode {mode}")
         before, after = {}, {}
@@ -148,7 +157,7 @@ class Flow:
                 return
         self._add_step("add", node, [self._value(node, name) for name in node.inputs])
 
-    def _bias(self, node: Node, value: str, bias: Constant) -> None:
+    def _bias(self, node: Node, value: str, bias: Array) -> None:
         """An addition of constants is the bias of the convolution or linear layer before it."""
         step = self.producer(value)
         if step is None or step.kind not in ("conv", "linear") or self.consumers(value):
@@ -163,9 +172,7 @@ class Flow:
             (1, channels, *trailing),
         }:
             raise NotResNetError(node, f"a bias of {channels} numbers", str(list(bias.shape)))
-        tensor = bias.tensor
-        flat = Tensor(tensor.name, tensor.kind, (channels,), tensor.data, tensor.varints)
-        step.constants[1] = Constant(flat)
+        step.constants[1] = bias.reshape(channels)
         # The sum is what follows; the step's former result is no value of its own any more.
         del self._by_output[value], self._consumers[value]
         step.output = node.outputs[0]
@@ -251,7 +258,7 @@ class Flow:
             raise NotResNetError(node, "a result of the nodes before it as input", repr(name))
         return self._same[name]
 
-    def _weight(self, node: Node, index: int, rank: int) -> Constant:
+    def _weight(self, node: Node, index: int, rank: int) -> Array:
         """The constant that is an input of a node."""
         name = node.inputs[index] if index < len(node.inputs) else ""
         constant = self._constants.get(name)
@@ -261,6 +268,8 @@ class Flow:
             raise NotResNetError(
                 node, f"{rank} dimensions in input {index}", str(list(constant.shape))
             )
+        if not is_float(constant):
+            raise WeightsError(f"tensor {name}: expected float numbers, got {constant.dtype}")
         return constant
 
     def _numbers_of(
@@ -275,7 +284,7 @@ class Flow:
         constant = self._constants.get(name)
         if constant is None:
             raise NotResNetError(node, f"constants as input {index}", repr(name))
-        return constant.tensor.integers()
+        return numbers_of(node, constant)
 
     def _padded(self, node: Node) -> tuple[str, Padding | None]:
         """A node's first input, without the Pad before it."""

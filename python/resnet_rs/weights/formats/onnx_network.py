@@ -1,4 +1,4 @@
-"""A ResNet as it was found in an ONNX graph: its parts, and its arrays by torchvision's names."""
+"""The ResNet that an ONNX graph holds: its parts, and its arrays by torchvision's names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..._core import WeightsError
-from .onnx_steps import Array, Constant, NotResNetError, Step, Window
+from .onnx_constants import MAX_FILLED, as_floats
+from .onnx_proto import Array
+from .onnx_steps import NotResNetError, Step, Window
 
 EPSILON = 1e-5
-"""Where a graph has no batch norms that would say another."""
+"""The epsilon of a graph without batch norms."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution and the batch norm after it, where there is one."""
+    """A convolution, and the batch norm after it if there is one."""
 
     conv: Step
     norm: Step | None
@@ -25,14 +27,14 @@ class Unit:
 
     @property
     def window(self) -> Window:
-        """What the convolution looks at."""
+        """The convolution's window."""
         assert self.conv.window is not None
         return self.conv.window
 
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block: its convolutions, those of its shortcut, and what stands before them."""
+    """A residual block: its convolutions, its shortcut, and whether a pooling precedes that."""
 
     units: list[Unit]
     shortcut: Unit | None
@@ -41,7 +43,7 @@ class Block:
 
     @property
     def stride(self) -> int:
-        """By how much the block shrinks its input."""
+        """The factor by which the block shrinks its input."""
         stride = 1
         for unit in self.units:
             stride *= unit.window.stride
@@ -87,7 +89,7 @@ class Network:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What shapes do not say, in the fields of a config's `variant`."""
+        """The fields of a config's `variant` that shapes do not show."""
         blocks = [block for stage in self.stages for block in stage]
         variant: dict[str, Any] = {"norm_epsilon": EPSILON}
         for _, _, unit in self.units():
@@ -105,7 +107,7 @@ class Network:
 
 
 class Arrays:
-    """Takes arrays out of constants, each once, and counts the bytes that are new.
+    """Turns constants into a network's arrays, each once, and counts the bytes that are new.
 
     Args:
         most_bytes: what may be new: copies, conversions and folded weights.
@@ -113,21 +115,37 @@ class Arrays:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
-        self._taken: dict[tuple[int, tuple[int, ...] | None], Array] = {}
+        self._taken: dict[int, tuple[Array, Array]] = {}
+        self._filled: dict[bytes, Array] = {}
 
-    def of(self, constant: Constant) -> Array:
-        """A constant's array."""
-        key = (id(constant.tensor), constant.order)
-        if key not in self._taken:
-            array = constant.array()
-            data = constant.tensor.data
-            if data is None or not np.may_share_memory(array, np.frombuffer(data, np.uint8)):
+    def of(self, constant: Array) -> Array:
+        """Give a constant, C-contiguous, as float32 or as the float16 that it is."""
+        if id(constant) not in self._taken:
+            repeated = constant.size > 1 and not any(constant.strides)
+            array = self._repeated(constant) if repeated else as_floats(constant)
+            if not (repeated or np.may_share_memory(array, constant)):
                 self.spend(array)
-            self._taken[key] = array
-        return self._taken[key]
+            # With the constant, so that no other gets its id.
+            self._taken[id(constant)] = constant, array
+        return self._taken[id(constant)][1]
+
+    def _repeated(self, constant: Array) -> Array:
+        """Give a constant that is one number everywhere as a view of a shared array.
+
+        It takes no bytes in the file, so it should take few in memory.
+        """
+        number = as_floats(constant.flat[:1])
+        key = number.tobytes()
+        if key not in self._filled or self._filled[key].size < constant.size:
+            # Twice as large each time, and few different ones, so that all of them stay small.
+            length = 1 << (constant.size - 1).bit_length()
+            self._filled[key] = np.full(length, number, np.float32)
+            if sum(array.size for array in self._filled.values()) > 2 * MAX_FILLED:
+                raise WeightsError("the graph has too many large constants of one number each")
+        return self._filled[key][: constant.size].reshape(constant.shape)
 
     def spend(self, array: Array) -> None:
-        """Count an array that is no view of the file.
+        """Count an array that is not a view of the file.
 
         Raises:
             WeightsError: there are more than the file can need.
@@ -144,7 +162,7 @@ def tensors(network: Network, most_bytes: int) -> tuple[dict[str, Array], list[s
     otherwise those that are there are folded into their convolutions.
 
     Args:
-        network: what the graph holds.
+        network: the graph's network.
         most_bytes: what the arrays may take together, beside the file.
 
     Raises:
@@ -209,7 +227,7 @@ def _norm_arrays(unit: Unit, arrays: Arrays) -> dict[str, Array]:
 
 
 def _folded(unit: Unit, arrays: Arrays) -> tuple[Array, Array]:
-    """Weight and bias of a convolution that does its batch norm's work too.
+    """Fold a batch norm into its convolution; return weight and bias.
 
     With s = gamma / sqrt(variance + epsilon): weight * s, and beta + (bias - mean) * s.
     """
@@ -230,7 +248,7 @@ def _linear_arrays(fc: Step, arrays: Arrays) -> dict[str, Array]:
     weight, bias = fc.constants
     assert weight is not None
     if fc.transposed:
-        weight = weight.turned()
+        weight = weight.T
     matrix = arrays.of(weight)
     if bias is None:
         return {"fc.weight": matrix, "fc.bias": np.zeros(len(matrix), matrix.dtype)}

@@ -1,18 +1,14 @@
-"""The operations that a ResNet is made of, as an ONNX graph is reduced to them."""
+"""The operations to which an ONNX graph of a ResNet is reduced."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..._core import WeightsError
-from .onnx_proto import Node, Tensor
+from .onnx_proto import Array, Node
+from .onnx_wire import MAX_NUMBERS
 
-Array = NDArray[Any]
 Size = tuple[int, int]
 
 MAX_SIZE = 1 << 16
@@ -29,34 +25,9 @@ class NotResNetError(WeightsError):
         )
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A tensor of the file, with its axes in another order where `order` says so."""
-
-    tensor: Tensor
-    order: tuple[int, ...] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its dimensions, in the order of `order`."""
-        shape = self.tensor.shape
-        return shape if self.order is None else tuple(shape[axis] for axis in self.order)
-
-    def array(self) -> Array:
-        """Its numbers, C-contiguous, float32 or float16."""
-        values = self.tensor.floats()
-        return values if self.order is None else np.ascontiguousarray(values.transpose(self.order))
-
-    def turned(self) -> Constant:
-        """With its two axes the other way round."""
-        first, second = self.order or (0, 1)
-        order = (second, first)
-        return Constant(self.tensor, None if order == (0, 1) else order)
-
-
 @dataclass
 class Window:
-    """What a convolution or pooling looks at: the same in both directions."""
+    """The window of a convolution or pooling, the same in both directions."""
 
     kernel: int
     stride: int
@@ -71,7 +42,7 @@ class Step:
     Attributes:
         kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool`,
             `flatten`, `linear` or `softmax`.
-        node: where it comes from, for messages.
+        node: the node that it comes from, for messages.
         inputs: the values that it takes.
         output: the value that it gives.
         constants: weight and bias of a convolution or a linear layer; weight, bias, mean and
@@ -87,7 +58,7 @@ class Step:
     node: Node
     inputs: list[str]
     output: str
-    constants: list[Constant | None] = field(default_factory=list)
+    constants: list[Array | None] = field(default_factory=list)
     window: Window | None = None
     groups: int = 1
     epsilon: float = 1e-5
@@ -97,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Padding:
-    """A Pad node that waits for what follows it."""
+    """A Pad node, which becomes part of the operation after it."""
 
     source: str
     before: Size
@@ -119,6 +90,13 @@ def integers(node: Node, name: str, default: list[int]) -> list[int]:
     if not isinstance(value, list):
         raise NotResNetError(node, f"integers as {name}", repr(value))
     return list(value)
+
+
+def numbers_of(node: Node, constant: Array) -> list[int]:
+    """The numbers of a constant that is a short list of integers."""
+    if constant.dtype.kind not in "iu" or constant.size > MAX_NUMBERS:
+        raise NotResNetError(node, "a short list of integers", f"{constant.size} numbers")
+    return [int(number) for number in constant.ravel()]
 
 
 def window(node: Node, pad: Padding | None, shape: Sequence[int] | None) -> Window:

@@ -1,4 +1,4 @@
-"""Walks from the image to the logits, and checks that what lies on the way is a ResNet."""
+"""Walks from the image to the logits, and checks that the operations are those of a ResNet."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .onnx_steps import NotResNetError, Step, Window
 
 
 class Walk:
-    """Follows a graph's operations; `network` is what it found.
+    """Follows a graph's operations; `network` is the result.
 
     Raises:
-        WeightsError: an operation is not where a ResNet has it; it is the first one.
+        WeightsError: an operation is out of place; the first such operation is named.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -101,7 +101,7 @@ class Walk:
             raise WeightsError("expected the last operation's result as the graph's output")
 
     def _pooled_head(self, pool: Step) -> None:
-        """An average over a window of its own: global where it covers the whole map."""
+        """Take an average over a window, which is global if it covers the whole map."""
         window = pool.window
         assert window is not None
         if window.padding == 0 and self._size == [window.kernel, window.kernel]:
@@ -157,7 +157,7 @@ class Walk:
             if relu:
                 inside = self._next(inside, "relu").output
             elif not self._follows(inside, "add"):
-                self._next(inside, "relu")  # says what is there instead
+                self._next(inside, "relu")  # raises, and names the other operation
         add = self._next(inside, "add")
         if sorted(add.inputs) != sorted([inside, end]) or len(units) not in (2, 3):
             raise NotResNetError(
@@ -167,7 +167,7 @@ class Walk:
         return Block(units, shortcut, pooled, relu), result
 
     def _is_shortcut(self, step: Step) -> bool:
-        """Whether a branch leads to an addition with at most a pooling and one unit."""
+        """Report whether a branch leads to an addition with at most a pooling and one unit."""
         if step.kind == "avg_pool":
             return True
         if step.kind == "conv":
@@ -178,7 +178,7 @@ class Walk:
         return step.kind == "add"
 
     def _check_shortcut_pool(self, step: Step) -> None:
-        """An average over 2x2, the last column's and row's over what is there."""
+        """Check for a 2x2 average; at the edge it is over the pixels that exist."""
         window = step.window
         assert window is not None
         # An even map has no half windows, and then ceil_mode says nothing.

@@ -1,10 +1,15 @@
-"""Pickles without `pickle`: a machine that builds plain values and never calls what a file names.
+"""Runs pickles without `pickle`: builds plain values, and never calls a function of the file's.
 
 A pickle is a program: it may name any function of any module and have it called. This machine
-knows the opcodes but not the modules. A name becomes a `Global`, which is two strings; a call of
-one becomes whatever the table of the machine's owner makes of it, or an `Inert` stand-in. So a
-training checkpoint loads with the optimizer's state and the arguments of its script as stand-ins,
-and a hostile file finds nothing to run.
+knows the opcodes but not the modules. A name becomes a `Global`, which is two strings. A call
+becomes what the caller's table makes of it, or an `Inert` stand-in. So a training checkpoint loads
+with the optimizer's state and its script's arguments as stand-ins, and a hostile file can run
+nothing.
+
+`pickle.Unpickler` with an allow-list in `find_class` stops calls, but it does not bound memory or
+time. A pickle of 9 bytes that puts a value into memo slot 2**28 makes it allocate 4 GiB, and one
+of 85 bytes with a nested tuple as a dict's key keeps it hashing for hours. No method of the class
+can refuse these, so the opcodes are run here.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from .torch_budget import Budget
 Buffer = bytes | mmap.mmap
 
 OPERATION_BYTES = 160
-"""What an opcode is charged for: more memory than any of them takes by itself."""
+"""Memory that each opcode is charged for; none takes more by itself."""
 LONGEST_VALUE_BYTES = 4 << 20
 """Longest string or bytes inside a pickle: tensors lie outside, and names are short."""
 LONGEST_LINE_BYTES = 1 << 16
@@ -30,7 +35,7 @@ LARGEST_INT_KEY = 1 << 31
 
 
 class Global:
-    """The name of a class or function, which is not looked up."""
+    """The name of a class or function, which is never looked up."""
 
     __slots__ = ("module", "name")
 
@@ -48,9 +53,9 @@ class Inert:
     """A stand-in for an object of a class that is not on the list.
 
     Attributes:
-        name: of the class or function, with its module; empty where the pickle names none.
-        state: what the object's attributes would have been set from.
-        items: what would have been set on it as on a dict.
+        name: of the class or function, with its module; empty if the pickle does not name it.
+        state: the value that the object's attributes would have been set from.
+        items: the items that would have been set on it as on a dict.
     """
 
     __slots__ = ("items", "name", "state")
@@ -79,13 +84,13 @@ class PickleMachine:
     """Runs one pickle after the other out of one buffer.
 
     Dicts keep the items whose key is a string or a small integer: a state dict has no others, and
-    hashing what a stranger has nested takes any time. Sets become lists for the same reason.
+    hashing nested keys of a hostile file could take forever. Sets become lists for the same reason.
 
     Args:
-        calls: what becomes of a call, by the module and name that the pickle gives; beside
-            `SAFE_CALLS`. They get the arguments and must check them.
-        persistent: what becomes of a reference to something outside the pickle.
-        budget: what the memory for values is taken from.
+        calls: functions for calls, by the pickle's module and name; in addition to
+            `SAFE_CALLS`. They receive the arguments, and must check them.
+        persistent: a function for references to values outside the pickle.
+        budget: the budget of memory for values.
     """
 
     def __init__(
@@ -107,14 +112,14 @@ class PickleMachine:
         Args:
             data: the buffer, of which nothing outside `begin` to `end` is read.
             begin: the pickle's first byte.
-            end: where it must have stopped.
+            end: the place by which it must have stopped.
 
         Returns:
             The value: None, bool, int, float, str, bytes, list, tuple, dict, `Global`, `Inert`,
-            or what the calls return; and the place behind the pickle.
+            or a result of the calls; and the place after the pickle.
 
         Raises:
-            WeightsError: it is no pickle, or is damaged, or takes more than the budget.
+            WeightsError: it is not a pickle, or damaged, or exceeds the budget.
         """
         self._memo, self._stack, self._outer = {}, [], []
         stream = _Stream(data, begin, end)
@@ -142,7 +147,7 @@ class PickleMachine:
         self._stack = []
 
     def _to_mark(self) -> list[Any]:
-        """Everything above the last mark, which goes."""
+        """Take everything above the last mark, and the mark."""
         values, self._stack = self._stack, self._outer.pop()
         return values
 
@@ -211,7 +216,7 @@ class PickleMachine:
         self._stack.append(self._call(target, arguments))
 
     def _call(self, target: Any, arguments: Any) -> Any:
-        """What stands for the result of a call; nothing that the file names is called."""
+        """Give the result of a call, or a stand-in for it; the named function is not called."""
         if not isinstance(target, Global):
             return Inert()
         call = self._calls.get(target.path)
@@ -275,7 +280,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "PERSID": lambda m, identity: m._push(m._persistent(identity)),
     "BINPERSID": lambda m, _: m._push(m._persistent(m._stack.pop())),
 }
-"""What each opcode does, by its name in pickletools; out-of-band buffers are missing."""
+"""The action of each opcode, by its name in pickletools; out-of-band buffers are missing."""
 
 
 def _global(path: str) -> Global:

@@ -1,4 +1,4 @@
-"""Which of a file's tensors are the network's: wrappers' prefixes, and several networks in one."""
+"""Selects a network's tensors in a file: by wrappers' prefixes, and among several networks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .names import ANCHORS, TRANSFORMERS
 Tensors = dict[str, NDArray[Any]]
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.")
-"""What DataParallel, torch.compile and training frameworks put before every name."""
+"""Prefixes that DataParallel, torch.compile and training frameworks add to every name."""
 
 FAVOURED = (
     ("encoder_q", ("encoder_k",)),
     ("model", ("model_ema", "ema_model", "ema")),
 )
-"""Networks of which one file often holds several: the first is the trained one."""
+"""Networks that often share a file: the first is the trained one."""
 
 
 def shared_wrappers(names: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ def shared_wrappers(names: Iterable[str]) -> list[str]:
 
 
 def network_prefixes(tensors: Tensors) -> list[str]:
-    """What stands before the names of each network in the file; "" for one without a prefix."""
+    """Find the prefix of each network in the file; "" for one without a prefix."""
     prefixes = []
     for scheme, anchor in ANCHORS.items():
         for name in tensors:
@@ -64,8 +64,8 @@ def select(
         The tensors without the prefix, and remarks.
 
     Raises:
-        WeightsError: there is no network in the file, or there are several and none is plainly
-            meant, or there are tensors beside the network.
+        WeightsError: there is no network in the file, or there are several to choose from, or
+            there are tensors beside the network.
     """
     prefixes = network_prefixes(tensors)
     if key is not None and not (key == "" and "" in prefixes):

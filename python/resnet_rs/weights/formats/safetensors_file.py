@@ -1,4 +1,4 @@
-"""`.safetensors`: a JSON header, then the tensors' bytes."""
+"""Reads `.safetensors` files: a JSON header, then the tensors' bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shapes of a network's tensors say about it, and which networks they fit.
+"""Reads a network's structure off its tensors' shapes, and finds the networks that they fit.
 
 Depth, block type, widths, groups, the stem and the shortcut show in the shapes. Which convolution
 of a block has the stride does not, nor does anything without weights: a blur before a stride,
@@ -19,7 +19,7 @@ from ..._core import WeightsError
 
 Shape = tuple[int, ...]
 
-# Any size does where no head of a fixed size is asked for: shapes of weights do not depend on it.
+# Any size is right unless a head has a fixed size: shapes of weights do not depend on it.
 _DEFAULT_SIDE = 224
 
 _MAX_BLOCKS = 1000
@@ -31,12 +31,12 @@ BODY = re.compile(r"(conv1|bn1|layer\d+)\..*")
 
 
 class NotResNetError(ValueError):
-    """The tensors are not those of any ResNet; the message says where that shows."""
+    """The tensors are not those of any ResNet; the message says why."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What shapes can tell of a ResNet.
+    """The structure of a ResNet, as its shapes show it.
 
     Attributes:
         block: `basic` or `bottleneck`.
@@ -66,7 +66,7 @@ class Structure:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """All of it in the fields of a config's `variant`."""
+        """The structure in the fields of a config's `variant`."""
         planes, expansion, width_per_group = self._widths()
         return {
             "block": self.block,
@@ -262,8 +262,8 @@ def candidates(shapes: Mapping[str, Shape]) -> list[Candidate]:
     """The networks that these shapes fit.
 
     Those are the named architectures; or, where none fits, one with the fewest changes. Heads may
-    be any. `in_channels`, `conv_bias` and `batch_norm` are no changes: whoever reads a file takes
-    them from the shapes.
+    be any. `in_channels`, `conv_bias` and `batch_norm` do not count as changes: readers take them
+    from the shapes.
 
     Raises:
         NotResNetError: the tensors are not those of any ResNet.
@@ -291,7 +291,7 @@ def implied_variant(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     """The fields of `variant` that shapes decide whatever the architecture.
 
     Returns:
-        Some of `in_channels`, `conv_bias` and `batch_norm`, where they are not the usual ones.
+        Those of `in_channels`, `conv_bias` and `batch_norm` that are not the usual ones.
 
     Raises:
         NotResNetError: the tensors are not those of any ResNet.
@@ -301,7 +301,7 @@ def implied_variant(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return {k: getattr(found, k) for k, v in usual.items() if getattr(found, k) != v}
 
 
-# What shapes do not show, and what a network of the family does where nobody says otherwise.
+# The fields that shapes do not show, with the family's defaults.
 _UNSEEN = {
     "stride_on": "conv2",
     "norm_epsilon": 1e-5,
@@ -311,13 +311,13 @@ _UNSEEN = {
 
 
 def differing(architecture: str, variant: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `variant` that say something else than the architecture itself does."""
+    """The fields of a `variant` that differ from the architecture itself."""
     own = {**_structure_of(architecture).variant, **_UNSEEN}
     return {k: v for k, v in variant.items() if k not in own or own[k] != v}
 
 
 def misfit(shapes: Mapping[str, Shape]) -> str:
-    """Why `candidates` finds no network: where the tensors differ from the most similar one."""
+    """Explain why `candidates` finds no network: compare the tensors with the most similar one."""
     closest = _closest(shapes)[0]
     return f"most like {closest}, but {_misfit(closest, implied_variant(shapes), shapes)}"
 

@@ -12,9 +12,9 @@ A convolution's weights are in the order out, kernel y, kernel x, in (OHWI); its
 integers: channels in, channels out, kernel, stride, padding. A batch norm's `param` is epsilon and
 momentum. fc's weights are `[classes, features]`. Blocks of two convolutions are `basicblock0`.
 
-The `param` files say what a state dict cannot: which convolution of a block has the stride, and
-the epsilon. A ResNet-50 is some 620 MB of text, so files are read in parallel, each only after
-its size has been found to suit the number of values that it should hold.
+The `param` files state two things that a state dict cannot: which convolution of a block has the
+stride, and the epsilon. A ResNet-50 is some 620 MB of text, so files are read in parallel, each
+only after its size is found to suit the number of values that it should hold.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LayerFiles:
 
     Attributes:
         start: what their names have in common, `resnet50_layer1_bottleneck0_conv1`.
-        paths: by what they hold: `weight`, `param`, ...
+        paths: by their content: `weight`, `param`, ...
     """
 
     start: str
@@ -76,7 +76,7 @@ Layers = dict[str, LayerFiles]
 
 
 def is_text_directory(directory: Path) -> bool:
-    """Whether the first convolution of such a network is here."""
+    """Report whether a directory holds the first convolution of such a network."""
     return any(directory.glob("*_conv1_weight.txt"))
 
 
@@ -86,9 +86,9 @@ def read_text_directory(
     """Read a network from a text directory, showing the progress on a terminal.
 
     Args:
-        directory: where the files are.
+        directory: the directory of the files.
         key: what the files' names start with, such as `resnet50`; None where all have one start.
-        own_blocks: the network has not the blocks of the architecture that its names give.
+        own_blocks: the network's blocks differ from those of the architecture in its names.
 
     Returns:
         torchvision's names, convolutions OIHW, float32. The config states the architecture where
@@ -96,7 +96,7 @@ def read_text_directory(
 
     Raises:
         WeightsError: a file is missing, surplus, too large, holds another number of values or
-            something that is no number, or a `param` file fits no ResNet.
+            text that is not a number, or a `param` file fits no ResNet.
     """
     arch, layers = _find(directory, key)
     known = arch in _core.architectures()
@@ -168,7 +168,7 @@ def _is_norm(layer: str) -> bool:
 
 
 def _required(layer: str) -> tuple[str, ...]:
-    """What a layer needs; a convolution may have a bias too."""
+    """List the files that a layer needs; a convolution may also have a bias."""
     if _is_norm(layer):
         return (*_STATISTICS, "param")
     return ("weight", "bias") if layer == "fc" else ("weight", "param")
@@ -206,7 +206,7 @@ class _Part:
     Attributes:
         tensor: its tensor's name.
         path: the file.
-        shape: of its values, in the file's order; None where only their number says it.
+        shape: of its values, in the file's order; None if it follows from their number.
         is_conv: whether that order is OHWI.
     """
 

@@ -13,7 +13,7 @@ from ..._core import WeightsError
 
 _MAX_BYTES = 4096
 _MAX_CHANNELS = 1 << 16
-"""No layer comes near, and products of such sizes stay small."""
+"""Far above any layer's, and small enough for products of sizes."""
 
 _BLOCK = re.compile(r"layer(\d+)\.(\d+)\.(.+)")
 
@@ -99,7 +99,7 @@ def _numbers(path: Path, count: int, meaning: str) -> list[float]:
 
 
 def variant_of(convs: Mapping[str, ConvParam], norms: Mapping[str, NormParam]) -> dict[str, Any]:
-    """What the `param` files say that tensors do not, in the fields of a config's `variant`.
+    """Derive the fields of a config's `variant` that `param` files state and tensors do not.
 
     Args:
         convs: of every convolution, by torchvision's name.

@@ -11,10 +11,10 @@ from .checkpoint import RawCheckpoint
 from .files import Fields
 from .hf_directory import placeholders
 
-# Arguments of a model that change nothing in a forward that we run.
+# Arguments of a model that do not change a forward pass here.
 _HARMLESS = frozenset({"num_classes", "in_chans", "img_size", "zero_init_last", "drop_rate"})
 
-# What a config says of images; where it has none of these, nobody has stated any.
+# A config's fields about images; without any of them it states no preprocessing.
 _STATED = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
 
 _DEFAULT_CROP_PCT = 0.875
@@ -25,8 +25,8 @@ _FILTERS = frozenset({"nearest", "box", "bilinear", "hamming", "bicubic", "lancz
 def describe_timm(fields: Fields) -> RawCheckpoint:
     """Read the config of a directory that timm's `save_for_hf` or `push_to_hf_hub` wrote.
 
-    The images are prepared as timm's own pipeline does by default, at the size of the training;
-    where the config states another for testing, a remark says how to ask for it.
+    The images are prepared as timm's own pipeline does by default, at the size of the training. If
+    the config states another size for testing, a remark says how to ask for it.
 
     Raises:
         WeightsError: a field is malformed, or the network or its preprocessing is not supported.
@@ -57,7 +57,7 @@ def describe_timm(fields: Fields) -> RawCheckpoint:
 
 
 def _preprocessing(weights: Fields) -> tuple[dict[str, Any], str]:
-    """The preprocessing that timm uses by default, and what to say of it."""
+    """The preprocessing that timm uses by default, and a remark on it."""
     trained, tested = preprocessing(weights), preprocessing(weights, test=True)
     if tested == trained:
         return trained, f"preprocessing as timm's config says: {_sizes(trained)}"
@@ -69,11 +69,11 @@ def _preprocessing(weights: Fields) -> tuple[dict[str, Any], str]:
 
 
 def preprocessing(fields: Fields, *, test: bool = False) -> dict[str, Any]:
-    """What timm's `create_transform` does for a `pretrained_cfg`, as a config's `preprocessing`.
+    """Express timm's `create_transform` of a `pretrained_cfg` as a config's `preprocessing`.
 
     Args:
         fields: the `pretrained_cfg`.
-        test: take the size and crop that are stated for testing, where they are.
+        test: take the size and crop for testing, if they are stated.
 
     Raises:
         WeightsError: a way of cropping, or a filter, that is not supported.
@@ -118,7 +118,7 @@ def _check_arguments(fields: Fields, arguments: Fields) -> None:
 
 
 def _labels(fields: Fields, weights: Fields, classes: int) -> list[str] | None:
-    """The classes' names: descriptions where there are, else the names that timm puts first."""
+    """The classes' names: their descriptions if there are any, else timm's own names."""
     source = fields if "label_names" in fields else weights
     names = source.values.get("label_names")
     if names is None:

@@ -1,11 +1,11 @@
-"""How much memory reading a file from a stranger may take."""
+"""The budget of memory for reading a file of unknown origin."""
 
 from __future__ import annotations
 
 from ..._core import WeightsError
 
 FREE_BYTES = 12 << 20
-"""What any file may take, for the objects of its pickle."""
+"""Memory that any file may take, for the objects of its pickle."""
 
 
 class Budget:
@@ -22,7 +22,7 @@ class Budget:
         """Count `size` bytes that are about to be allocated.
 
         Raises:
-            WeightsError: the file asks for more than a sound one of its size does.
+            WeightsError: the file asks for more than a sound file of its size.
         """
         self._left -= size
         if self._left < 0:

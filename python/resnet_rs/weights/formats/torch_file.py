@@ -1,8 +1,8 @@
 """Files of `torch.save` (`.pth`, `.pt`, `.bin`), read without torch and without running anything.
 
 There are two formats. Since torch 1.6 a file is a zip file: `NAME/data.pkl` is a pickle, and each
-storage (a flat run of numbers that tensors are views of) is a member `NAME/data/KEY` of its own,
-stored as it is. Before, and with `_use_new_zipfile_serialization=False` until today, a file is
+storage (a flat run of numbers that tensors are views of) is a member `NAME/data/KEY`, not
+compressed. Before, and with `_use_new_zipfile_serialization=False` until today, a file is
 five pickles (a magic number, the protocol's version, the machine's byte order and sizes, the
 object, the storages' keys) and then each storage: eight bytes with its number of elements and the
 elements.
@@ -11,11 +11,12 @@ elements.
 from __future__ import annotations
 
 import mmap
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from ..._core import WeightsError
-from . import torch_zip
+from . import zip_members
 from .checkpoint import RawCheckpoint
 from .pickle_machine import Global, Inert, PickleMachine
 from .torch_budget import Budget
@@ -44,14 +45,13 @@ _TAR_MAGIC_PLACE = 257
 def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
     """Read the state dict of a file of `torch.save`.
 
-    The file is mapped, and arrays are views of it where they can be: it must stay unchanged as
-    long as they are in use. Of what else the file holds (an optimizer, arguments) nothing is
-    built, and no code is run, whatever the file says.
+    The file is mapped, and arrays are views of it where possible: it must not change while they
+    are in use. Nothing else of the file (an optimizer, arguments) is built, and no code is run.
 
     Args:
         path: the file, in the zip or the legacy format.
-        key: where the state dict lies in a checkpoint, such as `model_ema`; keys inside keys are
-            joined by `/`. By default the usual ones are tried, `model` and `state_dict` first.
+        key: the key of the state dict in a checkpoint, such as `model_ema`; nested keys are
+            joined by `/`. By default the usual keys are tried, `model` and `state_dict` first.
 
     Returns:
         The float tensors under the file's names, float16 or float32 (bfloat16 and float64 are
@@ -59,8 +59,8 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is no such file, or damaged, or holds no state dict under `key`, or asks
-            for much more memory than twice its size.
+        WeightsError: it is not such a file, or damaged, or holds no state dict under `key`, or
+            asks for much more memory than twice its size.
     """
     try:
         data = _mapped(path)
@@ -92,7 +92,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 def _load(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
     """The object that was saved, and the storages that its tensors point into."""
-    if data[:4] == torch_zip.LOCAL_HEADER:
+    if data[:4] == zip_members.SIGNATURE:
         return _load_zip(data, budget)
     if data[_TAR_MAGIC_PLACE : _TAR_MAGIC_PLACE + len(_TAR_MAGIC)] == _TAR_MAGIC:
         raise WeightsError(
@@ -129,7 +129,7 @@ class _ZipStorages:
     """Storages that are members of a zip file."""
 
     def __init__(
-        self, data: mmap.mmap, members: dict[str, torch_zip.Member], prefix: str, budget: Budget
+        self, data: mmap.mmap, members: dict[str, zipfile.ZipInfo], prefix: str, budget: Budget
     ) -> None:
         self._data = data
         self._members = members
@@ -139,7 +139,7 @@ class _ZipStorages:
         self.little_endian = self._byte_order() == b"little"
 
     def _byte_order(self) -> bytes:
-        """What the writer's machine used; files before torch 2.1 do not say it and are little."""
+        """The byte order of the writer's machine; files before torch 2.1 are little-endian."""
         if f"{self._prefix}byteorder" not in self._members:
             return b"little"
         order = bytes(self.member("byteorder")[:16])
@@ -154,9 +154,9 @@ class _ZipStorages:
             member = self._members.get(path)
             if member is None:
                 raise WeightsError(f"no member {path[:80]} in the zip file")
-            if not member.is_stored:
-                self._budget.spend(member.size)
-            self._contents[path] = torch_zip.content(self._data, path, member)
+            if not zip_members.is_stored(member):
+                self._budget.spend(member.file_size)
+            self._contents[path] = zip_members.content(self._data, member)
         return self._contents[path]
 
     def content(self, storage: StorageRef) -> memoryview:
@@ -170,7 +170,7 @@ class _ZipStorages:
 
 
 def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
-    members = torch_zip.read_members(data)
+    members = zip_members.read_members(data)
     # The folder is called after the file; some archives have a data.pkl deeper down as well.
     pickles = [name for name in members if name.count("/") <= 1 and _last_part(name) == "data.pkl"]
     prefix = pickles[0].removesuffix("data.pkl") if len(pickles) == 1 else ""
@@ -182,12 +182,8 @@ def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
         )
     storages = _ZipStorages(data, members, prefix, budget)
     pickle = storages.member("data.pkl")
-    machine = _machine(storage_ref, budget)
-    if members[pickles[0]].is_stored:
-        begin = torch_zip.locate(data, pickles[0], members[pickles[0]])
-        content, _ = machine.run(data, begin, begin + len(pickle))
-    else:
-        content, _ = machine.run(bytes(pickle), 0, len(pickle))
+    budget.spend(len(pickle))
+    content, _ = _machine(storage_ref, budget).run(bytes(pickle), 0, len(pickle))
     return content, storages
 
 

@@ -1,4 +1,4 @@
-"""Find the state dict in what a training script saved: under a key, or inside a whole model."""
+"""Finds the state dict in a saved object: under a key, or inside a whole model."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ WRAPPERS = (
     "student",
     "teacher",
 )
-"""Keys under which training scripts keep a state dict; of several, the first one here counts."""
+"""Keys under which training scripts keep a state dict, in order of preference."""
 
 DEEPEST_WRAPPER = 4
 DEEPEST_MODULE = 64
 LONGEST_NAME = 1000
 ENTRY_BYTES = 200
-"""What an entry of a flattened model is charged for, beside its name."""
+"""Memory that an entry of a flattened model is charged for, beside its name."""
 
 SHOWN = 5
-"""How many names of a kind a message gives."""
+"""Most names that a message lists."""
 
 
 def find_state_dict(
@@ -47,10 +47,10 @@ def find_state_dict(
     """Find the tensors of one network.
 
     Args:
-        content: what the file's pickle holds.
-        key: where the state dict is, keys joined by `/`; by default it is searched under the
-            usual keys.
-        budget: what the memory for a flattened model is taken from.
+        content: the value of the file's pickle.
+        key: the key of the state dict, nested keys joined by `/`; by default the usual keys are
+            searched.
+        budget: the budget of memory for a flattened model.
 
     Returns:
         The tensors under the names that they have in the file, and remarks on what was unwrapped
@@ -84,7 +84,7 @@ def find_state_dict(
 
 
 def shown(names: Iterable[object]) -> str:
-    """The first few names of a list, each cut to a readable length."""
+    """Join the first few names, each cut to a readable length."""
     every = [str(name)[:80] for name in names]
     return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")
 
@@ -126,7 +126,7 @@ def _unwrap(node: Any, path: str, remarks: list[str]) -> Any:
 
 
 def _leads(node: Any, depth: int) -> bool:
-    """Whether a state dict is here, or under the usual keys from here."""
+    """Report whether a state dict is here, or below under the usual keys."""
     if _holds(node):
         return True
     items = _items(node)
@@ -140,7 +140,7 @@ def _holds(node: Any) -> bool:
 
 
 def _has_tensors(node: Any) -> bool:
-    """Whether it is a dict with names of tensors, of which one at least is no single number."""
+    """Report whether it is a dict of tensors, at least one of which is not a single number."""
     return any(
         isinstance(name, str) and isinstance(value, TensorRef) and value.shape
         for name, value in (_items(node) or {}).items()
@@ -148,7 +148,7 @@ def _has_tensors(node: Any) -> bool:
 
 
 def _items(node: Any) -> Items | None:
-    """What a dict holds, or a stand-in for an object that was filled like one."""
+    """The items of a dict, or of a stand-in for an object that was filled like one."""
     if isinstance(node, Inert):
         return node.items
     return node if isinstance(node, dict) else None
@@ -186,7 +186,7 @@ def _dict(value: Any) -> Items:
 
 
 def _kind(node: Any) -> str:
-    """What was found, in a word that a message can show."""
+    """Describe a value in words that a message can show."""
     if isinstance(node, Inert):
         return f"an object of {node.name[:80] or 'no name'}"
     if isinstance(node, TensorRef):

@@ -1,4 +1,4 @@
-"""Tensors of a torch file: where their numbers lie, and NumPy arrays of them."""
+"""Tensors of a torch file: references to their numbers, and NumPy arrays of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ITEM_BYTES = {
 
 INTEGERS = frozenset(("Long", "Int", "Short", "Char", "Byte", "Bool"))
 FLOATS = {"Float": "f4", "Half": "f2", "BFloat16": "u2", "Double": "f8"}
-"""What a float's bytes are to NumPy, which has no bfloat16."""
+"""NumPy's type for each kind of float; it has none for bfloat16."""
 
 STORAGE_MODULES = frozenset(("torch", "torch.storage", "torch.cuda"))
 MOST_DIMENSIONS = 32
@@ -50,7 +50,7 @@ class StorageRef:
         key: the storage's name in the file.
         kind: a key of `ITEM_BYTES`.
         size: numbers in the storage, as the pickle says.
-        view_offset: the first number that is meant, where the storage is a view of another.
+        view_offset: the first number of a storage that is a view of another.
     """
 
     key: str
@@ -64,7 +64,7 @@ class TensorRef:
     """A tensor: a strided view of a storage. Nothing of it is checked against the storage yet.
 
     Attributes:
-        storage: where the numbers lie.
+        storage: the storage of the numbers.
         offset: the first number, counted from the storage's start.
         shape: the sizes.
         strides: the steps, counted in numbers.
@@ -79,17 +79,17 @@ class TensorRef:
 
     @property
     def is_integer(self) -> bool:
-        """Whether it counts or indexes, as `num_batches_tracked` does."""
+        """True for a tensor of integers, such as `num_batches_tracked`."""
         return not self.dtype and self.storage.kind in INTEGERS
 
     @property
     def count(self) -> int:
-        """How many numbers it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 class Storages(Protocol):
-    """Where a file format keeps storages."""
+    """The storages of a file, in either format."""
 
     little_endian: bool
 
@@ -103,10 +103,10 @@ class Storages(Protocol):
 
 
 def storage_ref(identity: Any) -> StorageRef | Global:
-    """What a persistent id of `torch.save` stands for.
+    """Interpret a persistent id of `torch.save`.
 
     Raises:
-        WeightsError: it is none.
+        WeightsError: it is not such an id.
     """
     match identity:
         case ("module", Global() as name, *_):
@@ -132,7 +132,7 @@ def rebuild_tensor(arguments: Sequence[Any]) -> TensorRef:
     """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)`, and its first version.
 
     Raises:
-        WeightsError: these are no arguments of it.
+        WeightsError: the arguments do not fit.
     """
     match arguments:
         case (StorageRef() as storage, int(offset), (tuple() | list()) as shape, strides, *_):
@@ -150,7 +150,7 @@ def rebuild_tensor_of_dtype(arguments: Sequence[Any]) -> TensorRef:
     """`torch._utils._rebuild_tensor_v3(storage, ..., dtype)`: dtypes without storages of their own.
 
     Raises:
-        WeightsError: these are no arguments of it.
+        WeightsError: the arguments do not fit.
     """
     tensor = rebuild_tensor(arguments)
     dtype = arguments[6] if len(arguments) > 6 else None
@@ -174,8 +174,8 @@ class ArrayMaker:
     """Makes arrays of tensors, checking that each lies inside its storage.
 
     Args:
-        storages: where the numbers are.
-        budget: what the memory for copies is taken from.
+        storages: the file's storages.
+        budget: the budget of memory for copies.
     """
 
     def __init__(self, storages: Storages, budget: Budget) -> None:
@@ -216,7 +216,7 @@ class ArrayMaker:
         return self._plain(view, kind)
 
     def _plain(self, view: NDArray[Any], kind: str) -> NDArray[Any]:
-        """Native float16 or float32 in C order, copied only where it must be."""
+        """Give native float16 or float32 in C order, copied only if necessary."""
         native = view.dtype.newbyteorder("=")
         if kind in ("Float", "Half"):
             if view.dtype == native and view.flags.c_contiguous and view.flags.aligned:
@@ -230,7 +230,7 @@ class ArrayMaker:
             bits <<= 16
             return bits.view(np.float32)
         with np.errstate(all="ignore"):
-            # What float32 cannot hold becomes infinite, which the network refuses by name.
+            # A number beyond float32 becomes infinite, which the network refuses by name.
             return view.astype(np.float32, order="C")
 
 

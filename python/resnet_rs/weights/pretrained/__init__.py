@@ -17,11 +17,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..torchvision_weights import NUM_CLASSES, TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 from .cache import PretrainedFile, cache_folder, is_offline, sha256_of
 from .errors import DownloadError, named_extra
 from .names import resolve
 from .timm_weights import TIMM_WEIGHTS, TimmPreset, timm_names, timm_preset
-from .torchvision_weights import NUM_CLASSES, TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 
 __all__ = [
     "TIMM_WEIGHTS",

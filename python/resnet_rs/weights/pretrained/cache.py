@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import digest_of
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,3 @@ def sha256_of(path: Path, cache: Path) -> str:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text(f"{digest} {state}", "ascii")
     return digest
-
-
-def digest_of(path: Path) -> str:
-    """Read the file and compute its SHA-256 in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

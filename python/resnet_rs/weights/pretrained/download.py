@@ -21,7 +21,7 @@ from tqdm import tqdm
 from urllib3.exceptions import MaxRetryError
 
 from ..._core import __version__
-from .cache import digest_of
+from ..files import digest_of
 from .errors import DownloadError, NotFoundError
 
 _TIMEOUT_S = 30.0

@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..torchvision_weights import TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 from .timm_weights import TIMM_WEIGHTS, timm_names, timm_preset
-from .torchvision_weights import TORCHVISION_WEIGHTS, TorchvisionWeights, weights_of
 
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 # The characters that the hub allows in each half of a repository's name, and in a branch's name.

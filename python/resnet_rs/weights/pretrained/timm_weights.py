@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .torchvision_weights import MEAN, STD
+from ..torchvision_weights import MEAN, STD
 
 _HALF = (0.5, 0.5, 0.5)
 
