@@ -21,7 +21,7 @@ from resnet_rs.weights.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 
-# What a cut loses is less than this, so what is cut at a multiple of it is continued there.
+# A cut loses less than this, so a file that is cut at a multiple of it is continued there.
 BLOCK = download._BLOCK_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Files of results that are whole after every image, so that a run that was killed can go on.
+"""Files of results that are complete after every image, so that a killed run can be resumed.
 
 - `.jsonl`, `.csv`, `.tsv`: records are appended, each with one write to the system. What a kill
   can leave behind is a torn last record: a resumed run cuts it off and goes on from there.
@@ -32,7 +32,7 @@ NPY_HEADER_BYTES = 128
 _MODES = ("new", "resume", "overwrite")
 
 Check: TypeAlias = Callable[[Iterator[Result]], None]
-"""Takes the results that an output has of images that are still there, before it is changed.
+"""A check of an output's results, for images that still exist, before the output is changed.
 
 It raises `OutputError` where they are of another run.
 """
@@ -43,16 +43,16 @@ class OutputError(ValueError):
 
 
 def no_check(earlier: Iterator[Result]) -> None:
-    """The `Check` that takes anything."""
+    """The `Check` that accepts anything."""
 
 
 def still_there(path: str) -> bool:
-    """Whether an image can be run again."""
+    """Tell whether an image can be run again."""
     return os.path.isfile(path)
 
 
 class Output(Protocol):
-    """Where results go.
+    """The destination of results.
 
     `done` and `failed` count the records there are, those of earlier runs included.
     """
@@ -66,16 +66,16 @@ class Output(Protocol):
         """The number of records that are errors."""
 
     def __contains__(self, path: str) -> bool:
-        """Whether an earlier run has a record of this path."""
+        """Tell whether an earlier run has a record of this path."""
 
     def write(self, result: Result) -> None:
-        """Add a result; when this returns, a kill does not lose it."""
+        """Add a result; after the return a kill does not lose it."""
 
     def finish(self) -> None:
-        """All results are there."""
+        """Complete the output: there are no more results."""
 
     def close(self) -> None:
-        """Leave the output as it is, so that a later run can go on."""
+        """Close the output as it is, so that a later run can continue it."""
 
 
 class Paths:
@@ -167,7 +167,7 @@ class RecordFile:
         self._file.close()
 
     def _read_earlier(self, rows: int | None) -> int:
-        """Count and remember the records that are there; returns where they end."""
+        """Count and remember the existing records; return the place of their end."""
         header = self._kind.header
         end = 0
         for record in records(self._file, self._kind):
@@ -186,7 +186,7 @@ class RecordFile:
             self.done += 1
             self.failed += entry.failed
             self._earlier.add(entry.path)
-        # What is cut off must be a torn piece of ours, and not somebody's file.
+        # The piece to cut off must be a torn record, and not part of another file.
         start = self._kind.start if end else header or self._kind.start
         self._file.seek(end)
         torn = self._file.read(len(start))
@@ -316,7 +316,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def _rows_of(path: Path, size: int) -> int:
-    """How many whole rows a `.npy` file of ours has; 0 where there is none.
+    """Return the number of whole rows of an output's `.npy` file; 0 if there is no such file.
 
     Raises:
         OutputError: it is another kind of file, or has rows of another size, or its records are
@@ -343,7 +343,7 @@ def _rows_of(path: Path, size: int) -> int:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to an unbuffered file, which may take less than it is given."""
+    """Write all bytes to an unbuffered file, which may take fewer at a time."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
@@ -356,7 +356,7 @@ def _hash(path: str) -> int:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Keep other runs away as long as the file is open; the system ends it with the process."""
+    """Lock the file against other runs until it is closed or the process ends."""
     try:
         import fcntl
     except ImportError:  # Windows has none

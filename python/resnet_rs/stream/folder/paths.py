@@ -1,4 +1,4 @@
-"""Paths of images from what a command line names: files, directories, patterns, lists.
+"""Paths of images from the arguments of a command: files, directories, patterns, lists.
 
 Paths come one at a time, so that a tree of a million files is not held in memory; of a directory
 only its own names are, to be sorted. They are text with surrogate escapes for bytes that are no
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 STDIN = "-"
 LIST_PREFIX = "@"
 
-# What a directory is searched for. A file that is named outright may have any suffix.
+# Suffixes that a search of a directory finds. A file that is named directly may have any suffix.
 # fmt: off
 SUFFIXES = (
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
@@ -31,7 +31,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which some editors begin a text file
 
 @dataclass(frozen=True)
 class Sources:
-    """Where images come from.
+    """The sources of images.
 
     Iterating finds their paths. A directory's come sorted: its own files, then those of its
     subdirectories. Hidden files and directories in it (`.name`) are left out, and links to
@@ -41,10 +41,10 @@ class Sources:
         arguments: each a file, a directory, a pattern with `*`, `?`, `[` or `**`, `@` before the
             name of a file that lists paths, or `-` for such a list on stdin. What exists by that
             very name is taken as it is, whatever characters it has.
-        recursive: whether subdirectories are searched too.
-        nul: whether lists end their entries with a NUL instead of a newline.
-        on_error: what to do with a directory that cannot be listed: its path, and the error.
-        on_empty: what to do with a directory that has no image: its path.
+        recursive: True to search subdirectories too.
+        nul: True if lists end their entries with a NUL instead of a newline.
+        on_error: called with the path of a directory that cannot be listed, and the error.
+        on_empty: called with the path of a directory without images.
     """
 
     arguments: Sequence[str]
@@ -58,7 +58,7 @@ class Sources:
             yield from self._find(argument)
 
     def check(self) -> None:
-        """See whether every list is there, without opening one, which may be a pipe.
+        """Check that every list exists, without opening it: it may be a pipe.
 
         Raises:
             OSError: a list that is not there.
@@ -68,7 +68,7 @@ class Sources:
                 os.stat(argument[1:])
 
     def count(self, stop: Callable[[], bool] = lambda: False) -> int | None:
-        """How many paths there are, in little memory.
+        """Count the paths, in little memory.
 
         None where they can be read only once (stdin, a list that is a pipe), and when `stop` says
         so.
@@ -106,7 +106,7 @@ class Sources:
             yield argument
 
     def _search(self, directory: str) -> Iterator[str]:
-        """The images in a directory, and say so where there are none."""
+        """Yield the images in a directory; call `on_empty` if there are none."""
         found = False
         failed = False
         pending = [directory]
@@ -137,7 +137,7 @@ def _is_read_once(argument: str) -> bool:
 
 
 def _list(directory: str) -> tuple[list[str], list[str]]:
-    """The names of a directory's images and of its subdirectories, sorted."""
+    """Return the names of a directory's images and of its subdirectories, sorted."""
     files, directories = [], []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -151,7 +151,7 @@ def _list(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _is_readable(entry: os.DirEntry[str]) -> bool:
-    """Whether it may be a file: no directory, and no pipe or device, which would never end."""
+    """Tell whether it may be a file: no directory, and no pipe or device, which might never end."""
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -160,7 +160,7 @@ def _is_readable(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(descriptor: int, nul: bool) -> Iterator[str]:
-    """The entries of a list, as they arrive.
+    """Yield the entries of a list, as they arrive.
 
     The descriptor is read directly: a thread that waits inside Python's own stdin would stop the
     interpreter from ending.

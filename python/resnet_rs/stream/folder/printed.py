@@ -12,7 +12,7 @@ from .records import Format, as_record
 
 
 class Printed:
-    """What the printers share: counts, and no memory of earlier runs."""
+    """The base of the printers: counts, and no memory of earlier runs."""
 
     def __init__(self, stream: TextIO | BinaryIO) -> None:
         self.done = self.failed = 0
@@ -27,7 +27,7 @@ class Printed:
         self.failed += result.error is not None
 
     def finish(self) -> None:
-        """All results are printed."""
+        """Do nothing: all results are printed."""
 
     def close(self) -> None:
         """Close the stream, unless it is the process's own."""
@@ -75,8 +75,8 @@ class JsonArray(Printed):
         print(before + json.dumps(as_record(result)), end="", file=self._stream, flush=True)
 
     def close(self) -> None:
-        """End the array, so that it can be read however the run ended, and close the stream."""
-        # If nobody reads on, whoever wrote the results has told so.
+        """End the array, so that it can be parsed however the run ended, and close the stream."""
+        # A reader that has gone was reported when the results were written.
         with contextlib.suppress(OSError):
             print("\n]" if self.done else "[\n]", file=self._stream, flush=True)
         super().close()

@@ -1,4 +1,4 @@
-r"""A result as bytes, and back as far as a resumed run needs it.
+r"""Records: results as bytes, and back as far as a resumed run needs them.
 
 One record is one image. JSON Lines, for predictions, embeddings, and rows of a `.npy` file:
 
@@ -33,12 +33,12 @@ _START = b'{"path": '
 
 
 class Entry(NamedTuple):
-    """What a record says about a run.
+    """The part of a record that a resumed run needs.
 
     Attributes:
-        path: the image's.
-        failed: whether it has an error in place of a result.
-        row: which row of a `.npy` file it describes; None where it describes none.
+        path: the path of the image.
+        failed: True if it has an error in place of a result.
+        row: the row of a `.npy` file that it describes, if any.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Entry(NamedTuple):
 
 
 class Format(ABC):
-    """How results are written one after another.
+    """A format of records, one after another.
 
     Attributes:
-        header: what comes once at the start; empty, or lines.
-        start: what every record starts with, so that a torn one can be told from another
+        header: the lines at the start of the file, if any.
+        start: the first bytes of every record, so that a torn one can be told from another
             program's file.
     """
 
@@ -60,7 +60,7 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, result: Result) -> bytes:
-        """One record; it ends with a newline."""
+        """Write one record; it ends with a newline."""
 
     @abstractmethod
     def decode(self, record: bytes) -> Entry:
@@ -72,14 +72,14 @@ class Format(ABC):
 
     @abstractmethod
     def result(self, record: bytes) -> Result:
-        """The result that a record which `decode` takes and that is no error was made of.
+        """Read the result of a record that `decode` accepts and that is not an error.
 
         Raises:
             ValueError: what is in it is none of this format.
         """
 
     def is_complete(self, record: bytes) -> bool:
-        """Whether a record goes no further than these lines."""
+        """Tell whether a record ends with these lines."""
         return record.endswith(b"\n")
 
 
@@ -88,14 +88,14 @@ class JsonLines(Format):
 
     Args:
         key: `predictions` or `embedding`.
-        length: how many classes or numbers each has.
+        length: the number of classes or values of each.
     """
 
     def __init__(self, key: str, length: int) -> None:
         self._key, self._length = key, length
 
     def encode(self, result: Result) -> bytes:
-        """One line."""
+        """Write one line."""
         return _json_line(as_record(result))
 
     def decode(self, record: bytes) -> Entry:
@@ -106,7 +106,7 @@ class JsonLines(Format):
         return Entry(path, value is None)
 
     def result(self, record: bytes) -> Result:
-        """Its predictions or its vector."""
+        """Read its predictions or its vector."""
         path, value = _path_and(record, self._key)
         try:
             if self._key == "embedding":
@@ -117,7 +117,7 @@ class JsonLines(Format):
 
 
 class Rows(Format):
-    """`{"path", "row"}`: which row of a `.npy` file an image has.
+    """`{"path", "row"}`: the row of a `.npy` file for each image.
 
     `next_row` counts up with each result that is encoded.
 
@@ -130,7 +130,7 @@ class Rows(Format):
         self._read_row = read_row
 
     def encode(self, result: Result) -> bytes:
-        """One line."""
+        """Write one line."""
         if result.error is not None:
             return _json_line(as_record(result))
         self.next_row += 1
@@ -144,7 +144,7 @@ class Rows(Format):
         return Entry(path, row is None, row)
 
     def result(self, record: bytes) -> Result:
-        """The row that it names."""
+        """Read the row that it names."""
         path, row = _path_and(record, "row")
         return Result(-1, path, vector=self._read_row(row))
 
@@ -154,8 +154,8 @@ class Table(Format):
 
     Args:
         separator: a comma or a tab.
-        columns: the names of what comes after `path` and `error`.
-        embeds: whether those are a vector's numbers; otherwise three make a prediction.
+        columns: the names of the columns after `path` and `error`.
+        embeds: True if those are the values of a vector; otherwise three make a prediction.
     """
 
     start = b""
@@ -178,7 +178,7 @@ class Table(Format):
         return cls(separator, [f"feature_{i}" for i in range(size)], embeds=True)
 
     def encode(self, result: Result) -> bytes:
-        """One row."""
+        """Write one row."""
         values: list[Any] = [result.path, result.reason]
         if result.predictions is not None:
             for one in result.predictions:
@@ -193,7 +193,7 @@ class Table(Format):
         return Entry(path, error != "")
 
     def result(self, record: bytes) -> Result:
-        """Its predictions or its vector."""
+        """Read its predictions or its vector."""
         path, _, *values = self._fields(record)
         if self._embeds:
             return Result(-1, path, vector=np.array(values, np.float32))
@@ -210,7 +210,7 @@ class Table(Format):
         return rows[0]
 
     def is_complete(self, record: bytes) -> bool:
-        """Whether a row goes no further than these lines."""
+        """Tell whether a row ends with these lines."""
         # A quote inside a field is doubled, so that an odd number of them leaves a field open.
         return record.endswith(b"\n") and record.count(b'"') % 2 == 0
 
@@ -223,7 +223,7 @@ class Table(Format):
 
 
 def as_record(result: Result) -> dict[str, Any]:
-    """A result as what JSON can hold."""
+    """Turn a result into a JSON object."""
     record: dict[str, Any] = {"path": result.path}
     if result.error is not None:
         record["error"] = result.reason
@@ -238,7 +238,7 @@ def as_record(result: Result) -> dict[str, Any]:
 
 
 def records(file: BinaryIO, kind: Format) -> Iterator[bytes]:
-    """The complete records from where a file stands; one that is torn at the end is left out."""
+    """Yield the complete records from the file's position; a torn one at the end is left out."""
     record = b""
     for line in file:
         record += line
@@ -252,7 +252,7 @@ def _json_line(values: dict[str, Any]) -> bytes:
 
 
 def _path_and(record: bytes, key: str) -> tuple[str, Any]:
-    """The path of a line, and what it has under `key`: None for an error.
+    """Return the path of a line, and its value under `key`, which is None for an error.
 
     Raises:
         ValueError: it is no JSON object with a path and either of the two.
