@@ -32,9 +32,9 @@ NPY_HEADER_BYTES = 128
 _MODES = ("new", "resume", "overwrite")
 
 Check: TypeAlias = Callable[[Iterator[Result]], None]
-"""Takes the results that an output has of images that are still there, before it is changed.
+"""A function that checks the results in an output before it is changed.
 
-It raises `OutputError` where they are of another run.
+It gets the results whose images still exist, and raises `OutputError` if another run made them.
 """
 
 
@@ -43,18 +43,18 @@ class OutputError(ValueError):
 
 
 def no_check(earlier: Iterator[Result]) -> None:
-    """The `Check` that takes anything."""
+    """The `Check` that accepts anything."""
 
 
 def still_there(path: str) -> bool:
-    """Whether an image can be run again."""
+    """True if an image can be run again."""
     return os.path.isfile(path)
 
 
 class Output(Protocol):
-    """Where results go.
+    """A destination for results.
 
-    `done` and `failed` count the records there are, those of earlier runs included.
+    `done` and `failed` count all records, those of earlier runs included.
     """
 
     @property
@@ -66,7 +66,7 @@ class Output(Protocol):
         """The number of records that are errors."""
 
     def __contains__(self, path: str) -> bool:
-        """Whether an earlier run has a record of this path."""
+        """True if an earlier run has a record of this path."""
 
     def write(self, result: Result) -> None:
         """Add a result; when this returns, a kill does not lose it."""
@@ -107,15 +107,15 @@ class RecordFile:
 
     Args:
         path: the file.
-        kind: how a result is written.
-        mode: `new` refuses a file that is there, `resume` continues or starts it,
-            `overwrite` starts it anew.
-        rows: for a resumed `.npy`, how many rows that file has: records of others are cut off.
-        check: looks at what a resumed file has before that is changed.
+        kind: the format of a record.
+        mode: `new` refuses a file that exists, `resume` continues or starts it, `overwrite`
+            starts it anew.
+        rows: for a resumed `.npy`, the number of rows in that file: records of others are cut off.
+        check: checks the results of a resumed file before that is changed.
 
     Raises:
-        OutputError: the file is there, or is none that this run can continue, or another
-            process writes to it.
+        OutputError: the file exists, or this run cannot continue it, or another process writes to
+            it.
         OSError: it cannot be opened.
     """
 
@@ -167,7 +167,7 @@ class RecordFile:
         self._file.close()
 
     def _read_earlier(self, rows: int | None) -> int:
-        """Count and remember the records that are there; returns where they end."""
+        """Count and remember the records in the file; returns the position after the last one."""
         header = self._kind.header
         end = 0
         for record in records(self._file, self._kind):
@@ -186,7 +186,7 @@ class RecordFile:
             self.done += 1
             self.failed += entry.failed
             self._earlier.add(entry.path)
-        # What is cut off must be a torn piece of ours, and not somebody's file.
+        # Only a torn record of such a file may be cut off, and not another program's data.
         start = self._kind.start if end else header or self._kind.start
         self._file.seek(end)
         torn = self._file.read(len(start))
@@ -223,7 +223,7 @@ class NpyFile:
 
     Args:
         path: the file; its records go to the name that `paths_of` gives.
-        size: how many numbers a row has.
+        size: the number of values in a row.
         mode: as for `RecordFile`.
         check: as for `RecordFile`.
 
@@ -304,10 +304,10 @@ def npy_header(rows: int, size: int) -> bytes:
 
 
 def refuse_existing(path: Path) -> None:
-    """Keep what an earlier run has written.
+    """Protect the output of an earlier run.
 
     Raises:
-        OutputError: the file is there and not empty.
+        OutputError: the file exists and is not empty.
     """
     if path.exists() and (not path.is_file() or path.stat().st_size):
         raise OutputError(
@@ -316,11 +316,11 @@ def refuse_existing(path: Path) -> None:
 
 
 def _rows_of(path: Path, size: int) -> int:
-    """How many whole rows a `.npy` file of ours has; 0 where there is none.
+    """The number of whole rows in a `.npy` file of an earlier run; 0 if there is no such file.
 
     Raises:
-        OutputError: it is another kind of file, or has rows of another size, or its records are
-            gone, without which it would be begun anew.
+        OutputError: the file is of another kind, has rows of another size, or lacks its file of
+            records, without which it would be begun anew.
     """
     if not path.exists() or path.stat().st_size < NPY_HEADER_BYTES:
         return 0
@@ -343,7 +343,7 @@ def _rows_of(path: Path, size: int) -> int:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to an unbuffered file, which may take less than it is given."""
+    """Write to an unbuffered file, whose `write` may take only a part of the data."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

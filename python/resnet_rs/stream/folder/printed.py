@@ -12,7 +12,11 @@ from .records import Format, as_record
 
 
 class Printed:
-    """What the printers share: counts, and no memory of earlier runs."""
+    """The common part of the printers: counts, and no memory of earlier runs.
+
+    Args:
+        stream: the destination.
+    """
 
     def __init__(self, stream: TextIO | BinaryIO) -> None:
         self.done = self.failed = 0
@@ -39,7 +43,7 @@ class Text(Printed):
     """A paragraph for each image; an error is a line on stderr.
 
     Args:
-        stream: where to print.
+        stream: the destination.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -58,10 +62,10 @@ class Text(Printed):
 
 
 class JsonArray(Printed):
-    """One JSON array, an object a line.
+    """One JSON array, one object on each line.
 
     Args:
-        stream: where to print.
+        stream: the destination.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -76,7 +80,7 @@ class JsonArray(Printed):
 
     def close(self) -> None:
         """End the array, so that it can be read however the run ended, and close the stream."""
-        # If nobody reads on, whoever wrote the results has told so.
+        # If the reader has gone, an earlier write has reported it.
         with contextlib.suppress(OSError):
             print("\n]" if self.done else "[\n]", file=self._stream, flush=True)
         super().close()
@@ -86,8 +90,8 @@ class Records(Printed):
     """Records of one of the formats that files have.
 
     Args:
-        stream: where to print.
-        kind: how a result is written.
+        stream: the destination.
+        kind: the format.
     """
 
     def __init__(self, stream: BinaryIO, kind: Format) -> None:

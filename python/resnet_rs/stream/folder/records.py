@@ -1,4 +1,4 @@
-r"""A result as bytes, and back as far as a resumed run needs it.
+r"""Formats of records: a result to bytes, and back as far as a resumed run needs it.
 
 One record is one image. JSON Lines, for predictions, embeddings, and rows of a `.npy` file:
 
@@ -11,7 +11,7 @@ CSV and TSV have the columns `path`, `error` and, for predictions, `label_1`, `s
 `label_2`, ...; for embeddings `feature_0`, `feature_1`, ... A field with a separator, a quote or a
 newline in it is in quotes.
 
-A byte of a name that is no UTF-8 is an escape `\udc80` to `\udcff` in JSON (Python's surrogate
+A byte of a name that is not UTF-8 is an escape `\udc80` to `\udcff` in JSON (Python's surrogate
 escapes), and itself in CSV and TSV.
 """
 
@@ -33,12 +33,12 @@ _START = b'{"path": '
 
 
 class Entry(NamedTuple):
-    """What a record says about a run.
+    """The part of a record that a resumed run needs.
 
     Attributes:
-        path: the image's.
-        failed: whether it has an error in place of a result.
-        row: which row of a `.npy` file it describes; None where it describes none.
+        path: the path of the image.
+        failed: True if the record has an error in place of a result.
+        row: the row of a `.npy` file that the record describes; None if there is no such row.
     """
 
     path: str
@@ -47,12 +47,12 @@ class Entry(NamedTuple):
 
 
 class Format(ABC):
-    """How results are written one after another.
+    """A format for results that are written one after another.
 
     Attributes:
-        header: what comes once at the start; empty, or lines.
-        start: what every record starts with, so that a torn one can be told from another
-            program's file.
+        header: the lines at the start of a file; empty if there are none.
+        start: the first bytes of every record, which tell a torn record from the file of another
+            program.
     """
 
     header = b""
@@ -67,19 +67,19 @@ class Format(ABC):
         """Read a record back.
 
         Raises:
-            ValueError: it is none of this format, or of other options.
+            ValueError: the record has another format, or comes from a run with other options.
         """
 
     @abstractmethod
     def result(self, record: bytes) -> Result:
-        """The result that a record which `decode` takes and that is no error was made of.
+        """Read the result of a record that `decode` accepts and that is not an error.
 
         Raises:
-            ValueError: what is in it is none of this format.
+            ValueError: the values have another format.
         """
 
     def is_complete(self, record: bytes) -> bool:
-        """Whether a record goes no further than these lines."""
+        """True if a record ends with these lines."""
         return record.endswith(b"\n")
 
 
@@ -88,7 +88,7 @@ class JsonLines(Format):
 
     Args:
         key: `predictions` or `embedding`.
-        length: how many classes or numbers each has.
+        length: the number of classes or values in each.
     """
 
     def __init__(self, key: str, length: int) -> None:
@@ -117,7 +117,7 @@ class JsonLines(Format):
 
 
 class Rows(Format):
-    """`{"path", "row"}`: which row of a `.npy` file an image has.
+    """`{"path", "row"}`: the row of a `.npy` file that belongs to an image.
 
     `next_row` counts up with each result that is encoded.
 
@@ -154,8 +154,9 @@ class Table(Format):
 
     Args:
         separator: a comma or a tab.
-        columns: the names of what comes after `path` and `error`.
-        embeds: whether those are a vector's numbers; otherwise three make a prediction.
+        columns: the names of the columns after `path` and `error`.
+        embeds: True if those hold the values of a vector; otherwise three of them are one
+            prediction.
     """
 
     start = b""
@@ -203,14 +204,14 @@ class Table(Format):
 
     def _fields(self, record: bytes) -> list[str]:
         text = record.decode("utf-8", "surrogateescape")
-        # newline="": those inside quotes are part of a name.
+        # newline="": a newline inside quotes is part of a name.
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
         if len(rows) != 1 or len(rows[0]) != self._width:
             raise ValueError(f"expected {self._width} columns")
         return rows[0]
 
     def is_complete(self, record: bytes) -> bool:
-        """Whether a row goes no further than these lines."""
+        """True if a row ends with these lines."""
         # A quote inside a field is doubled, so that an odd number of them leaves a field open.
         return record.endswith(b"\n") and record.count(b'"') % 2 == 0
 
@@ -223,7 +224,7 @@ class Table(Format):
 
 
 def as_record(result: Result) -> dict[str, Any]:
-    """A result as what JSON can hold."""
+    """A result as values that JSON can hold."""
     record: dict[str, Any] = {"path": result.path}
     if result.error is not None:
         record["error"] = result.reason
@@ -238,7 +239,7 @@ def as_record(result: Result) -> dict[str, Any]:
 
 
 def records(file: BinaryIO, kind: Format) -> Iterator[bytes]:
-    """The complete records from where a file stands; one that is torn at the end is left out."""
+    """Read records from a file's current position; one that is torn at the end is left out."""
     record = b""
     for line in file:
         record += line
@@ -252,10 +253,10 @@ def _json_line(values: dict[str, Any]) -> bytes:
 
 
 def _path_and(record: bytes, key: str) -> tuple[str, Any]:
-    """The path of a line, and what it has under `key`: None for an error.
+    """The path of a line, and its value under `key`, which is None for an error.
 
     Raises:
-        ValueError: it is no JSON object with a path and either of the two.
+        ValueError: the line is not a JSON object with a path and either of the two.
     """
     values = json.loads(record)
     if (
