@@ -150,7 +150,7 @@ class Engine(Generic[One]):
     once every image has its result.
 
     Args:
-        task: what is asked about each image.
+        task: the question to the network about each image.
         batch_size: the number of images in a batch, at most.
         workers: the number of threads that load and compute; None for the CPUs that a model would
             use. At least as many as the model's are made.
@@ -180,8 +180,8 @@ class Engine(Generic[One]):
 
         Args:
             image: one image of any kind that the task loads.
-            timeout: how many seconds to wait while `capacity` images are without a result; None to
-                wait as long as it takes, 0 not to wait.
+            timeout: the seconds to wait while `capacity` images are without a result; None to wait
+                as long as it takes, 0 not to wait.
 
         Returns:
             A future of `task.one`'s result. An image that cannot be loaded or computed gives its

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 
 POOLS = ("avg", "max", "avgmax", "catavgmax", "none")
-"""The values of `pool` in `ResNet.embed`, under timm's names."""
+"""The choices for `pool` of `ResNet.embed`, under timm's names for the same."""
 
 
 def pool_map(values: Map, pool: str) -> NDArray[np.float32]:

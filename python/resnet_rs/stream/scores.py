@@ -20,7 +20,7 @@ def class_scores(
 
     Args:
         logits: `[n, classes]`, C-contiguous.
-        top_k: how many classes to pick; None for all.
+        top_k: the number of classes to pick; None for all.
 
     Returns:
         Scores and indices of the classes, each `[n, top_k]`, best first; equal scores are ordered

@@ -62,7 +62,7 @@ class Task(ABC, Generic[One, Many]):
 
         Args:
             batch: images whose views have the same shapes.
-            threads: how many threads to use; None for all of the network's.
+            threads: the number of threads to use; None for all of the network's.
 
         Returns:
             Arrays whose first axis counts the images.
@@ -175,7 +175,7 @@ class Predictions(Task[list[Prediction], list[list[Prediction]]]):
 
     Args:
         loaded: the network.
-        top_k: how many classes; all of them if there are fewer.
+        top_k: the number of classes; all of them if there are fewer.
         tta: as `Probabilities` takes it.
 
     Raises:
@@ -266,7 +266,7 @@ class Features(Task[dict[str, Vector], dict[str, Vector]]):
         stages: the names of stages or layers; None for every stage.
 
     Raises:
-        TypeError, ValueError: no list of such names.
+        TypeError, ValueError: `stages` is not a list of such names.
     """
 
     one_size = True

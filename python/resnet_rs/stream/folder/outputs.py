@@ -1,4 +1,4 @@
-"""Files of results that are complete after every image, so that a killed run can be resumed.
+"""Files of results that are whole after every image, so that a run that was killed can go on.
 
 - `.jsonl`, `.csv`, `.tsv`: records are appended, each with one write to the system. What a kill
   can leave behind is a torn last record: a resumed run cuts it off and goes on from there.
@@ -32,9 +32,9 @@ NPY_HEADER_BYTES = 128
 _MODES = ("new", "resume", "overwrite")
 
 Check: TypeAlias = Callable[[Iterator[Result]], None]
-"""A check of an output's results, for images that still exist, before the output is changed.
+"""A function that checks the results in an output before it is changed.
 
-It raises `OutputError` where they are of another run.
+It gets the results whose images still exist, and raises `OutputError` if another run made them.
 """
 
 
@@ -47,14 +47,14 @@ def no_check(earlier: Iterator[Result]) -> None:
 
 
 def still_there(path: str) -> bool:
-    """Tell whether an image can be run again."""
+    """True if an image can be run again."""
     return os.path.isfile(path)
 
 
 class Output(Protocol):
-    """The destination of results.
+    """A destination for results.
 
-    `done` and `failed` count the records there are, those of earlier runs included.
+    `done` and `failed` count all records, those of earlier runs included.
     """
 
     @property
@@ -66,16 +66,16 @@ class Output(Protocol):
         """The number of records that are errors."""
 
     def __contains__(self, path: str) -> bool:
-        """Tell whether an earlier run has a record of this path."""
+        """True if an earlier run has a record of this path."""
 
     def write(self, result: Result) -> None:
-        """Add a result; after the return a kill does not lose it."""
+        """Add a result; when this returns, a kill does not lose it."""
 
     def finish(self) -> None:
-        """Complete the output: there are no more results."""
+        """All results are there."""
 
     def close(self) -> None:
-        """Close the output as it is, so that a later run can continue it."""
+        """Leave the output as it is, so that a later run can go on."""
 
 
 class Paths:
@@ -107,15 +107,15 @@ class RecordFile:
 
     Args:
         path: the file.
-        kind: how a result is written.
-        mode: `new` refuses a file that is there, `resume` continues or starts it,
-            `overwrite` starts it anew.
-        rows: for a resumed `.npy`, how many rows that file has: records of others are cut off.
-        check: looks at what a resumed file has before that is changed.
+        kind: the format of a record.
+        mode: `new` refuses a file that exists, `resume` continues or starts it, `overwrite`
+            starts it anew.
+        rows: for a resumed `.npy`, the number of rows in that file: records of others are cut off.
+        check: checks the results of a resumed file before that is changed.
 
     Raises:
-        OutputError: the file is there, or is none that this run can continue, or another
-            process writes to it.
+        OutputError: the file exists, or this run cannot continue it, or another process writes to
+            it.
         OSError: it cannot be opened.
     """
 
@@ -167,7 +167,7 @@ class RecordFile:
         self._file.close()
 
     def _read_earlier(self, rows: int | None) -> int:
-        """Count and remember the existing records; return the place of their end."""
+        """Count and remember the records in the file; returns the position after the last one."""
         header = self._kind.header
         end = 0
         for record in records(self._file, self._kind):
@@ -186,7 +186,7 @@ class RecordFile:
             self.done += 1
             self.failed += entry.failed
             self._earlier.add(entry.path)
-        # The piece to cut off must be a torn record, and not part of another file.
+        # Only a torn record of such a file may be cut off, and not another program's data.
         start = self._kind.start if end else header or self._kind.start
         self._file.seek(end)
         torn = self._file.read(len(start))
@@ -223,7 +223,7 @@ class NpyFile:
 
     Args:
         path: the file; its records go to the name that `paths_of` gives.
-        size: how many numbers a row has.
+        size: the number of values in a row.
         mode: as for `RecordFile`.
         check: as for `RecordFile`.
 
@@ -304,10 +304,10 @@ def npy_header(rows: int, size: int) -> bytes:
 
 
 def refuse_existing(path: Path) -> None:
-    """Keep what an earlier run has written.
+    """Protect the output of an earlier run.
 
     Raises:
-        OutputError: the file is there and not empty.
+        OutputError: the file exists and is not empty.
     """
     if path.exists() and (not path.is_file() or path.stat().st_size):
         raise OutputError(
@@ -316,11 +316,11 @@ def refuse_existing(path: Path) -> None:
 
 
 def _rows_of(path: Path, size: int) -> int:
-    """Return the number of whole rows of an output's `.npy` file; 0 if there is no such file.
+    """The number of whole rows in a `.npy` file of an earlier run; 0 if there is no such file.
 
     Raises:
-        OutputError: it is another kind of file, or has rows of another size, or its records are
-            gone, without which it would be begun anew.
+        OutputError: the file is of another kind, has rows of another size, or lacks its file of
+            records, without which it would be begun anew.
     """
     if not path.exists() or path.stat().st_size < NPY_HEADER_BYTES:
         return 0
@@ -343,7 +343,7 @@ def _rows_of(path: Path, size: int) -> int:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all bytes to an unbuffered file, which may take fewer at a time."""
+    """Write to an unbuffered file, whose `write` may take only a part of the data."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
@@ -356,7 +356,7 @@ def _hash(path: str) -> int:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock the file against other runs until it is closed or the process ends."""
+    """Keep other runs away as long as the file is open; the system ends it with the process."""
     try:
         import fcntl
     except ImportError:  # Windows has none

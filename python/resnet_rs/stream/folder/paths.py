@@ -1,7 +1,7 @@
 """Paths of images from the arguments of a command: files, directories, patterns, lists.
 
-Paths come one at a time, so that a tree of a million files is not held in memory; of a directory
-only its own names are, to be sorted. They are text with surrogate escapes for bytes that are no
+Paths come one at a time, so that a tree of a million files is not held in memory; only the names
+of one directory are, to be sorted. They are text with surrogate escapes for bytes that are not
 UTF-8, as everywhere in Python.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 STDIN = "-"
 LIST_PREFIX = "@"
 
-# Suffixes that a search of a directory finds. A file that is named directly may have any suffix.
+# The suffixes of images in a directory. A file that is named outright may have any suffix.
 # fmt: off
 SUFFIXES = (
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
@@ -31,7 +31,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # with which some editors begin a text file
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of images.
+    """The images that a command line names.
 
     Iterating finds their paths. A directory's come sorted: its own files, then those of its
     subdirectories. Hidden files and directories in it (`.name`) are left out, and links to
@@ -39,12 +39,12 @@ class Sources:
 
     Attributes:
         arguments: each a file, a directory, a pattern with `*`, `?`, `[` or `**`, `@` before the
-            name of a file that lists paths, or `-` for such a list on stdin. What exists by that
-            very name is taken as it is, whatever characters it has.
+            name of a file that lists paths, or `-` for such a list on stdin. A file or directory of
+            that very name comes first, whatever characters it has.
         recursive: True to search subdirectories too.
         nul: True if lists end their entries with a NUL instead of a newline.
         on_error: called with the path of a directory that cannot be listed, and the error.
-        on_empty: called with the path of a directory without images.
+        on_empty: called with the path of a directory that has no image.
     """
 
     arguments: Sequence[str]
@@ -58,10 +58,10 @@ class Sources:
             yield from self._find(argument)
 
     def check(self) -> None:
-        """Check that every list exists, without opening it: it may be a pipe.
+        """Check that every list exists, without opening one, which may be a pipe.
 
         Raises:
-            OSError: a list that is not there.
+            OSError: a list does not exist.
         """
         for argument in self.arguments:
             if _is_list(argument):
@@ -70,8 +70,9 @@ class Sources:
     def count(self, stop: Callable[[], bool] = lambda: False) -> int | None:
         """Count the paths, in little memory.
 
-        None where they can be read only once (stdin, a list that is a pipe), and when `stop` says
-        so.
+        Returns:
+            The number of paths; None if they can be read only once (stdin, a list that is a pipe),
+            or once `stop` returns True.
         """
         if any(_is_read_once(argument) for argument in self.arguments):
             return None
@@ -106,7 +107,7 @@ class Sources:
             yield argument
 
     def _search(self, directory: str) -> Iterator[str]:
-        """Yield the images in a directory; call `on_empty` if there are none."""
+        """Find the images in a directory; report one that has none."""
         found = False
         failed = False
         pending = [directory]
@@ -137,7 +138,7 @@ def _is_read_once(argument: str) -> bool:
 
 
 def _list(directory: str) -> tuple[list[str], list[str]]:
-    """Return the names of a directory's images and of its subdirectories, sorted."""
+    """The names of a directory's images and of its subdirectories, sorted."""
     files, directories = [], []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -151,7 +152,7 @@ def _list(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _is_readable(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it may be a file: no directory, and no pipe or device, which might never end."""
+    """True if it may be a file: not a directory, and not a pipe or device, which never ends."""
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -160,7 +161,7 @@ def _is_readable(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(descriptor: int, nul: bool) -> Iterator[str]:
-    """Yield the entries of a list, as they arrive.
+    """The entries of a list, as they arrive.
 
     The descriptor is read directly: a thread that waits inside Python's own stdin would stop the
     interpreter from ending.

@@ -12,7 +12,11 @@ from .records import Format, as_record
 
 
 class Printed:
-    """The base of the printers: counts, and no memory of earlier runs."""
+    """The common part of the printers: counts, and no memory of earlier runs.
+
+    Args:
+        stream: the destination.
+    """
 
     def __init__(self, stream: TextIO | BinaryIO) -> None:
         self.done = self.failed = 0
@@ -27,7 +31,7 @@ class Printed:
         self.failed += result.error is not None
 
     def finish(self) -> None:
-        """Do nothing: all results are printed."""
+        """All results are printed."""
 
     def close(self) -> None:
         """Close the stream, unless it is the process's own."""
@@ -39,7 +43,7 @@ class Text(Printed):
     """A paragraph for each image; an error is a line on stderr.
 
     Args:
-        stream: where to print.
+        stream: the destination.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -58,10 +62,10 @@ class Text(Printed):
 
 
 class JsonArray(Printed):
-    """One JSON array, an object a line.
+    """One JSON array, one object on each line.
 
     Args:
-        stream: where to print.
+        stream: the destination.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -75,8 +79,8 @@ class JsonArray(Printed):
         print(before + json.dumps(as_record(result)), end="", file=self._stream, flush=True)
 
     def close(self) -> None:
-        """End the array, so that it can be parsed however the run ended, and close the stream."""
-        # A reader that has gone was reported when the results were written.
+        """End the array, so that it can be read however the run ended, and close the stream."""
+        # If the reader has gone, an earlier write has reported it.
         with contextlib.suppress(OSError):
             print("\n]" if self.done else "[\n]", file=self._stream, flush=True)
         super().close()
@@ -86,8 +90,8 @@ class Records(Printed):
     """Records of one of the formats that files have.
 
     Args:
-        stream: where to print.
-        kind: how a result is written.
+        stream: the destination.
+        kind: the format.
     """
 
     def __init__(self, stream: BinaryIO, kind: Format) -> None:

@@ -1,4 +1,4 @@
-r"""Records: results as bytes, and back as far as a resumed run needs them.
+r"""Formats of records: a result to bytes, and back as far as a resumed run needs it.
 
 One record is one image. JSON Lines, for predictions, embeddings, and rows of a `.npy` file:
 
@@ -11,7 +11,7 @@ CSV and TSV have the columns `path`, `error` and, for predictions, `label_1`, `s
 `label_2`, ...; for embeddings `feature_0`, `feature_1`, ... A field with a separator, a quote or a
 newline in it is in quotes.
 
-A byte of a name that is no UTF-8 is an escape `\udc80` to `\udcff` in JSON (Python's surrogate
+A byte of a name that is not UTF-8 is an escape `\udc80` to `\udcff` in JSON (Python's surrogate
 escapes), and itself in CSV and TSV.
 """
 
@@ -37,8 +37,8 @@ class Entry(NamedTuple):
 
     Attributes:
         path: the path of the image.
-        failed: True if it has an error in place of a result.
-        row: the row of a `.npy` file that it describes, if any.
+        failed: True if the record has an error in place of a result.
+        row: the row of a `.npy` file that the record describes; None if there is no such row.
     """
 
     path: str
@@ -47,12 +47,12 @@ class Entry(NamedTuple):
 
 
 class Format(ABC):
-    """A format of records, one after another.
+    """A format for results that are written one after another.
 
     Attributes:
-        header: the lines at the start of the file, if any.
-        start: the first bytes of every record, so that a torn one can be told from another
-            program's file.
+        header: the lines at the start of a file; empty if there are none.
+        start: the first bytes of every record, which tell a torn record from the file of another
+            program.
     """
 
     header = b""
@@ -60,14 +60,14 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, result: Result) -> bytes:
-        """Write one record; it ends with a newline."""
+        """One record; it ends with a newline."""
 
     @abstractmethod
     def decode(self, record: bytes) -> Entry:
         """Read a record back.
 
         Raises:
-            ValueError: it is none of this format, or of other options.
+            ValueError: the record has another format, or comes from a run with other options.
         """
 
     @abstractmethod
@@ -75,11 +75,11 @@ class Format(ABC):
         """Read the result of a record that `decode` accepts and that is not an error.
 
         Raises:
-            ValueError: what is in it is none of this format.
+            ValueError: the values have another format.
         """
 
     def is_complete(self, record: bytes) -> bool:
-        """Tell whether a record ends with these lines."""
+        """True if a record ends with these lines."""
         return record.endswith(b"\n")
 
 
@@ -88,14 +88,14 @@ class JsonLines(Format):
 
     Args:
         key: `predictions` or `embedding`.
-        length: the number of classes or values of each.
+        length: the number of classes or values in each.
     """
 
     def __init__(self, key: str, length: int) -> None:
         self._key, self._length = key, length
 
     def encode(self, result: Result) -> bytes:
-        """Write one line."""
+        """One line."""
         return _json_line(as_record(result))
 
     def decode(self, record: bytes) -> Entry:
@@ -106,7 +106,7 @@ class JsonLines(Format):
         return Entry(path, value is None)
 
     def result(self, record: bytes) -> Result:
-        """Read its predictions or its vector."""
+        """Its predictions or its vector."""
         path, value = _path_and(record, self._key)
         try:
             if self._key == "embedding":
@@ -117,7 +117,7 @@ class JsonLines(Format):
 
 
 class Rows(Format):
-    """`{"path", "row"}`: the row of a `.npy` file for each image.
+    """`{"path", "row"}`: the row of a `.npy` file that belongs to an image.
 
     `next_row` counts up with each result that is encoded.
 
@@ -130,7 +130,7 @@ class Rows(Format):
         self._read_row = read_row
 
     def encode(self, result: Result) -> bytes:
-        """Write one line."""
+        """One line."""
         if result.error is not None:
             return _json_line(as_record(result))
         self.next_row += 1
@@ -144,7 +144,7 @@ class Rows(Format):
         return Entry(path, row is None, row)
 
     def result(self, record: bytes) -> Result:
-        """Read the row that it names."""
+        """The row that it names."""
         path, row = _path_and(record, "row")
         return Result(-1, path, vector=self._read_row(row))
 
@@ -155,7 +155,8 @@ class Table(Format):
     Args:
         separator: a comma or a tab.
         columns: the names of the columns after `path` and `error`.
-        embeds: True if those are the values of a vector; otherwise three make a prediction.
+        embeds: True if those hold the values of a vector; otherwise three of them are one
+            prediction.
     """
 
     start = b""
@@ -178,7 +179,7 @@ class Table(Format):
         return cls(separator, [f"feature_{i}" for i in range(size)], embeds=True)
 
     def encode(self, result: Result) -> bytes:
-        """Write one row."""
+        """One row."""
         values: list[Any] = [result.path, result.reason]
         if result.predictions is not None:
             for one in result.predictions:
@@ -193,7 +194,7 @@ class Table(Format):
         return Entry(path, error != "")
 
     def result(self, record: bytes) -> Result:
-        """Read its predictions or its vector."""
+        """Its predictions or its vector."""
         path, _, *values = self._fields(record)
         if self._embeds:
             return Result(-1, path, vector=np.array(values, np.float32))
@@ -203,14 +204,14 @@ class Table(Format):
 
     def _fields(self, record: bytes) -> list[str]:
         text = record.decode("utf-8", "surrogateescape")
-        # newline="": those inside quotes are part of a name.
+        # newline="": a newline inside quotes is part of a name.
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
         if len(rows) != 1 or len(rows[0]) != self._width:
             raise ValueError(f"expected {self._width} columns")
         return rows[0]
 
     def is_complete(self, record: bytes) -> bool:
-        """Tell whether a row ends with these lines."""
+        """True if a row ends with these lines."""
         # A quote inside a field is doubled, so that an odd number of them leaves a field open.
         return record.endswith(b"\n") and record.count(b'"') % 2 == 0
 
@@ -223,7 +224,7 @@ class Table(Format):
 
 
 def as_record(result: Result) -> dict[str, Any]:
-    """Turn a result into a JSON object."""
+    """A result as values that JSON can hold."""
     record: dict[str, Any] = {"path": result.path}
     if result.error is not None:
         record["error"] = result.reason
@@ -238,7 +239,7 @@ def as_record(result: Result) -> dict[str, Any]:
 
 
 def records(file: BinaryIO, kind: Format) -> Iterator[bytes]:
-    """Yield the complete records from the file's position; a torn one at the end is left out."""
+    """Read records from a file's current position; one that is torn at the end is left out."""
     record = b""
     for line in file:
         record += line
@@ -252,10 +253,10 @@ def _json_line(values: dict[str, Any]) -> bytes:
 
 
 def _path_and(record: bytes, key: str) -> tuple[str, Any]:
-    """Return the path of a line, and its value under `key`, which is None for an error.
+    """The path of a line, and its value under `key`, which is None for an error.
 
     Raises:
-        ValueError: it is no JSON object with a path and either of the two.
+        ValueError: the line is not a JSON object with a path and either of the two.
     """
     values = json.loads(record)
     if (
