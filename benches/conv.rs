@@ -23,7 +23,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput
 use resnet_rs::graph::layer::Layer;
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::plan::Algorithm;
-use resnet_rs::simd::FlushDenormals;
+use resnet_rs::simd::flush_denormals;
 use resnet_rs::{Isa, Shape};
 
 use common::cases::{ALGORITHMS, Case, cases};
@@ -95,12 +95,11 @@ fn bench(
         algorithms[case.layer] = algorithm;
     }
     let mut workload = Workload::new(layers, &algorithms, SHAPE, table);
-    let _flush = FlushDenormals::new();
     for case in cases {
         let mut run = workload.layer(&layers[case.layer].name);
         let id = BenchmarkId::new(&case.name, parameter(table.isa, case));
         group.throughput(Throughput::Elements(case.size.flops() as u64));
-        group.bench_function(id, |bencher| bencher.iter(&mut run));
+        group.bench_function(id, |bencher| bencher.iter(|| flush_denormals(&mut run)));
     }
 }
 

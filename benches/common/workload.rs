@@ -27,7 +27,7 @@ impl Workload {
         shape: Shape,
         table: &KernelTable,
     ) -> Self {
-        let places = LayerWeights::lay_out(layers, algorithms, table.conv.nr);
+        let places = LayerWeights::lay_out(layers, algorithms, table.conv.nr());
         let plan = Plan::new(
             layers,
             &places,

@@ -6,11 +6,9 @@ use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::peak::Peak;
 use super::pool::PoolKernels;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
-use crate::simd::{Isa, Portable, Simd};
+use crate::simd::{Isa, Simd};
 
-/// The kernels of one tier. Having one means that this machine has the tier.
+/// The kernels of one tier. Only a proof that this machine has the tier makes a table.
 #[derive(Clone, Copy)]
 pub struct KernelTable {
     /// The tier.
@@ -30,34 +28,37 @@ pub struct KernelTable {
 impl KernelTable {
     /// The kernels of `isa`, or `None` if this machine lacks it.
     pub fn new(isa: Isa) -> Option<Self> {
-        if !isa.is_available() {
-            return None;
-        }
-        Some(match isa {
-            Isa::Portable => Self::of::<Portable>(isa, ConvKernels::portable()),
+        match isa {
+            Isa::Portable => Self::of(isa, ConvKernels::portable),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self::of::<Avx2>(isa, ConvKernels::avx2()),
+            Isa::Avx2 => Self::of(isa, ConvKernels::avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self::of::<Avx512>(isa, ConvKernels::avx512()),
+            Isa::Avx512 => Self::of(isa, ConvKernels::avx512),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 
-    fn of<S: Simd>(isa: Isa, conv: ConvKernels) -> Self {
-        Self {
+    fn of<S: Simd>(isa: Isa, conv: impl FnOnce(S) -> ConvKernels) -> Option<Self> {
+        let proof = S::detect()?;
+        Some(Self {
             isa,
-            conv,
-            winograd: WinogradKernels::new::<S>(),
-            pool: PoolKernels::new::<S>(),
+            conv: conv(proof),
+            winograd: WinogradKernels::new(proof),
+            pool: PoolKernels::new(proof),
             elementwise: elementwise::<S>,
-            peak: Peak::new::<S>(),
-        }
+            peak: Peak::new(proof),
+        })
     }
 
     /// The convolution kernel's name: `f32_conv_<MR>x<NR>_<isa>`.
     pub fn conv_name(&self) -> String {
-        format!("f32_conv_{}x{}_{}", self.conv.mr(), self.conv.nr, self.isa)
+        format!(
+            "f32_conv_{}x{}_{}",
+            self.conv.mr(),
+            self.conv.nr(),
+            self.isa
+        )
     }
 
     /// The name of another operation's kernel: `f32_<operation>_<isa>`.

@@ -38,7 +38,7 @@ impl PackedWeights {
         table: &KernelTable,
         team: &Team,
     ) -> Result<Self, Error> {
-        let nr = table.conv.nr;
+        let nr = table.conv.nr();
         let sources = layers
             .iter()
             .zip(algorithms)
@@ -123,7 +123,7 @@ struct Scratch {
 
 impl Job<'_> {
     fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
-        let (layer, nr) = (self.layer, table.conv.nr);
+        let (layer, nr) = (self.layer, table.conv.nr());
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
             conv.read(self.channels.clone(), &mut scratch.oihw, ohwi, &table.conv)?;
@@ -136,17 +136,18 @@ impl Job<'_> {
                     .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
                     .collect();
                 for panel in self.panels {
-                    (table.conv.pack)(&rows, bias, nr, panel);
+                    table.conv.pack(&rows, bias, nr, panel);
                 }
             }
             Algorithm::Winograd(size) => {
                 let none = vec![0.0; bias.len()];
                 for (conv, ohwi) in rows {
                     let ic = conv.spec.in_channels;
-                    (table.winograd.of_size(size).weights)(ohwi, ic, &mut scratch.points);
+                    let transforms = table.winograd.of_size(size);
+                    transforms.transform_weights(ohwi, ic, &mut scratch.points);
                     let matrices = scratch.points.chunks_exact(bias.len() * ic);
                     for (matrix, panel) in matrices.zip(&mut self.panels) {
-                        (table.conv.pack)(&[(matrix, ic)], &none, nr, panel);
+                        table.conv.pack(&[(matrix, ic)], &none, nr, panel);
                     }
                 }
             }

@@ -65,7 +65,7 @@ impl Conv {
 
     /// Items that may run in any order, on any thread: the grid's, then each image's border.
     pub fn items(&self) -> usize {
-        self.grid.len() + self.out.border_items()
+        self.grid.items() + self.out.border_items()
     }
 
     /// Does one item.
@@ -81,12 +81,12 @@ impl Conv {
         weights: &[f32],
         kernels: &ConvKernels,
     ) {
-        if item < self.grid.len() {
+        if item < self.grid.items() {
             // SAFETY: the caller's.
             unsafe { self.run_block(item, arena, weights, kernels, Shift::default()) };
         } else {
             // SAFETY: the border of one image of `out`, which no other item touches.
-            unsafe { self.out.zero_border(item - self.grid.len(), arena) };
+            unsafe { self.out.zero_border(item - self.grid.items(), arena) };
         }
     }
 
@@ -102,7 +102,7 @@ impl Conv {
         kernels: &ConvKernels,
         shift: Shift,
     ) {
-        let (nr, grid) = (kernels.nr, &self.grid);
+        let (nr, grid) = (kernels.nr(), &self.grid);
         let (row_block, panel_block) = (item / grid.panel_blocks, item % grid.panel_blocks);
         let first_row = row_block * grid.rows;
         let rows = grid.rows.min(self.m() - first_row);

@@ -12,7 +12,7 @@ pub mod winograd;
 pub use grid::{Grid, TileShape};
 pub use kernels::ConvKernels;
 pub use layer::{Conv, Shift};
-pub use pack::{Pack, ScaleRows, packed_len};
+pub use pack::packed_len;
 pub use source::{MAX_SOURCES, Source};
 pub use tile::{ConvTile, Segment, TileArgs};
 pub use window::ChannelWindow;

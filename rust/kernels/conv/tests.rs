@@ -107,9 +107,11 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     }
 
     let k = matrices.iter().map(|(_, k)| k).sum();
-    let mut packed = vec![CANARY; packed_len(oc, k, table.conv.nr)];
-    (table.conv.pack)(&matrices, &f32s(&bias.data), table.conv.nr, &mut packed);
-    let panels = oc.div_ceil(table.conv.nr);
+    let mut packed = vec![CANARY; packed_len(oc, k, table.conv.nr())];
+    table
+        .conv
+        .pack(&matrices, &f32s(&bias.data), table.conv.nr(), &mut packed);
+    let panels = oc.div_ceil(table.conv.nr());
     let conv = Conv {
         sources,
         weights: 0,
@@ -204,11 +206,11 @@ fn conv_with_identity_weights_is_exact() {
             .iter_mut()
             .step_by(channels + 1)
             .for_each(|w| *w = 1.0);
-        let mut packed = vec![CANARY; packed_len(channels, channels, table.conv.nr)];
-        (table.conv.pack)(
+        let mut packed = vec![CANARY; packed_len(channels, channels, table.conv.nr())];
+        table.conv.pack(
             &[(&identity, channels)],
             &vec![0.0; channels],
-            table.conv.nr,
+            table.conv.nr(),
             &mut packed,
         );
         let x = random([1, 3, 9, channels], 7);
@@ -221,7 +223,7 @@ fn conv_with_identity_weights_is_exact() {
             residual: None,
             relu: false,
             out: views[1],
-            grid: Grid::choose(27, channels.div_ceil(table.conv.nr), table.conv.mr(), 1),
+            grid: Grid::choose(27, channels.div_ceil(table.conv.nr()), table.conv.mr(), 1),
         };
         for item in 0..conv.items() {
             // SAFETY: as above.
@@ -273,15 +275,20 @@ fn nan_comes_through_relu() {
             &views[0],
             &mut arena,
         );
-        let mut packed = vec![0.0; packed_len(20, 20, table.conv.nr)];
-        (table.conv.pack)(&[(&[1.0; 400], 20)], &[0.0; 20], table.conv.nr, &mut packed);
+        let mut packed = vec![0.0; packed_len(20, 20, table.conv.nr())];
+        table.conv.pack(
+            &[(&[1.0; 400], 20)],
+            &[0.0; 20],
+            table.conv.nr(),
+            &mut packed,
+        );
         let conv = Conv {
             sources: vec![Source::new(views[0], 1, 2, 0)],
             weights: 0,
             residual: None,
             relu: true,
             out: views[1],
-            grid: Grid::choose(4, 20_usize.div_ceil(table.conv.nr), table.conv.mr(), 1),
+            grid: Grid::choose(4, 20_usize.div_ceil(table.conv.nr()), table.conv.mr(), 1),
         };
         for item in 0..conv.items() {
             // SAFETY: as above.
@@ -305,7 +312,7 @@ fn grid_covers_everything_in_about_as_many_items_as_wanted() {
                     assert!(grid.panels * grid.panel_blocks >= panels, "{what}");
                     assert!(grid.panels * (grid.panel_blocks - 1) < panels, "{what}");
                     let possible = m.div_ceil(mr) * panels;
-                    assert!(grid.len() >= wanted.min(possible).div_ceil(2), "{what}");
+                    assert!(grid.items() >= wanted.min(possible).div_ceil(2), "{what}");
                 }
             }
         }
