@@ -8,12 +8,12 @@
 //! cargo bench --bench conv -- fc --quick         less exactly
 //! ```
 //!
-//! What runs is the plan that a forward walks, ReLU and fused additions included. Each convolution
-//! runs again and again on the same memory, so that its weights and activations are in the caches
-//! as far as they fit; in a forward the weights come from further away.
+//! The benchmark runs the plan of a forward, with ReLU and fused additions. Each convolution runs
+//! again and again on the same memory, so its weights and activations stay in the caches if they
+//! fit. In a forward, the weights come from the last-level cache or from memory.
 //!
-//! In the table, `count` is how many of a kind a forward runs with that algorithm, 0 where it
-//! prefers another; `window` is kernel / stride; the last row of a tier is the time of all
+//! In the table, `count` is the number of a kind in a forward with that algorithm, 0 if the forward
+//! uses another; `window` is kernel / stride; the last row of a tier is the time of all
 //! convolutions of a forward together.
 
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput
 use resnet_rs::graph::layer::Layer;
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::plan::Algorithm;
-use resnet_rs::simd::FlushDenormals;
+use resnet_rs::simd::flush_denormals;
 use resnet_rs::{Isa, Shape};
 
 use common::cases::{ALGORITHMS, Case, cases};
@@ -31,7 +31,7 @@ use common::report::{Table, median};
 use common::resnet50;
 use common::workload::Workload;
 
-/// What this benchmark consists of; some of it serves others too.
+/// Parts of this benchmark; other benchmarks share some of them.
 mod common {
     pub mod cases;
     pub mod random;
@@ -95,12 +95,11 @@ fn bench(
         algorithms[case.layer] = algorithm;
     }
     let mut workload = Workload::new(layers, &algorithms, SHAPE, table);
-    let _flush = FlushDenormals::new();
     for case in cases {
         let mut run = workload.layer(&layers[case.layer].name);
         let id = BenchmarkId::new(&case.name, parameter(table.isa, case));
         group.throughput(Throughput::Elements(case.size.flops() as u64));
-        group.bench_function(id, |bencher| bencher.iter(&mut run));
+        group.bench_function(id, |bencher| bencher.iter(|| flush_denormals(&mut run)));
     }
 }
 

@@ -44,8 +44,8 @@ from peer_runtimes.arguments import positive
 from peer_runtimes.report import machine_line
 from resnet_rs import ResNet
 from resnet_rs._core import default_threads
-from resnet_rs.preprocess import load_pixels
-from resnet_rs.tables import text_table
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.terminal.tables import text_table
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "sign-digits"
 
@@ -155,7 +155,9 @@ def measure(model: ResNet, paths: list[Path], cores: int) -> Figures:
 
         def forward(pixels: NDArray[np.uint8]) -> None:
             batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
-            list(computers.map(lambda batch: model._network.logits(batch, threads=1), batches))
+            list(
+                computers.map(lambda batch: model.loaded.network.logits(batch, threads=1), batches)
+            )
 
         def decode(chunk: list[Path]) -> NDArray[np.uint8]:
             return np.stack(list(decoders.map(lambda path: load_pixels(path, spec), chunk)))
@@ -191,7 +193,7 @@ def chunks(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def timed(way: Callable[[], T]) -> tuple[T, float]:
-    """What a way gives, and the seconds that it took."""
+    """Run one variant; return its results and its time in seconds."""
     start = time.perf_counter()
     result = way()
     return result, time.perf_counter() - start

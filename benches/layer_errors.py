@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 # `peers` finds `tools`, where torch_reference lies.
 from peers import random_weights
 from resnet_rs import _core
-from resnet_rs.tables import text_table
+from resnet_rs.terminal.tables import text_table
 from torch_reference import load_reference, reference_activations, relative_l2
 
 INPUTS = 3

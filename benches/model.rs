@@ -24,7 +24,7 @@ use common::report::{Table, median};
 use common::resnet50;
 use common::size::Size;
 
-/// What this benchmark consists of; some of it serves others too.
+/// Parts of this benchmark; other benchmarks share some of them.
 mod common {
     pub mod random;
     pub mod random_weights;
@@ -78,7 +78,7 @@ fn main() {
     report(&cases, start);
 }
 
-/// How a network is loaded.
+/// The options that a network is loaded with.
 struct Case {
     isa: Isa,
     threads: usize,

@@ -173,7 +173,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", choices=names, metavar="PEER", help=f"of {', '.join(names)}")
     add("--skip", nargs="+", choices=names, default=[], metavar="PEER", help="leave these out")
     tiers = ("portable", "avx2", "avx512")
-    add("--isa", choices=tiers, help="tier of ours (default: the best there is)")
+    add("--isa", choices=tiers, help="the tier of resnet_rs (default: the fastest)")
     add("--no-winograd", action="store_true", help="ours without Winograd's algorithm")
     add("--weights", type=Path, metavar="DIR", help="weights directory (default: random weights)")
     add("--csv", type=Path, default=RESULTS / "peers.csv", metavar="FILE", help="(%(default)s)")

@@ -33,8 +33,8 @@ import numpy as np
 
 from peer_runtimes.report import machine_line
 from resnet_rs import ResNet50
-from resnet_rs.profile import Profile
-from resnet_rs.tables import plural, text_table
+from resnet_rs.inspect.profile import Profile
+from resnet_rs.terminal.tables import plural, text_table
 
 BANDWIDTH_MB = (1, 100, 1000)
 """Sizes of what is read again and again: one that an L2 cache may hold, about what the network's

@@ -53,10 +53,18 @@ impl Error {
         }
     }
 
-    /// Puts `what` in front of the message of an argument's error.
+    /// Prepends `what` to the message of an argument's error.
     pub(crate) fn context(self, what: &str) -> Self {
         match self {
             Self::Argument(message) => Self::Argument(format!("{what}: {message}")),
+            other => other,
+        }
+    }
+
+    /// Turns an argument's error into an error of the file that the argument was read from.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Argument(message) => Self::weights(path, message),
             other => other,
         }
     }

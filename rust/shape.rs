@@ -146,3 +146,39 @@ impl AvgWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(height: usize, width: usize) -> Result<(), String> {
+        let shape = Shape {
+            batch: 1,
+            height,
+            width,
+        };
+        shape.check_sides().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn sides_are_at_least_one_pixel() {
+        assert_eq!(check(1, 1), Ok(()));
+        for (height, width) in [(0, 1), (1, 0), (0, 0)] {
+            let message = check(height, width).unwrap_err();
+            assert!(
+                message.contains("at least 1") && message.contains("0"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_image_is_accepted_and_no_larger_one() {
+        assert_eq!(check(1 << 14, 1 << 14), Ok(()));
+        assert_eq!(check(1, MAX_PIXELS), Ok(()));
+        for (height, width) in [(1, MAX_PIXELS + 1), (1 << 15, 1 << 14), (usize::MAX, 2)] {
+            let message = check(height, width).unwrap_err();
+            assert!(message.contains("at most 268435456"), "{message}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-"""What tests of the formats share: a checkpoint's logits beside torch's, and small files."""
+"""Helpers for tests of the formats: logits beside torch's, and small files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from resnet_rs._core import Network
-from resnet_rs.formats import Checkpoint
+from resnet_rs.weights.formats import Checkpoint
 
 TOLERANCE = 1e-5
 """Largest relative L2 error of logits against torch in f64.

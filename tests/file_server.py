@@ -1,4 +1,7 @@
-"""A web server on this machine for tests of downloads: it cuts, refuses and redirects on demand."""
+"""A web server on this machine for tests of downloads: it cuts, refuses and redirects on demand.
+
+Under `/<owner>/<name>/resolve/` it answers as a Hugging Face hub does.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,16 @@ from typing import Any
 
 @dataclass
 class Request:
-    """What was asked: the path and the headers by their lower-case names."""
+    """A request: the path, the headers by their lower-case names, and the method."""
 
     path: str
     headers: dict[str, str]
+    method: str = "GET"
 
 
 @dataclass
 class FileServer:
-    """What the server has, and how the next answers go wrong.
+    """The files of the server, and the faults of its next answers.
 
     Attributes:
         files: the bytes by path, such as `/models/a.pth`.
@@ -30,6 +34,7 @@ class FileServer:
         ranges: whether a part of a file may be asked for.
         tags: whether answers have an ETag.
         lengths: whether answers state their length.
+        commit: the commit that a hub's answers name; empty where they name none.
         statuses: the next requests are answered with these statuses, in place of the file.
         cuts: the next answers end after so many bytes of their body.
         requests: what was asked, in order.
@@ -42,6 +47,7 @@ class FileServer:
     ranges: bool = True
     tags: bool = True
     lengths: bool = True
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
     statuses: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -52,7 +58,8 @@ class FileServer:
 
     @property
     def paths(self) -> list[str]:
-        return [request.path for request in self.requests]
+        """The paths whose content was asked for; a HEAD asks for none."""
+        return [request.path for request in self.requests if request.method == "GET"]
 
 
 @contextmanager
@@ -61,9 +68,12 @@ def file_server() -> Iterator[FileServer]:
     state = FileServer()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            state.requests.append(Request(self.path, headers))
+            state.requests.append(Request(self.path, headers, self.command))
             if state.statuses:
                 status = state.statuses.pop(0)
                 return self.say(status, state.headers.get(str(status)))
@@ -71,7 +81,7 @@ def file_server() -> Iterator[FileServer]:
                 location, more = state.redirects[self.path]
                 return self.say(302, {"Location": location, **more})
             if self.path not in state.files:
-                return self.say(404)
+                return self.say(404, {"X-Error-Code": "EntryNotFound"} if self.is_hub else {})
             body = state.files[self.path]
             tag = f'"{hashlib.md5(body).hexdigest()}"'
             more = dict(state.headers.get(self.path, {}))
@@ -89,10 +99,15 @@ def file_server() -> Iterator[FileServer]:
             if state.lengths:
                 more["Content-Length"] = str(len(body))
             self.send(status, more)
-            self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
+            if self.command == "GET":
+                self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
+
+        @property
+        def is_hub(self) -> bool:
+            return "/resolve/" in self.path and state.commit != ""
 
         def start_of_range(self, headers: dict[str, str], ours: dict[str, str]) -> int | None:
-            """Where the asked range begins; None for the whole file."""
+            """Return the start of the requested range; None for the whole file."""
             if not state.ranges or "range" not in headers:
                 return None
             if headers.get("if-range", ours.get("ETag")) != ours.get("ETag"):
@@ -103,6 +118,8 @@ def file_server() -> Iterator[FileServer]:
             self.send(status, {"Content-Length": "0", **(headers or {})})
 
         def send(self, status: int, headers: dict[str, str]) -> None:
+            if self.is_hub:
+                headers = {"X-Repo-Commit": state.commit, **headers}
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

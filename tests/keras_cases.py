@@ -171,7 +171,7 @@ def main(folder: str, *cases: str) -> int:
         model.save(f"{stem}.keras")
         model.save(f"{stem}.h5")
         model.save_weights(f"{stem}.weights.h5")
-        # What `save_weights("x.h5")` wrote before Keras 3, and keras.applications downloads.
+        # The format of `save_weights("x.h5")` before Keras 3, and of keras.applications' downloads.
         with h5py.File(f"{stem}_legacy.h5", "w") as file:
             legacy_h5_format.save_weights_to_hdf5_group(file, model)
         images = pixels().astype(np.float32)

@@ -25,7 +25,7 @@ class Block:
     run: bool
     """False where a line `<!-- no-run -->` stands before it."""
     follows: bool
-    """Whether nothing but blank lines lies between it and the block before it."""
+    """True if only blank lines lie between this block and the one before it."""
 
 
 def blocks(text: str) -> Iterator[Block]:

@@ -32,7 +32,7 @@ FILE_SECONDS = float(os.environ.get("MUTATIONS_FILE_SECONDS", "20"))
 """Longest time for one file: a hundred times what a read takes on a busy machine."""
 
 PYTHON_ALLOWANCE_BYTES = 16 << 20
-"""What a reader may hold beside twice the file: objects for names, shapes and buffers."""
+"""The memory allowed beside twice the file: objects for names, shapes and buffers."""
 RESIDENT_ALLOWANCE_BYTES = 64 << 20
 """The same for the whole process, whose allocators keep memory back and map files."""
 
@@ -143,7 +143,7 @@ def _length(source: random.Random) -> int:
 
 @dataclass
 class Outcome:
-    """How a run over damaged files went.
+    """The outcome of a run over damaged files.
 
     Attributes:
         loaded: files that were read.

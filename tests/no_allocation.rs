@@ -1,4 +1,4 @@
-//! What a forward takes from the system: after the first at a shape nothing, but for what rayon
+//! A forward's allocations: after the first at a shape there are none, except those that rayon
 //! takes to wake its threads; and over many shapes no more than the largest one needs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -168,7 +168,7 @@ fn a_team_takes_only_what_rayon_needs_to_wake_it() {
     );
 }
 
-/// What heap counts do not show: activations are mapped by the library itself.
+/// Memory that heap counts do not show: the library maps activations itself.
 #[cfg(target_os = "linux")]
 mod resident_memory {
     use std::fs;

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch_variants import VariantResNet
 
-from resnet_rs import _core, formats
-from resnet_rs.formats.checkpoint import Checkpoint
+from resnet_rs import _core
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.checkpoint import Checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
@@ -68,7 +69,7 @@ def export(
 
 
 def reference(model: torch.nn.Module, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the network computes in f64 for `[batch, height, width, channels]`."""
+    """Compute the network in f64 for `[batch, height, width, channels]`."""
     nchw = torch.from_numpy(images).permute(0, 3, 1, 2).double()
     with torch.inference_mode():
         result: NDArray[np.float64] = model.double()(nchw).numpy()

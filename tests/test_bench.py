@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_channels import write_planes_model
+from tiny_model import write_tiny_model
 
-from resnet_rs import ResNet50, __version__, bench, ladder_plot
+import resnet_rs
+from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas
-from resnet_rs.bench import ModelOptions, input_size, run_bench
+from resnet_rs.bench import ladder_plot
+from resnet_rs.bench import run as bench
+from resnet_rs.bench.ladder import Ladder, Rung, Stage, climb_ladder, stages
+from resnet_rs.bench.ladder_plot import plot_ladder
+from resnet_rs.bench.run import run_bench
 from resnet_rs.cli import main
-from resnet_rs.config import Preprocessing
-from resnet_rs.ladder import Ladder, Rung, Stage, climb_ladder, stages
-from resnet_rs.ladder_plot import plot_ladder
-from resnet_rs.progress import Progress
-from resnet_rs.tables import plural, text_table
+from resnet_rs.images.spec import Preprocessing
+from resnet_rs.options import Options
+from resnet_rs.terminal.progress import Progress
+from resnet_rs.terminal.tables import plural, text_table
 
 BENCH_FIELDS = [
     "version",
@@ -65,7 +71,7 @@ def arguments(weights: Path, *more: object) -> list[str]:
 
 
 def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> dict[str, Any]:
-    """What the command prints as JSON."""
+    """Run the command and parse its JSON."""
     assert main([*arguments(weights, *more), "--format", "json"]) == 0
     output = capsys.readouterr()
     assert output.err == "", "nothing but results, where nobody watches"
@@ -77,7 +83,7 @@ def told(capsys: pytest.CaptureFixture[str], weights: Path, *more: object) -> di
 def ladder(demo_dir: Path) -> Ladder:
     """All stages of this machine, with two threads in the last one."""
     return climb_ladder(
-        ModelOptions(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
+        Options(demo_dir, threads=2), size=(32, 32), seconds=0.01, progress=Progress()
     )
 
 
@@ -104,9 +110,9 @@ class TestBench:
     ) -> None:
         """The first call warms up; the eleven after it take 1 to 11 ms."""
         seconds = itertools.chain([1.0], (ms / 1e3 for ms in itertools.count(1)))
-        monkeypatch.setattr(bench, "seconds_of_call", lambda model, x: next(seconds))
+        monkeypatch.setattr(bench, "seconds_of_call", lambda network, x: next(seconds))
         result = run_bench(
-            ModelOptions(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
+            Options(demo_dir), batch=2, seconds=0.066, progress=Progress(io.StringIO())
         )
         assert result.calls == 11
         assert result.seconds == pytest.approx(0.066)
@@ -197,24 +203,52 @@ class TestBench:
         assert "resnet-rs bench --weights weights/" in text
         assert "exit status" in text
 
+    @pytest.mark.parametrize(("resize", "size"), [(40, (40, 40)), ((40, 56), (40, 56))])
+    def test_default_size_is_the_summary_s(
+        self,
+        resize: int | tuple[int, int],
+        size: tuple[int, int],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        directory = write_tiny_model(tmp_path)
+        path = directory / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["preprocessing"] = {"resize": resize, "crop": None}
+        path.write_text(json.dumps(config), encoding="utf-8")
+        result = run_bench(Options(directory), seconds=0.01, progress=Progress(io.StringIO()))
+        summary = resnet_rs.load(directory).summary()
+        assert (result.height, result.width) == (summary.height, summary.width) == size
+
+    def test_grey_networks_are_measured_too(self, tmp_path: Path) -> None:
+        directory = write_planes_model(tmp_path, 1)
+        result = run_bench(Options(directory), seconds=0.01, progress=Progress(io.StringIO()))
+        assert result.calls >= 3
+        ladder = climb_ladder(
+            Options(directory, isa="portable", threads=1),
+            seconds=0.01,
+            progress=Progress(io.StringIO()),
+        )
+        assert ladder.agrees
+
     @pytest.mark.parametrize(
         ("crop", "resize", "size"),
         [
             (64, 80, (64, 64)),
             ((48, 96), 80, (48, 96)),
             (None, (40, 30), (40, 30)),
-            (None, 232, (224, 224)),
+            (None, 232, (232, 232)),
             (None, None, (224, 224)),
         ],
     )
-    def test_input_size_is_what_the_preprocessing_makes(
+    def test_input_size_is_what_the_network_is_prepared_for(
         self,
         crop: int | tuple[int, int] | None,
         resize: int | tuple[int, int] | None,
         size: tuple[int, int],
     ) -> None:
         spec = Preprocessing(resize, crop, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        assert input_size(spec) == size
+        assert spec.input_size == size
 
 
 class TestPredict:
@@ -229,7 +263,7 @@ class TestPredict:
 
 
 class TestStages:
-    """What is climbed, and in which order."""
+    """The stages and their order."""
 
     @pytest.mark.parametrize(
         ("isas", "threads", "winograd", "expected"),
@@ -334,7 +368,7 @@ class TestLadder:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr("resnet_rs.ladder.TOLERANCE", 1e-9)
+        monkeypatch.setattr("resnet_rs.bench.ladder.TOLERANCE", 1e-9)
         assert main(arguments(demo_dir, "--ladder", "--isa", "portable")) == 1
         output = capsys.readouterr()
         assert "rel. error" in output.out

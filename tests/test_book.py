@@ -138,7 +138,7 @@ def test_shell_commands_exist(page: Path) -> None:
 
 
 def is_understood(arguments: list[str]) -> bool:
-    """Whether the command line takes these arguments; what a shell would do with them aside."""
+    """Tell whether the command line accepts these arguments, ignoring shell syntax."""
     from resnet_rs.cli import _parser
 
     end = next((i for i, word in enumerate(arguments) if word in ("|", ">", ">>", "&&")), None)

@@ -36,7 +36,7 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 
 def usage_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What argparse says when it refuses the arguments."""
+    """Return argparse's complaint about refused arguments."""
     with pytest.raises(SystemExit) as caught:
         main([str(a) for a in arguments])
     assert caught.value.code == 2
@@ -171,7 +171,7 @@ class TestPredict:
         error = capsys.readouterr().err
         assert error.startswith("resnet-rs: warning: there is no config.json")
         assert len(error.splitlines()) == 1
-        # What the network is, is asked for and not assumed.
+        # The architecture is asked for, never assumed.
         assert main(arguments) == 2
         assert "resnet50" in capsys.readouterr().err
 
@@ -282,7 +282,7 @@ class TestProgram:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("resnet_rs.folders.run.stream", interrupt)
+        monkeypatch.setattr("resnet_rs.stream.folder.run.stream", interrupt)
         assert main(["predict", "x.jpg", "--weights", str(demo_dir)]) == 130
         assert capsys.readouterr() == ("", "")
 

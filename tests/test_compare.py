@@ -6,20 +6,23 @@ import argparse
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from network_pairs import by_step, hooked, load, noise
+from network_pairs import Array, by_step, hooked, load, noise
 from tiny_torch import TinyResNet, tiny_variant
 from torch import nn
 from torchvision.models import resnet50
 
 import resnet_rs
 from resnet_rs.cli import compare as command
-from resnet_rs.comparison import Dump, DumpError, compare, write_dump
-from resnet_rs.comparison.numbers import cosine, max_absolute, relative_l2
-from resnet_rs.comparison.twin import torch_twin
+from resnet_rs.inspect.compare import Dump, DumpError, compare, write_dump
+from resnet_rs.inspect.compare.numbers import cosine, max_absolute, relative_l2
+from resnet_rs.inspect.compare.sides import ModuleSource
+from resnet_rs.inspect.compare.twin import torch_twin
 
 CONFIG = {"architecture": "resnet50", "variant": tiny_variant(), "preprocessing": {"crop": 64}}
 
@@ -49,7 +52,7 @@ def test_right_networks_agree_at_every_step(tiny, module, tmp_path) -> None:
     x = noise(2, 47, 40, 3)
     trace = tiny.trace(x)
     trace.save(tmp_path / "dump.npz")
-    exact = resnet_rs.load(tiny._loaded.request.origin, backend="reference")
+    exact = resnet_rs.load(tiny.loaded.options.origin, backend="reference")
     names = list(trace)
     for other in (tiny, exact, trace, tmp_path / "dump.npz", str(tmp_path / "dump.npz")):
         comparison = compare(tiny, other, x)
@@ -149,7 +152,7 @@ def test_image_is_taken_from_the_dump(tiny, tmp_path) -> None:
 
 
 def test_a_photo_is_preprocessed_by_each_model(tiny, demo_photo) -> None:
-    origin = tiny._loaded.request.origin
+    origin = tiny.loaded.options.origin
     other = resnet_rs.load(origin, preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3})
     comparison = compare(tiny, other, demo_photo)
     assert comparison.first_wrong == "image"
@@ -224,6 +227,47 @@ def test_names_that_mean_nothing_are_told(tiny, tmp_path) -> None:
     assert len(comparison.missing) == len(tiny.trace(x)) - 1
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_step_s_own_name_goes_before_its_other_ones(tiny, tmp_path, order) -> None:
+    x = noise(1, 47, 40, 3)
+    right = tiny.trace(x)["layer1.0"]
+    entries = [("layer1.0", right), ("layer1", right + 1)][::order]
+    write_dump(tmp_path / "dump.npz", entries)
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.ok
+    assert [row.name for row in comparison.rows] == ["layer1.0"]
+
+
+@pytest.mark.parametrize(("count", "told"), [(6, "b, c, d, e, f"), (7, "... (7 steps)")])
+def test_a_few_names_are_listed_and_many_are_counted(tiny, tmp_path, count, told) -> None:
+    x = noise(1, 47, 40, 3)
+    unknown = [(name, noise(1, 2, 2, 3)) for name in "abcdefg"[:count]]
+    write_dump(tmp_path / "dump.npz", [("conv1", tiny.trace(x)["conv1"]), *unknown])
+    comparison = compare(tiny, tmp_path / "dump.npz", x)
+    assert comparison.unknown == tuple("abcdefg"[:count])
+    assert str(comparison).splitlines()[-1].endswith(told)
+
+
+@pytest.mark.parametrize("calls", [2, 3, 4])
+def test_calls_of_a_shared_relu_are_named_if_all_are_there(calls) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv3 = nn.Conv2d(3, 3, 1)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(calls):
+                x = self.relu(self.conv3(x))
+            return x
+
+    network = nn.Sequential(Block())
+    names = ModuleSource(network, noise(1, 4, 4, 3)).names()
+    assert {"0.relu1", "0.relu2"} & set(names) == ({"0.relu1", "0.relu2"} if calls == 3 else set())
+    assert "0.relu" not in names
+    assert "0.relu3" not in names
+
+
 def test_other_names_of_a_step_are_understood(tiny, tmp_path) -> None:
     x = noise(1, 47, 40, 3)
     trace = tiny.trace(x)
@@ -294,6 +338,46 @@ def test_write_dump_wants_a_layout_that_exists(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dump_that_is_not_completed_leaves_the_old_one(tmp_path) -> None:
+    path = tmp_path / "dump.npz"
+    write_dump(path, [("conv1", noise(1, 2, 2, 3))])
+    before = path.read_bytes()
+
+    def results() -> Iterator[tuple[str, Array]]:
+        yield "conv1", noise(1, 4, 4, 3)
+        raise RuntimeError("the network failed")
+
+    with pytest.raises(RuntimeError, match="the network failed"):
+        write_dump(path, results())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_dump(path, [("conv1", noise(1, 4, 4, 3))])
+    assert Dump(path)["conv1"].shape == (1, 4, 4, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_entry_of_a_dump_may_pass_four_gigabytes(tmp_path, monkeypatch) -> None:
+    """The limit of a plain entry, made smaller for the test."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 10)
+    large = noise(1, 16, 16, 8)
+    write_dump(tmp_path / "dump.npz", [("conv1", large)])
+    assert np.array_equal(Dump(tmp_path / "dump.npz")["conv1"], large)
+
+
+def test_anything_that_holds_a_network_is_a_model(tiny) -> None:
+    class Holder:
+        loaded = tiny.loaded
+
+    x = noise(1, 47, 40, 3)
+    comparison = compare(Holder(), tiny, x)
+    assert comparison.ok
+    assert comparison.can_diagnose
+    assert comparison.a == comparison.b
+    assert [row.cosine for row in comparison.rows] == pytest.approx([1] * len(comparison.rows))
+    assert {row.max_abs for row in comparison.rows} == {0}
+
+
 def test_comparing_without_torch_does_not_import_it(demo_dir, demo_photo) -> None:
     code = (
         "import sys, resnet_rs\n"
@@ -341,7 +425,7 @@ def test_command_compares_with_torch(demo_dir, demo_photo, capsys) -> None:
 
 def test_command_compares_with_a_dump(tiny, wrong, tmp_path, capsys) -> None:
     wrong.trace(noise(1, 64, 64, 3)).save(tmp_path / "dump.npz")
-    weights = tiny._loaded.request.origin
+    weights = tiny.loaded.options.origin
     assert run("--weights", weights, "--against", tmp_path / "dump.npz") == 1
     printed = capsys.readouterr().out
     first = next(line for line in printed.splitlines() if "WRONG" in line)
@@ -351,7 +435,7 @@ def test_command_compares_with_a_dump(tiny, wrong, tmp_path, capsys) -> None:
 
 
 def test_command_compares_with_other_weights(tiny, wrong, demo_photo, capsys) -> None:
-    weights, other = (m._loaded.request.origin for m in (tiny, wrong))
+    weights, other = (m.loaded.options.origin for m in (tiny, wrong))
     assert run(demo_photo, "--weights", weights, "--against", weights) == 0
     assert run(demo_photo, "--weights", weights, "--against", other) == 1
     assert "stride on the other convolution" in capsys.readouterr().out
@@ -360,8 +444,8 @@ def test_command_compares_with_other_weights(tiny, wrong, demo_photo, capsys) ->
 def test_command_is_coloured_on_a_terminal_only(
     tiny, wrong, demo_photo, capsys, monkeypatch
 ) -> None:
-    arguments = [demo_photo, "--weights", tiny._loaded.request.origin]
-    arguments += ["--against", wrong._loaded.request.origin]
+    arguments = [demo_photo, "--weights", tiny.loaded.options.origin]
+    arguments += ["--against", wrong.loaded.options.origin]
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     run(*arguments)
@@ -379,7 +463,7 @@ def test_command_is_coloured_on_a_terminal_only(
 
 
 def test_command_prints_json(tiny, wrong, demo_photo, capsys) -> None:
-    weights, other = (m._loaded.request.origin for m in (tiny, wrong))
+    weights, other = (m.loaded.options.origin for m in (tiny, wrong))
     run(demo_photo, "--weights", weights, "--against", other, "--format", "json")
 
     def refuse(constant: str) -> None:
@@ -395,7 +479,7 @@ def test_command_prints_json(tiny, wrong, demo_photo, capsys) -> None:
 
 
 def test_command_says_what_is_wrong(tiny, demo_photo, tmp_path, capsys) -> None:
-    weights = tiny._loaded.request.origin
+    weights = tiny.loaded.options.origin
     for arguments, message in [
         ((demo_photo, "--weights", weights, "--against", tmp_path / "none.npz"), "none.npz"),
         ((demo_photo, "--weights", weights, "--against", tmp_path / "none"), "none"),

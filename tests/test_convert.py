@@ -22,9 +22,10 @@ from text_directory_writer import write_text_directory
 from tiny_torch import NUM_CLASSES, TinyResNet, tiny_variant
 
 import resnet_rs
-from resnet_rs import WeightsError, _core, formats
+from resnet_rs import WeightsError, _core
 from resnet_rs.cli import main
-from resnet_rs.formats.convert import write_directory
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.convert import write_directory
 
 SPEC = {"resize": 40, "crop": 32}
 

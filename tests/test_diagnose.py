@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 import resnet_rs
-from resnet_rs.comparison import Comparison, compare, write_dump
-from resnet_rs.comparison.inputs import input_mistakes
-from resnet_rs.comparison.mistakes import mistakes
-from resnet_rs.comparison.steps import TOLERANCE
+from resnet_rs.inspect.compare import Comparison, compare, write_dump
+from resnet_rs.inspect.compare.inputs import input_mistakes
+from resnet_rs.inspect.compare.mistakes import mistakes
+from resnet_rs.inspect.compare.steps import TOLERANCE
 from resnet_rs.reference.walk import parameters
 
 PREPROCESSING = {"resize": 72, "crop": 64}
@@ -162,7 +162,7 @@ def test_mistake_everywhere_is_found_from_the_logits_alone(model, tmp_path) -> N
 
 
 IMAGE_PLANTS: dict[str, tuple[Callable[[Array], Array], str, str]] = {
-    # What is done to pixels from 0 to 255, and what must be said of it.
+    # Changes of pixels from 0 to 255, and the expected diagnosis of each.
     "BGR": (lambda p: (p / 255 - MEAN) / STD, "RGB/BGR", "B, G, R"),
     "BGR before the mean": (
         lambda p: (p[..., ::-1] / 255 - MEAN) / STD,
@@ -235,7 +235,7 @@ def test_wrong_input_is_found(model, demo_photo, tmp_path, name, with_image) -> 
 )
 def test_another_resize_is_found(model, tmp_path, change, text) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    origin = model._loaded.request.origin
+    origin = model.loaded.options.origin
     other = resnet_rs.load(origin, preprocessing={**PREPROCESSING, **change})
     comparison = compare(model, other, photo)
     check(comparison, "image", "another resize or crop", text)
@@ -246,13 +246,13 @@ STEPS = ["conv1", "layer2.0.conv2", "layer2.0.conv3", "bn1", "relu", "layer2.0.a
 
 @pytest.mark.parametrize("step", [*STEPS, "avgpool", "fc"])
 def test_every_mistake_of_a_step_is_told_from_the_others(model, step, tmp_path) -> None:
-    """What its formula gives is diagnosed as that very mistake, unless it changes nothing here."""
+    """A mistake's own results are diagnosed as that mistake, unless it changes nothing here."""
     x = noise(2, 47, 40, 3)
-    trace = resnet_rs.load(model._loaded.request.origin, backend="reference").trace(x)
+    trace = resnet_rs.load(model.loaded.options.origin, backend="reference").trace(x)
     results = {"image": trace.image.astype(np.float64), **trace}
     operation = next(o for o in trace.operations if o["name"] == step)
     inputs = [results[name] for name in operation["inputs"]]
-    own = parameters(operation, model._checkpoint())
+    own = parameters(operation, model.loaded.tensors())
     tried = 0
     for mistake in mistakes(operation):
         with contextlib.suppress(ValueError), np.errstate(all="ignore"):
@@ -283,6 +283,16 @@ def test_every_mistake_of_the_input_is_told_from_the_others(model, tmp_path) -> 
         assert (found.layer, found.mistake, found.text) == ("image", mistake.mistake, mistake.text)
         tried.add(mistake.text)
     assert len(tried) > 25
+
+
+def test_an_unknown_mistake_of_a_batch_is_not_looked_for_in_its_resizing(model, tmp_path) -> None:
+    """A batch of pixels is no image that can be resized again."""
+    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    x = model.preprocess(batch)
+    write_dump(tmp_path / "dump.npz", [("conv1", noise(1, 2, 2, 3))], image=noise(*x.shape))
+    comparison = compare(model, tmp_path / "dump.npz", batch)
+    assert comparison.first_wrong == "image"
+    assert comparison.diagnosis is None
 
 
 def test_epsilon_in_a_dump_shows_at_its_own_layer_though_all_later_ones_are_wrong(

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from telling_rows import assert_telling
 from timm.layers import SelectAdaptivePool2d
 from tiny_model import write_tiny_model
 
 import resnet_rs
 from resnet_rs import ResNet
-from resnet_rs.pooling import POOLS, unit_length
+from resnet_rs.stream.pooling import POOLS, unit_length
 
 # Means over the places of a map in f32, summed in another order; some units in the last place.
 F32_RTOL = 1e-6
@@ -31,6 +32,7 @@ class TestPools:
     def test_same_as_timm_s(self, pool: str, tiny: ResNet) -> None:
         maps = tiny.embed(IMAGES, pool="none")
         assert maps.shape == (5, 3, 3, 64)
+        assert_telling(maps)
         pooled = SelectAdaptivePool2d(pool_type=pool, flatten=True)(
             torch.from_numpy(maps).permute(0, 3, 1, 2)
         )
@@ -39,8 +41,9 @@ class TestPools:
         )
 
     def test_average_is_the_default_and_feeds_the_last_layer(self, tiny: ResNet) -> None:
+        assert_telling(tiny.embed(IMAGES))
         np.testing.assert_array_equal(tiny.embed(IMAGES), tiny.embed(IMAGES, pool="avg"))
-        tensors = tiny._checkpoint()
+        tensors = tiny.loaded.tensors()
         logits = tiny.embed(IMAGES).astype(np.float64) @ tensors["fc.weight"].T + tensors["fc.bias"]
         # A dot product of 64 terms in f32.
         np.testing.assert_allclose(tiny.logits(IMAGES), logits, rtol=1e-4, atol=1e-5)
@@ -61,6 +64,7 @@ class TestPools:
         one, several = tiny.embed(IMAGES[0], pool=pool), tiny.embed(IMAGES, pool=pool)
         assert (one.shape, one.dtype) == (shape, np.float32)
         assert (several.shape, several.dtype) == ((5, *shape), np.float32)
+        assert_telling(several)
         np.testing.assert_array_equal(several[0], one)
         if pool == "none":
             with pytest.raises(ValueError, match="at least one image"):
@@ -83,8 +87,10 @@ class TestUnitLength:
     def test_vectors_have_length_one(self, pool: str, tiny: ResNet) -> None:
         plain = tiny.embed(IMAGES, pool=pool).astype(np.float64)
         unit = tiny.embed(IMAGES, pool=pool, normalize=True)
+        assert_telling(plain)
         expected = plain / np.linalg.norm(plain, axis=1, keepdims=True)
         np.testing.assert_allclose(unit, expected, rtol=F32_RTOL, atol=0)
+        np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=F32_RTOL)
         one = tiny.embed(IMAGES[2], pool=pool, normalize=True)
         np.testing.assert_array_equal(one, unit[2])
 
@@ -110,7 +116,8 @@ class TestSameBits:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         expected = [tiny.embed(image, pool=pool, normalize=normalize) for image in IMAGES]
-        monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 70 * 70)
+        assert_telling(expected)
+        monkeypatch.setattr("resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 70 * 70)
         np.testing.assert_array_equal(
             tiny.embed(IMAGES, pool=pool, normalize=normalize), np.stack(expected)
         )

@@ -263,7 +263,7 @@ class TestArguments:
         model: ResNet50,
     ) -> None:
         with pytest.raises(error, match=message):
-            call(model._network)
+            call(model.loaded.network)
 
     def test_huge_batch_of_nothing_does_not_end_the_process(self, demo_dir: Path) -> None:
         """No element is there, but 2^40 rows of logits would be: more than any memory."""

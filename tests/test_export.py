@@ -60,7 +60,7 @@ def assert_equal_tensors(actual: dict, expected: dict) -> None:
         assert torch.equal(actual[name], tensor), name
 
 
-# What is written
+# Written files
 
 
 def test_random_weights_round_trip_and_pass_the_check(out, state, capsys):
@@ -249,7 +249,7 @@ def test_core_reads_what_was_written(out):
     assert network.config["preprocessing"]["crop"] == 32
 
 
-# What is refused
+# Refusals
 
 
 def test_existing_weights_are_replaced_only_by_force(out, capsys):

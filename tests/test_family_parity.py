@@ -43,7 +43,7 @@ the networks here. A wrong tap, stride, group or statistic gives more than 1e-2.
 CLASSES = 7
 
 SLOW = {"resnet200", "resnet200d", "resnext101_32x4d"}
-"""What torch in f64 takes long for, and has nothing that the others have not."""
+"""Networks that take torch in f64 long and have nothing that the others lack."""
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 
@@ -153,7 +153,7 @@ SHOWN_RTOL = 1e-3
 """The table's digits, relative to the largest of the three logits; torchvision's own tolerance."""
 
 SMALL_SIDE = 64
-"""What torchvision's test takes for the networks that it calls slow."""
+"""The input of torchvision's test for the networks that it calls slow."""
 
 
 class TestTorchvisionsOwnNumbers:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -39,8 +40,8 @@ class TestMaps:
 
     def test_values_are_the_network_s(self, tiny: ResNet) -> None:
         x = tiny.preprocess(IMAGES)
-        operations = tiny._network.operations(*x.shape[1:3])
-        expected = dict(reference.run(operations, tiny._checkpoint(), x))
+        operations = tiny.loaded.network.operations(*x.shape[1:3])
+        expected = dict(reference.run(operations, tiny.loaded.tensors(), x))
         names = [*STAGES, "relu", "maxpool", "layer1.0.relu2", "layer3.0", "avgpool", "fc"]
         last = {"layer1": "layer1.1", "layer2": "layer2.0", "layer3": "layer3.1"}
         for name, values in tiny.features(IMAGES, names).items():
@@ -52,14 +53,19 @@ class TestMaps:
         names = tiny.layer_names[::-1]
         maps = tiny.features(IMAGES[0], names)
         assert tuple(maps) == names
+        assert_telling(list(maps.values()))
         np.testing.assert_array_equal(maps["layer1.1"], tiny.features(IMAGES[0])["layer1"])
 
     def test_one_image_several_and_batches(
         self, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alone = [tiny.features(image) for image in IMAGES]
+        for name in STAGES:
+            assert_telling([one[name] for one in alone])
         for images_a_batch in (1, 2, 3):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 75 * 97)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 75 * 97
+            )
             maps = tiny.features(list(IMAGES))
             for name in STAGES:
                 np.testing.assert_array_equal(

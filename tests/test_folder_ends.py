@@ -1,4 +1,4 @@
-"""How `resnet-rs predict` ends on a folder: status, messages, a terminal, a full disk."""
+"""Endings of `resnet-rs predict` on a folder: status, messages, a terminal, a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny_model import write_tiny_model
 
 from resnet_rs.cli import main
 
-# What these waits end is a hang; nothing here takes this long.
+# These time limits catch a hang; nothing here takes this long.
 HANG_SECONDS = 60
 
 

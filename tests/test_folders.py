@@ -22,7 +22,7 @@ import resnet_rs
 from resnet_rs import ResNet
 from resnet_rs.cli import main
 
-# What these waits end is a hang; nothing here takes this long.
+# These time limits catch a hang; nothing here takes this long.
 HANG_SECONDS = 60
 FORMATS = [
     ("predict", "jsonl"),
@@ -64,7 +64,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def journal_of(out: Path) -> Path:
-    """Where an output's records are while it is written."""
+    """Return the place of an output's records while it is written."""
     if out.suffix == ".npy":
         return out.with_suffix(".paths.jsonl")
     if out.suffix == ".parquet":
@@ -118,7 +118,7 @@ class TestKill:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        # What a kill in the middle of a write leaves.
+        # The remains of a kill in the middle of a write.
         with open(journal, "ab") as file:
             file.write(b'{"path": "/som' if journal.suffix == ".jsonl" else b'/some/"path')
 

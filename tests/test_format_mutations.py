@@ -16,8 +16,9 @@ import mutations
 import numpy as np
 import pytest
 
-from resnet_rs import _core, formats
-from resnet_rs.formats import Checkpoint, shapes
+from resnet_rs import _core
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats import Checkpoint, shapes
 
 COUNT = 1000
 
@@ -106,11 +107,11 @@ def read_safetensors(path: Path) -> None:
     use(formats.read(path, **NETWORK))
 
 
-def read_with_config(path: Path, config: str = "config.json", **wishes: Any) -> None:
+def read_with_config(path: Path, config: str = "config.json", **overrides: Any) -> None:
     """Read a directory, prepared by the test, with the damaged file as one of its configs."""
     folder = folder_of(path)
     shutil.copy(path, folder / config)
-    use(formats.read(folder, **wishes))
+    use(formats.read(folder, **overrides))
 
 
 def read_config(path: Path) -> None:

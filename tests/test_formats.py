@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ import pytest
 import torch
 from checkpoints import TOLERANCE, assert_same_tensors, relative_error
 from safetensors.torch import save_file
+from text_directory_writer import write_text_directory
 from tiny_torch import NUM_CLASSES, TinyResNet, randomize, tiny_variant
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from resnet_rs import Preprocessing, WeightsError, formats
-from resnet_rs.formats.sources import kind_of
+from resnet_rs import Preprocessing, WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.detect import kind_of
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def module() -> TinyResNet:
 
 
 def stated(**more: Any) -> dict[str, Any]:
-    """What the caller says of a `TinyResNet`."""
+    """The options that describe a `TinyResNet`."""
     return {"architecture": "resnet50", "variant": tiny_variant(), **more}
 
 
@@ -52,6 +56,25 @@ def test_a_safetensors_file_gives_torchs_logits(module: TinyResNet, tmp_path: Pa
     }
     assert checkpoint.remarks == ()
     assert relative_error(checkpoint, module) <= TOLERANCE
+
+
+def test_most_formats_need_numpy_alone(module: TinyResNet, tmp_path: Path) -> None:
+    """Those that need a library say so; the others load without any of them."""
+    write_text_directory(tmp_path / "text", module, "mine")
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    paths = [saved(tmp_path, module), tmp_path / "net.pth", tmp_path / "text"]
+    source = (
+        "import json, sys\n"
+        "sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\n"
+        "from resnet_rs.weights import formats\n"
+        "for path in sys.argv[3:]:\n"
+        "    assert formats.read(path, **json.loads(sys.argv[2])).tensors, path\n"
+    )
+    absent = ["google", "h5py", "huggingface_hub", "keras", "onnx", "pyfive", "requests"]
+    absent += ["safetensors", "timm", "torch", "torchvision", "tqdm", "transformers"]
+    command = [sys.executable, "-W", "error", "-c", source, json.dumps(absent)]
+    command += [json.dumps(stated()), *map(str, paths)]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_tensors_of_a_safetensors_file_are_views_of_it(module: TinyResNet, tmp_path: Path) -> None:
@@ -198,7 +221,7 @@ def test_a_bare_state_dict_asks_for_the_architecture(module: TinyResNet, tmp_pat
     assert '"widths": [4, 8, 12, 16]' in message
     assert '"stride_on": "conv1"' in message
     assert "resnetblur50" in message
-    # What it says can be passed as it is.
+    # The suggestion works as printed.
     architecture = message.split('architecture="')[1].split('"')[0]
     variant = json.loads(message.split("variant=")[1].split(": if it is that")[0])
     checkpoint = formats.read(saved(tmp_path, module), architecture=architecture, variant=variant)
@@ -210,7 +233,7 @@ def test_a_bare_state_dict_asks_for_the_architecture(module: TinyResNet, tmp_pat
     ["resnet18", "resnet34", "resnet26d", "resnext50_32x4d", "wide_resnet50_2", "resnet50d"],
 )
 def test_a_known_networks_shapes_are_recognised(name: str) -> None:
-    from resnet_rs.formats import shapes
+    from resnet_rs.weights.formats import shapes
 
     parameters = shapes.parameters({"architecture": name, "num_classes": 7})
     assert list(map(str, shapes.candidates(parameters.shapes))) == [f'architecture="{name}"']
@@ -288,11 +311,11 @@ def test_channels_biases_and_folding_are_read_off_the_shapes(tmp_path: Path) -> 
     module = TinyResNet(BasicBlock)
     module.conv1 = nn.Conv2d(2, 4, 7, stride=2, padding=3, bias=True)
     randomize(module)
-    wishes: dict[str, Any] = {"architecture": "resnet18", "variant": tiny_variant()}
+    overrides: dict[str, Any] = {"architecture": "resnet18", "variant": tiny_variant()}
     with pytest.raises(WeightsError, match="images of 2 channels, and the mean and standard"):
-        formats.read(saved(tmp_path, module), **wishes)
-    wishes["preprocessing"] = {"mean": [0.5, 0.5], "std": [0.25, 0.25]}
-    checkpoint = formats.read(saved(tmp_path, module), **wishes)
+        formats.read(saved(tmp_path, module), **overrides)
+    overrides["preprocessing"] = {"mean": [0.5, 0.5], "std": [0.25, 0.25]}
+    checkpoint = formats.read(saved(tmp_path, module), **overrides)
     assert checkpoint.config["variant"] == tiny_variant(in_channels=2, conv_bias=True)
     assert relative_error(checkpoint, module) <= TOLERANCE
 
@@ -303,7 +326,7 @@ def test_channels_biases_and_folding_are_read_off_the_shapes(tmp_path: Path) -> 
             folded[f"{name}.bias"] = torch.zeros(layer.out_channels)
     path = tmp_path / "folded.safetensors"
     save_file({**folded, **{f"fc.{k}": v for k, v in module.fc.state_dict().items()}}, path)
-    checkpoint = formats.read(path, **wishes)
+    checkpoint = formats.read(path, **overrides)
     assert checkpoint.config["variant"] == tiny_variant(in_channels=2, batch_norm=False)
 
 
@@ -392,8 +415,8 @@ def test_preprocessing_is_stated_in_three_ways(module: TinyResNet, tmp_path: Pat
 
 
 def test_a_presets_fields_depend_on_the_architecture_in_the_file() -> None:
-    from resnet_rs.formats.complete import Wishes, complete
-    from resnet_rs.formats.shapes import parameters
+    from resnet_rs.weights.formats.complete import Overrides, complete
+    from resnet_rs.weights.formats.shapes import parameters
 
     # torchvision's V1 of this one network resizes as its V2 does elsewhere.
     config = {"architecture": "resnext101_64x4d", "num_classes": 0}
@@ -401,7 +424,7 @@ def test_a_presets_fields_depend_on_the_architecture_in_the_file() -> None:
     tensors = {n: np.broadcast_to(nothing, s) for n, s in parameters(config).shapes.items()}
     raw = formats.RawCheckpoint(tensors, config)
     preprocessing = {"preset": "IMAGENET1K_V1", "mean": [0.0, 0.0, 0.0]}
-    spec = complete(raw, "here", Wishes(preprocessing=preprocessing)).config["preprocessing"]
+    spec = complete(raw, "here", Overrides(preprocessing=preprocessing)).config["preprocessing"]
     assert (spec["resize"], spec["mean"]) == (232, [0.0, 0.0, 0.0])
 
 
@@ -494,13 +517,13 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_torchvision_publishes_is_known_by_its_hash(
     module: TinyResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resnet_rs.pretrained import cache
+    from resnet_rs.weights import files
 
     path = tmp_path / "resnet50-0676ba61.pth"
     torch.save(module.state_dict(), path)
     with pytest.raises(WeightsError, match="does not say which network"):
         formats.read(path)
-    monkeypatch.setattr(cache, "digest_of", lambda path: "0676ba61" + "0" * 56)
+    monkeypatch.setattr(files, "digest_of", lambda path: "0676ba61" + "0" * 56)
     checkpoint = formats.read(path, variant=tiny_variant())
     assert checkpoint.config["architecture"] == "resnet50"
     assert checkpoint.config["preprocessing"]["resize"] == 256

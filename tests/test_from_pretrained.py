@@ -19,7 +19,8 @@ from file_server import FileServer
 import resnet_rs
 from resnet_rs import ResNet18, ResNet50
 from resnet_rs.cli import main
-from resnet_rs.pretrained import TorchvisionWeights, torchvision_weights
+from resnet_rs.weights import torchvision_weights
+from resnet_rs.weights.pretrained import TorchvisionWeights
 
 pytest_plugins = ["pretrained_fixtures"]
 
@@ -46,7 +47,7 @@ def photo() -> np.ndarray:
 
 @pytest.fixture
 def expected(network: torch.nn.Module, photo: np.ndarray) -> np.ndarray:
-    """What torchvision's own preset and network make of the photo."""
+    """Run torchvision's own preset and network on the photo."""
     preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
     with torch.inference_mode():
         x = preset(torch.from_numpy(photo).permute(2, 0, 1))
@@ -113,7 +114,7 @@ def test_preset_can_be_another(published: FileServer) -> None:
 def test_timm_repository_gives_the_same_numbers(
     server: FileServer, network: torch.nn.Module, photo: np.ndarray
 ) -> None:
-    base = "/timm/resnet18.a1_in1k/resolve/main"
+    base = "/timm/resnet18.a1_in1k/resolve"
     config = {
         "architecture": "resnet18",
         "num_classes": 1000,
@@ -129,9 +130,9 @@ def test_timm_repository_gives_the_same_numbers(
         },
     }
     weights = safetensors.torch.save(network.state_dict())
-    server.files[f"{base}/config.json"] = json.dumps(config).encode()
-    server.files[f"{base}/model.safetensors"] = weights
-    server.headers[f"{base}/model.safetensors"] = {
+    server.files[f"{base}/main/config.json"] = json.dumps(config).encode()
+    server.files[f"{base}/{server.commit}/model.safetensors"] = weights
+    server.headers[f"{base}/{server.commit}/model.safetensors"] = {
         "X-Linked-ETag": f'"{hashlib.sha256(weights).hexdigest()}"'
     }
     model = ResNet18.from_pretrained("a1_in1k", progress=False)
@@ -187,7 +188,8 @@ def test_hugging_face_repository_gives_the_same_numbers(
     }
     (tmp_path / "theirs" / "preprocessor_config.json").write_text(json.dumps(processor))
     for path in (tmp_path / "theirs").iterdir():
-        server.files[f"/me/mine/resolve/main/{path.name}"] = path.read_bytes()
+        for revision in ("main", server.commit):
+            server.files[f"/me/mine/resolve/{revision}/{path.name}"] = path.read_bytes()
     with pytest.warns(UserWarning, match="stated no sha256 for model.safetensors"):
         model = resnet_rs.ResNet.from_pretrained("me/mine", progress=False)
     assert model.labels == ("cat", "dog", "bucket")

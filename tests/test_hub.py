@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from file_server import FileServer, file_server
+from pretrained_case import HUB_BLOCK_BYTES as BLOCK
 from pretrained_case import visible
 
-from resnet_rs.pretrained import fetch
-from resnet_rs.pretrained.errors import DownloadError, NotFoundError
+from resnet_rs.weights.pretrained import fetch
+from resnet_rs.weights.pretrained.errors import DownloadError, NotFoundError
 
 pytest_plugins = ["pretrained_fixtures"]
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4_000
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 TIMM = "timm/resnet50.a1_in1k"
+COMMIT = FileServer.commit
+STORAGE = "/storage/model.safetensors"
+
+
+def snapshot(hub: Path, repository: str = TIMM) -> Path:
+    """The folder of a repository's commit in a Hugging Face cache."""
+    return hub / f"models--{repository.replace('/', '--')}" / "snapshots" / COMMIT
 
 
 def publish(
@@ -30,17 +41,15 @@ def publish(
     sha256: str | None = SHA256,
     revision: str = "main",
 ) -> None:
-    """Put a repository on the server the way hubs do: the weights behind a redirect."""
+    """Put a repository on the server the way hubs do: the weights are on another host."""
     encoded = json.dumps(config).encode()
+    storage = server.url.replace("127.0.0.1", "localhost")
     for at in (revision, COMMIT):
         base = f"/{repository}/resolve/{at}"
         server.files[f"{base}/config.json"] = encoded
-        server.headers[f"{base}/config.json"] = {"X-Repo-Commit": COMMIT}
-        linked = {"X-Linked-ETag": f'"{sha256}"'} if sha256 else {}
-        server.redirects[f"{base}/{file}"] = (
-            f"{server.url}/storage/{file}",
-            {"X-Repo-Commit": COMMIT, **linked},
-        )
+        linked = {"X-Linked-ETag": f'"{sha256}"'} if sha256 else {"ETag": '"of no known kind"'}
+        linked["X-Linked-Size"] = str(len(WEIGHTS))
+        server.redirects[f"{base}/{file}"] = (f"{storage}/storage/{file}", linked)
     server.files[f"/storage/{file}"] = WEIGHTS
 
 
@@ -48,7 +57,7 @@ class TestFetch:
     def test_files_of_one_commit_arrive(self, server: FileServer, empty_cache: Path) -> None:
         publish(server, TIMM, {"architecture": "resnet50"})
         file = fetch("resnet50.a1_in1k")
-        assert file.path == empty_cache / "hub" / "timm--resnet50.a1_in1k" / "main"
+        assert file.path == snapshot(empty_cache / "hub")
         assert visible(file.path) == ["config.json", "model.safetensors"]
         assert (file.path / "model.safetensors").read_bytes() == WEIGHTS
         assert file.config == {
@@ -63,10 +72,64 @@ class TestFetch:
         # The branch may move meanwhile, so what follows the first file is asked for by its commit.
         assert server.paths == [
             f"/{TIMM}/resolve/main/config.json",
-            f"/{TIMM}/resolve/{COMMIT}/preprocessor_config.json",
-            f"/{TIMM}/resolve/{COMMIT}/model.safetensors",
             "/storage/model.safetensors",
         ]
+        assert {request.path for request in server.requests} == {
+            f"/{TIMM}/resolve/main/config.json",
+            f"/{TIMM}/resolve/{COMMIT}/model.safetensors",
+            "/storage/model.safetensors",
+        }
+
+    def test_cache_is_the_one_of_hugging_face(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        monkeypatch.delenv("RESNET_RS_CACHE")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "theirs"))
+        file = fetch(TIMM)
+        assert file.path == snapshot(tmp_path / "theirs" / "hub")
+        found = huggingface_hub.try_to_load_from_cache(
+            TIMM, "model.safetensors", cache_dir=tmp_path / "theirs" / "hub"
+        )
+        assert Path(str(found)) == file.path / "model.safetensors"
+
+    def test_what_another_program_fetched_is_used(self, server: FileServer, tmp_path: Path) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        hub = tmp_path / "cache" / "hub"
+        for name in ("config.json", "model.safetensors"):
+            huggingface_hub.hf_hub_download(TIMM, name, cache_dir=hub, endpoint=server.url)
+        server.requests.clear()
+        assert fetch(TIMM).path == snapshot(hub)
+        assert server.requests == []
+
+    def test_preprocessing_that_another_program_left_out_is_fetched(
+        self, server: FileServer, tmp_path: Path
+    ) -> None:
+        publish(server, "me/mine", {"model_type": "resnet"})
+        hub = tmp_path / "cache" / "hub"
+        for name in ("config.json", "model.safetensors"):
+            huggingface_hub.hf_hub_download("me/mine", name, cache_dir=hub, endpoint=server.url)
+        asked = f"/me/mine/resolve/{COMMIT}/preprocessor_config.json"
+        server.files[asked] = b'{"size": 224}'
+        server.requests.clear()
+        assert "preprocessor_config.json" in visible(fetch("me/mine").path)
+        assert set(server.paths) == {asked}
+
+    def test_files_put_there_by_hand_are_used(self, server: FileServer, empty_cache: Path) -> None:
+        with pytest.raises(FileNotFoundError) as caught:
+            fetch("me/mine", offline=True)
+        folder = Path(str(caught.value).rpartition("put them into ")[2])
+        assert folder.is_relative_to(empty_cache)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model_type": "resnet"}')
+        (folder / "model.safetensors").write_bytes(WEIGHTS)
+        for offline in (True, False):
+            file = fetch("me/mine", offline=offline)
+            assert file.path == folder
+            assert file.config["source"]["revision"] == "main"
+            assert file.config["source"]["sha256"] == SHA256
+        assert server.requests == []
 
     def test_second_fetch_asks_nothing(self, server: FileServer) -> None:
         publish(server, TIMM, {"architecture": "resnet50"})
@@ -94,31 +157,76 @@ class TestFetch:
 
     def test_revisions_have_folders_of_their_own(self, server: FileServer) -> None:
         publish(server, "me/mine", {"model_type": "resnet"}, revision="v1.2")
-        assert fetch("me/mine@v1.2").path.name == "v1.2"
+        file = fetch("me/mine@v1.2")
+        assert file.config["source"]["revision"] == COMMIT
         assert server.paths[0] == "/me/mine/resolve/v1.2/config.json"
+        server.requests.clear()
+        assert fetch("me/mine@v1.2", offline=True) == file
+        with pytest.raises(FileNotFoundError):
+            fetch("me/mine", offline=True)
 
-    def test_interrupted_repository_is_completed_at_its_commit(self, server: FileServer) -> None:
+    def test_second_fetch_of_a_transformers_repository_asks_nothing(
+        self, server: FileServer
+    ) -> None:
+        publish(server, "me/mine", {"model_type": "resnet"})
+        first = fetch("me/mine")
+        server.requests.clear()
+        assert fetch("me/mine") == first
+        assert server.requests == []
+
+    def test_cut_is_resumed(self, server: FileServer, empty_cache: Path) -> None:
         publish(server, TIMM, {"architecture": "resnet50"})
         config_bytes = 1000  # more than it has: it comes whole
-        server.cuts = [config_bytes, *[1000] * 5]
-        with pytest.raises(DownloadError, match="given up after 5 attempts"):
+        server.cuts = [config_bytes, 3 * BLOCK, 2 * BLOCK]
+        assert (fetch(TIMM).path / "model.safetensors").read_bytes() == WEIGHTS
+        ranges = [request.headers.get("range") for request in server.asked(STORAGE)]
+        assert ranges == [None, f"bytes={3 * BLOCK}-", f"bytes={5 * BLOCK}-"]
+
+    def test_busy_hub_is_asked_again(self, server: FileServer) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        server.statuses = [503, 503, 429]
+        assert (fetch(TIMM).path / "model.safetensors").read_bytes() == WEIGHTS
+
+    def test_interrupted_repository_is_completed_at_its_commit(
+        self, server: FileServer, empty_cache: Path
+    ) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        server.cuts = [1000, *[0] * 20]
+        with pytest.raises(DownloadError, match="cannot be fetched"):
             fetch(TIMM)
+        server.cuts.clear()
         server.requests.clear()
-        fetch(TIMM)
-        assert server.paths[-2] == f"/{TIMM}/resolve/{COMMIT}/model.safetensors"
-        assert server.requests[-1].headers["range"] == "bytes=5000-"
+        # The branch has moved meanwhile.
+        server.files[f"/{TIMM}/resolve/main/config.json"] = b"{}"
+        assert fetch(TIMM).path == snapshot(empty_cache / "hub")
+        assert {request.path for request in server.requests} == {
+            f"/{TIMM}/resolve/{COMMIT}/model.safetensors",
+            STORAGE,
+        }
+
+    def test_many_at_once_fetch_once(self, server: FileServer) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        with ThreadPoolExecutor(8) as pool:
+            files = list(pool.map(lambda _: fetch(TIMM), range(8)))
+        assert files == files[:1] * 8
+        assert len(server.asked(STORAGE)) == 1
 
 
 class TestHash:
-    def test_wrong_hash_is_refused(self, server: FileServer) -> None:
+    def test_wrong_hash_is_refused_and_removed(self, server: FileServer, empty_cache: Path) -> None:
         publish(server, TIMM, {"architecture": "resnet50"}, sha256="ab" * 32)
         with pytest.raises(DownloadError) as caught:
             fetch(TIMM)
         assert f"sha256 is {'ab' * 32}; got {SHA256}" in str(caught.value)
+        storage = snapshot(empty_cache / "hub").parent.parent
+        assert not list(storage.glob("snapshots/*/model.safetensors"))
+        assert not (storage / "blobs" / ("ab" * 32)).exists()
 
     def test_hash_in_the_plain_tag_counts_too(self, server: FileServer) -> None:
         publish(server, TIMM, {"architecture": "resnet50"}, sha256=None)
-        server.headers["/storage/model.safetensors"] = {"ETag": f'"{"cd" * 32}"'}
+        for path, (location, _) in server.redirects.items():
+            linked = {"ETag": f'"{"cd" * 32}"', "X-Linked-Size": str(len(WEIGHTS))}
+            server.redirects[path] = (location, linked)
         with pytest.raises(DownloadError, match=f"sha256 is {'cd' * 32}"):
             fetch(TIMM)
 
@@ -134,6 +242,9 @@ class TestRefusals:
         with pytest.raises(NotFoundError, match=r"nearest names: timm/resnet50\.a1_in1k"):
             fetch("timm/resnet50.a1_in1")
         with pytest.raises(NotFoundError, match="the server has no such file"):
+            fetch("me/mine")
+        server.statuses = [404]  # without the headers by which a hub explains itself
+        with pytest.raises(NotFoundError, match=r"no such file \(HTTP 404\)"):
             fetch("me/mine")
 
     def test_repository_without_weights_is_told(self, server: FileServer) -> None:
@@ -169,13 +280,48 @@ class TestRefusals:
             fetch("microsoft/resnet-50", offline=True)
         message = str(caught.value)
         assert f"{server.url}/microsoft/resnet-50/resolve/main/config.json" in message
-        assert str(empty_cache / "hub" / "microsoft--resnet-50" / "main") in message
+        folder = empty_cache / "hub" / "models--microsoft--resnet-50" / "snapshots" / "main"
+        assert str(folder) in message
         assert server.requests == []
+
+    def test_no_network_is_told_with_the_way_out(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+        with pytest.raises(DownloadError, match=r"refused.*RESNET_RS_OFFLINE=1") as caught:
+            fetch("me/mine")
+        assert "http://127.0.0.1:9/me/mine/resolve/main/config.json" in str(caught.value)
+
+    def test_mirror_that_is_no_hub_is_told(self, server: FileServer) -> None:
+        publish(server, TIMM, {"architecture": "resnet50"})
+        server.commit = ""
+        with pytest.raises(DownloadError, match="X-Repo-Commit"):
+            fetch(TIMM)
 
     def test_private_repository_asks_for_a_token(self, server: FileServer) -> None:
         server.statuses = [401]
         with pytest.raises(DownloadError, match="set HF_TOKEN"):
             fetch("me/mine")
+
+
+class TestProgress:
+    def test_bar_is_shown_on_a_terminal_only(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        publish(server, TIMM, {"architecture": "resnet50"})
+        for stream, progress, shown in (
+            (Terminal(), True, True),
+            (Terminal(), False, False),
+            (io.StringIO(), True, False),
+        ):
+            monkeypatch.setattr(sys, "stderr", stream)
+            fetch(TIMM, cache_dir=tmp_path / str(id(stream)), progress=progress)
+            assert ("B/s" in stream.getvalue()) == shown
+        assert not huggingface_hub.utils.are_progress_bars_disabled()
 
 
 class TestToken:
@@ -189,9 +335,9 @@ class TestToken:
             for path, (_, headers) in server.redirects.items():
                 server.redirects[path] = (f"{storage.url}/w", headers)
             fetch(TIMM)
-            assert [request.headers.get("authorization") for request in server.requests] == [
+            assert {request.headers.get("authorization") for request in server.requests} == {
                 "Bearer secret"
-            ] * 3
+            }
             assert "authorization" not in storage.requests[0].headers
 
     def test_no_token_is_sent_where_none_is_set(self, server: FileServer) -> None:

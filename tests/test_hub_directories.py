@@ -17,10 +17,11 @@ from timm.models import save_for_hf
 from tiny_torch import randomize
 from torch import Tensor, nn
 
-from resnet_rs import WeightsError, formats
-from resnet_rs.formats.files import Fields
-from resnet_rs.formats.hf_directory import preprocessing as transformers_preprocessing
-from resnet_rs.formats.timm_directory import preprocessing as timm_preprocessing
+from resnet_rs import WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.files import Fields
+from resnet_rs.weights.formats.hf_directory import preprocessing as transformers_preprocessing
+from resnet_rs.weights.formats.timm_directory import preprocessing as timm_preprocessing
 
 
 class Logits(nn.Module):
@@ -51,7 +52,7 @@ def transformers_model(**changes: Any) -> transformers.ResNetForImageClassificat
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `save_pretrained` of a model and its image processor leaves."""
+    """The files of `save_pretrained` of a model and its image processor."""
     directory = tmp_path_factory.mktemp("transformers")
     transformers_model().save_pretrained(directory)
     transformers.ConvNextImageProcessor(
@@ -366,7 +367,7 @@ def test_timm_configs_that_are_not_supported_are_named(
 # --- ours
 
 
-def test_our_own_directory_is_read_with_wishes_over_it(demo_dir: Path) -> None:
+def test_our_own_directory_is_read_with_overrides(demo_dir: Path) -> None:
     checkpoint = formats.read(demo_dir, preprocessing={"resize": 300})
     assert checkpoint.config["architecture"] == "resnet50"
     assert checkpoint.config["num_classes"] == len(checkpoint.config["labels"]) == 10

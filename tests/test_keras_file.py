@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from resnet_rs import Preprocessing, WeightsError, _core, formats
-from resnet_rs.formats.keras_file import read_keras
-from resnet_rs.preprocess import load_pixels
+from resnet_rs import Preprocessing, WeightsError, _core
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.keras_file import read_keras
 
 # Both sides compute in float32, in different orders.
 TOLERANCE = 1e-5
@@ -68,7 +72,7 @@ def error_of(got: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 class TestLogits:
-    """What Keras wrote gives what Keras computes."""
+    """Files that Keras wrote give the results of Keras."""
 
     @pytest.mark.parametrize("ending", FORMATS)
     @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ class TestLogits:
 
 
 class TestConfig:
-    """What the file says, and what is assumed and said."""
+    """Statements of the file, and assumptions that are reported."""
 
     @pytest.mark.parametrize("ending", FORMATS)
     def test_resnet50(self, ending: str, files: Path) -> None:
@@ -340,6 +344,60 @@ class TestRefusals:
             del file[name]
             file[name] = h5py.ExternalLink(str(files / "tiny_legacy.h5"), name)
         self.refuse(path, "conv2_block1_1_conv/kernel", "not found")
+
+    def test_attribute_that_states_a_huge_size(self, files: Path, tmp_path: Path) -> None:
+        """Of 2 ** 40 texts, of which three are there: nothing is allocated for them."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            texts = np.array(["a", "b", "c"], dtype=h5py.string_dtype())
+            file["conv1_bn"].attrs["hostile"] = texts
+        data = path.read_bytes()
+        begin = data.index(b"hostile\0")
+        three, many = struct.pack("<Q", 3), struct.pack("<Q", 1 << 40)
+        place = data.index(three, begin)
+        path.write_bytes(data[:place] + many + data[place + 8 :])
+        assert error_of(logits_of(path), np.load(files / "tiny.npy")) <= TOLERANCE
+
+    def test_header_that_goes_on_with_itself(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            for index in range(60):
+                file.attrs[f"attribute {index}"] = "x" * 50
+        data = bytearray(path.read_bytes())
+        # A message of type 16 with the place and length of the block where the header goes on.
+        place = data.index(b"\x10\0\x10\0\0\0\0\0")
+        struct.pack_into("<H", data, place - 14, 0xFFFF)  # how many messages the header has
+        begin, length = struct.unpack_from("<QQ", data, place + 8)
+        for at in range(begin, begin + length - 24, 24):
+            data[at : at + 24] = data[place : place + 24]
+        path.write_bytes(data)
+        self.refuse(path, "larger parts than any network")
+
+    def test_floats_of_other_formats_are_not_misread(self, files: Path, tmp_path: Path) -> None:
+        """HDF5's own bfloat16 has two bytes, as float16 has."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        name = "conv2_block1_1_conv/conv2_block1_1_conv/kernel"
+        with h5py.File(path, "r+") as file:
+            values = file[name][()]
+            del file[name]
+            bfloat16 = h5py.h5t.IEEE_F32LE.copy()
+            bfloat16.set_fields(15, 7, 8, 0, 7)
+            bfloat16.set_size(2)
+            bfloat16.set_ebias(127)
+            file.create_dataset(name, data=values, dtype=h5py.Datatype(bfloat16))
+        self.refuse(path, "conv2_block1_1_conv/kernel", "not found")
+
+    def test_without_pyfive_the_extra_is_named(
+        self, files: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pyfive", None)
+        path = files / "tiny.keras"
+        with pytest.raises(ImportError, match=r'needs pyfive: pip install "resnet_rs\[keras\]"$'):
+            formats.read(path)
+        with pytest.raises(ImportError, match=re.escape(str(path))):
+            formats.read(path)
 
     def test_no_keras_file(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"

@@ -10,7 +10,8 @@ import keras_cases
 import pytest
 from mutations import assert_survives
 
-from resnet_rs import WeightsError, _core, formats
+from resnet_rs import WeightsError, _core
+from resnet_rs.weights import formats
 
 COUNT = 1000
 FEWER = [200, pytest.param(COUNT, marks=pytest.mark.slow)]

@@ -30,7 +30,7 @@ PHOTO = np.random.default_rng(5).integers(0, 256, (40, 52, 3), np.uint8)
 
 
 def config_of(directory: Path) -> dict[str, Any]:
-    """What a directory's config.json says."""
+    """Read a directory's config.json."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return config
 
@@ -161,7 +161,7 @@ class TestOtherFormats:
 class TestCheckpoint:
     def test_tensors_are_those_of_the_file(self, tiny_dir: Path, tiny: ResNet) -> None:
         expected = load_file(tiny_dir / "model.safetensors")
-        found = tiny._checkpoint()
+        found = tiny.loaded.tensors()
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -171,7 +171,7 @@ class TestCheckpoint:
         model = resnet_rs.load(tmp_path)
         write_tiny_model(tmp_path, seed=1)
         with pytest.raises(WeightsError, match="have changed"):
-            model._checkpoint()
+            model.loaded.tensors()
 
     def test_saved_model_is_the_same(self, tiny: ResNet, tmp_path: Path) -> None:
         tiny.save(tmp_path / "copy")
@@ -232,7 +232,7 @@ def own_state(hand_written: VariantResNet) -> dict[str, Any]:
 
 
 def expected_logits(module: VariantResNet, x: np.ndarray) -> np.ndarray:
-    """What torch computes in f64 of `[batch, height, width, 3]`."""
+    """Run torch in f64 on `[batch, height, width, 3]`."""
     with torch.inference_mode():
         expected: np.ndarray = module.double()(torch.from_numpy(x).permute(0, 3, 1, 2).double())
     module.float()
@@ -299,7 +299,7 @@ class TestHandWrittenNetwork:
 
 
 class TestOwnFiles:
-    """What lies under the names of our files need not be ours."""
+    """Files under our names may have other contents."""
 
     def test_a_pipe_is_refused_at_once(self, tiny_dir: Path, tmp_path: Path) -> None:
         for name in ("config.json", "model.safetensors"):

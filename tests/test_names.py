@@ -10,8 +10,8 @@ import pytest
 import torchvision
 
 from resnet_rs import WeightsError
-from resnet_rs.formats import names, prefixes
-from resnet_rs.formats.names import DETECTRON2, TORCHVISION, TRANSFORMERS, to_torchvision
+from resnet_rs.weights.formats import names, prefixes
+from resnet_rs.weights.formats.names import DETECTRON2, TORCHVISION, TRANSFORMERS, to_torchvision
 
 
 def tensors(*names: str) -> dict[str, np.ndarray]:

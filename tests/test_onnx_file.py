@@ -29,8 +29,9 @@ from onnx_cases import (
 from torch_variants import VariantResNet
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from resnet_rs import WeightsError, formats
-from resnet_rs.formats.onnx_file import read_onnx
+from resnet_rs import WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 from mutations import assert_survives
 from onnx import TensorProto
 
-from resnet_rs import _core, formats
+from resnet_rs import _core
+from resnet_rs.weights import formats
 
 COUNT = 1000
 FEWER = [200, pytest.param(COUNT, marks=pytest.mark.slow)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_cases import CLASSES, assert_same, export, variant
 
 from resnet_rs import WeightsError
-from resnet_rs.formats.onnx_file import read_onnx
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +187,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["seresnet18", "resnetaa50", "resnetblur18", "resnetv2_50"])
     def test_relatives(self, name: str, tmp_path: Path) -> None:
-        """What a state dict cannot tell apart, a graph can."""
+        """A graph tells networks apart that share a state dict."""
         try:
             model = timm.create_model(name, num_classes=2).eval()
         except RuntimeError:
@@ -249,6 +253,27 @@ class TestRefusals:
         path = tmp_path / "x.onnx"
         path.write_bytes(graph.SerializeToString())
         self.refuse(path, weight.name, "int8")
+
+    def test_fields_without_end(self, tmp_path: Path) -> None:
+        """protobuf would make 180 bytes of each of these empty nodes, which take 2."""
+        nodes = b"\x0a\x00" * 500_000
+        path = tmp_path / "x.onnx"
+        path.write_bytes(b"\x08\x07\x3a\xc0\x84\x3d" + nodes)
+        tracemalloc.start()
+        try:
+            self.refuse(path, "more than 400000 fields")
+            assert tracemalloc.get_traced_memory()[1] < 2 * len(nodes)
+        finally:
+            tracemalloc.stop()
+
+    def test_without_onnx_the_extra_is_named(
+        self, sound: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "onnx", None)
+        with pytest.raises(ImportError, match=r'needs onnx: pip install "resnet_rs\[onnx\]"$'):
+            formats.read(sound)
+        with pytest.raises(ImportError, match=re.escape(str(sound))):
+            formats.read(sound)
 
     def test_no_onnx_file(self, tmp_path: Path) -> None:
         path = tmp_path / "x.onnx"

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from resnet_rs import ImageError, Prediction
-from resnet_rs.folders.formats import Format, JsonLines, Rows, Table
-from resnet_rs.folders.outputs import (
+from resnet_rs.stream import Result
+from resnet_rs.stream.folder.outputs import (
     NpyFile,
     OutputError,
     Paths,
@@ -24,10 +24,10 @@ from resnet_rs.folders.outputs import (
     npy_header,
     paths_of,
 )
-from resnet_rs.folders.resumed import difference
-from resnet_rs.stream import Result
+from resnet_rs.stream.folder.records import Format, JsonLines, Rows, Table
+from resnet_rs.stream.folder.resume import difference
 
-# What a name may be: bytes that are no UTF-8, and all that separates fields and records.
+# Possible names: bytes that are not UTF-8, and all separators of fields and records.
 NAMES = ["a.jpg", "字 é.jpg", "new\nline.jpg", 'q"uo,te\t.jpg', "c\rr.jpg", "caf\udce9.jpg", " "]
 
 
@@ -132,7 +132,7 @@ class TestFormats:
 
 
 class TestDifference:
-    """What another machine's rounding does is no other run."""
+    """The rounding of another machine does not make another run."""
 
     @pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1 + 1e-5, True), (0.998, False)])
     def test_numbers(self, factor: float, same: bool) -> None:
@@ -311,7 +311,7 @@ class TestParquet:
 
     @staticmethod
     def open(path: Path, what: str, mode: str) -> Any:
-        from resnet_rs.folders.parquet import ParquetFile
+        from resnet_rs.stream.folder.parquet import ParquetFile
 
         embeds = what == "embed"
         return ParquetFile(path, 3 if embeds else 2, mode, embeds=embeds)
@@ -379,6 +379,35 @@ class TestParquet:
         assert path.stat().st_ino == before.st_ino, "it was rewritten for nothing"
         write_all(self.open(path, what, "resume"), results(what))
         self.check(path, what, results(what))
+
+    def test_whole_file_outlives_a_kill_while_it_is_added_to(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from resnet_rs.stream.folder import parquet
+
+        path = tmp_path / "out.parquet"
+        made = results(what)
+        write_all(self.open(path, what, "new"), made[:4])
+        read_back = parquet._result
+        for count in range(4):
+            left = [count]
+
+            def killed(row: dict[str, Any], left: list[int] = left) -> Result:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return read_back(row)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(parquet, "_result", killed)
+                output = self.open(path, what, "resume")
+                with pytest.raises(KeyboardInterrupt):
+                    output.write(made[4])
+                output.close()
+            assert self.open(path, what, "resume").done == 4
+        write_all(self.open(path, what, "resume"), made)
+        self.check(path, what, made)
+        assert os.listdir(tmp_path) == ["out.parquet"]
 
     def test_what_is_there_is_kept(self, what: str, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"

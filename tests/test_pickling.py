@@ -25,7 +25,7 @@ from tiny_model import write_tiny_model
 import resnet_rs
 from resnet_rs import ResNet, ResNet50, WeightsError
 from resnet_rs._core import available_isas
-from resnet_rs.loading import files, pickling
+from resnet_rs.weights import files, pickling
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (3, 40, 52, 3), np.uint8)
 
@@ -39,18 +39,18 @@ def tiny_dir(tmp_path: Path) -> Path:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The files that were hashed in the test, in order."""
     hashed_files: list[str] = []
-    original = files._sha256
+    original = files.digest_of
 
     def spy(path: str) -> str:
         hashed_files.append(os.path.basename(path))
         return original(path)
 
-    monkeypatch.setattr(files, "_sha256", spy)
+    monkeypatch.setattr(files, "digest_of", spy)
     return hashed_files
 
 
 def answers(model: ResNet) -> tuple[Any, ...]:
-    """What a worker gives back: results, and what the model took of its machine."""
+    """A worker's results, with the tier and threads that its model uses."""
     return model.logits(IMAGES), type(model).__name__, model.isa, model.threads, os.getpid()
 
 
@@ -60,7 +60,7 @@ def read_in_child(data: bytes, **variables: str) -> str:
         import pickle, sys
         model = pickle.loads(sys.stdin.buffer.read())
         print(type(model).__name__, model.isa, model.threads, *sorted(
-            name for name in sys.modules if name.startswith(("resnet_rs.formats", "PIL"))
+            name for name in sys.modules if name.startswith(("resnet_rs.weights.formats", "PIL"))
         ))
     """
     kept = {
@@ -176,7 +176,7 @@ class TestCache:
         hashed.clear()
         first, second = pickle.loads(data), pickle.loads(data)
         assert first is not second
-        assert first._network is second._network
+        assert first.loaded.network is second.loaded.network
         assert hashed.count("model.safetensors") == 1
 
     def test_other_arguments_have_a_network_of_their_own(self, tiny_dir: Path) -> None:
@@ -188,7 +188,7 @@ class TestCache:
             resnet_rs.load(tiny_dir, threads=1, labels=list("abcde")),
         ]
         twins = [pickle.loads(pickle.dumps(model)) for model in models]
-        assert len({id(twin._network) for twin in twins}) == len(models)
+        assert len({id(twin.loaded.network) for twin in twins}) == len(models)
         for model, twin in zip(models, twins, strict=True):
             assert (twin.threads, twin.isa, twin.labels) == (model.threads, model.isa, model.labels)
 
@@ -199,11 +199,11 @@ class TestCache:
             pickle.loads(pickle.dumps(ResNet50(bytes(bytearray(weights)), config=config)))
             for _ in range(2)
         ]
-        assert twins[0]._network is twins[1]._network
+        assert twins[0].loaded.network is twins[1].loaded.network
 
     def test_nothing_is_kept_without_a_model(self, tiny_dir: Path) -> None:
         twin = pickle.loads(pickle.dumps(resnet_rs.load(tiny_dir)))
-        fingerprint = twin._loaded.fingerprint
+        fingerprint = twin.loaded.fingerprint
         assert any(key[0] == fingerprint for key in pickling._restored)
         copies = [copy.copy(twin), copy.deepcopy(twin)]
         del twin
@@ -225,7 +225,7 @@ class TestCache:
 
         with ThreadPoolExecutor(8) as pool:
             models = list(pool.map(work, range(8)))
-        assert len({id(model._network) for model in models}) == 1
+        assert len({id(model.loaded.network) for model in models}) == 1
         assert hashed.count("model.safetensors") == 1
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -246,7 +246,7 @@ class TestCopies:
         for twin in (copy.copy(model), copy.deepcopy(model), copy.deepcopy({"m": [model]})["m"][0]):
             assert twin is not model
             assert type(twin) is type(model)
-            assert twin._network is model._network
+            assert twin.loaded.network is model.loaded.network
 
 
 class TestOtherMachines:
@@ -285,7 +285,7 @@ class TestOtherMachines:
     def test_pretrained_weights_are_fetched_where_they_are_missing(
         self, tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from resnet_rs import pretrained
+        from resnet_rs.weights import pretrained
 
         place = [tiny_dir]
         monkeypatch.setattr(

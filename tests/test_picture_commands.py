@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_model import write_tiny_model
 
 from resnet_rs.cli import main
-from resnet_rs.pictures import style
+from resnet_rs.inspect.pictures import style
 
 
 class TestCommands:

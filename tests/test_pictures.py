@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from tiny_model import write_tiny_model
 
 import resnet_rs
 from resnet_rs import ResNet50, _core
-from resnet_rs.config import Preprocessing
-from resnet_rs.pictures import (
+from resnet_rs.images.preprocess import load_pixels
+from resnet_rs.images.spec import Preprocessing
+from resnet_rs.inspect.pictures import (
     activation_maps,
     explain,
     feature_grid,
     grids,
     stem_filters,
 )
-from resnet_rs.pictures.geometry import Box, crop_box, enlarge, stride
-from resnet_rs.preprocess import load_pixels
+from resnet_rs.inspect.pictures.geometry import Box, crop_box, enlarge, stride
 
 # Sums of some thousand float32 products in another order than the core's, relative to the largest.
 RELATIVE = 1e-5
@@ -50,7 +51,7 @@ def noise() -> np.ndarray:
 def of_channels(directory: Path, channels: int, std: list[float]) -> resnet_rs.ResNet:
     """A tiny network for images of fewer channels than three."""
     write_tiny_model(directory)
-    tensors = resnet_rs.load(directory)._checkpoint()
+    tensors = resnet_rs.load(directory).loaded.tensors()
     tensors["conv1.weight"] = np.ascontiguousarray(tensors["conv1.weight"][:, :channels])
     _core.write_safetensors(str(directory / "model.safetensors"), tensors, {})
     path = directory / "config.json"
@@ -167,7 +168,7 @@ class TestActivationMaps:
     def test_demo_models_map_moves_with_the_hand(
         self, axis: int, model: ResNet50, demo_photos: list[Path]
     ) -> None:
-        """What a blob that lies in the middle of every photo would not do."""
+        """A map follows the photo's content; a blob in the middle would not."""
         for photo in demo_photos:
             pixels = load_pixels(photo, model.config.preprocessing)
             padded = np.pad(pixels, ((12, 12), (12, 12), (0, 0)), mode="edge")
@@ -194,7 +195,7 @@ class TestGeometry:
         self, size: tuple[int, int], resize: Any, crop: Any
     ) -> None:
         spec = Preprocessing(resize, crop, "bilinear", (0.5,) * 3, (0.5,) * 3)
-        # Where a pixel came from is in its colour.
+        # The colour of a pixel is its place of origin.
         y, x = np.mgrid[: size[1], : size[0]]
         photo = np.stack([x * 255 / size[0], y * 255 / size[1], 0 * x + 255], axis=2)
         seen = load_pixels(photo.astype(np.uint8), spec)
@@ -246,6 +247,52 @@ class TestGeometry:
         assert drawn[7, 7] == 0
 
 
+def boxes(figure: Any) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of all axes, in inches from the page's upper left corner."""
+    width, height = figure.get_size_inches()
+    places = [axes.get_position() for axes in figure.axes]
+    return [
+        (place.x0 * width, (1 - place.y1) * height, place.x1 * width, (1 - place.y0) * height)
+        for place in places
+    ]
+
+
+def extents(images: Any) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of pictures on a sheet that is measured in inches."""
+    found = (image.get_extent() for image in images)
+    return [(left, top, right, bottom) for left, right, bottom, top in found]
+
+
+def assert_apart(rectangles: list[tuple[float, float, float, float]], figure: Any) -> None:
+    """Hold that all of them have an area, lie on the page, and do not overlap."""
+    width, height = figure.get_size_inches()
+    for index, (left, top, right, bottom) in enumerate(rectangles):
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        for other in rectangles[:index]:
+            beside = right <= other[0] or other[2] <= left
+            above = bottom <= other[1] or other[3] <= top
+            assert beside or above, (rectangles[index], other)
+
+
+def fit_the_page(figure: Any) -> bool:
+    """Tell if every text lies on the page, as it is drawn."""
+    FigureCanvasAgg(figure).draw()
+    texts = [*figure.texts]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.title]
+        if axes.axison:
+            for axis in (axes.xaxis, axes.yaxis):
+                texts += [axis.label, *axis.get_ticklabels()]
+    boxes_of_texts = [text.get_window_extent() for text in texts if text.get_text()]
+    assert boxes_of_texts
+    page = figure.bbox
+    return all(
+        box.x0 >= page.x0 and box.y0 >= page.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
+        for box in boxes_of_texts
+    )
+
+
 class TestExplain:
     def test_shows_what_predict_says(self, model: ResNet50, demo_photo: Path) -> None:
         predictions = model.predict(demo_photo)
@@ -277,6 +324,43 @@ class TestExplain:
             pixels = photo.get_array()
             assert (pixels[..., 0] == pixels[..., 2]).all()
         assert len({axes.images[1].get_clim() for axes in maps}) == 1
+
+    @pytest.mark.parametrize("shape", [(70, 90), (90, 70), (50, 200), (200, 50)])
+    @pytest.mark.parametrize("top_k", [1, 2, 5])
+    def test_page_has_room_for_everything(
+        self, shape: tuple[int, int], top_k: int, tiny: Make
+    ) -> None:
+        photo = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+        figure = explain(tiny(crop=32), photo, top_k)
+        found = boxes(figure)
+        assert_apart(found, figure)
+        assert fit_the_page(figure)
+        *panels, bar, bars = found
+        for left, top, right, bottom in panels:
+            assert (bottom - top) / (right - left) == pytest.approx(shape[0] / shape[1])
+            assert (top, bottom) == pytest.approx((bar[1], bar[3]))
+        assert bars[1] > panels[0][3], "the bars lie below the pictures"
+        # Nothing is far from everything else: the page is as large as its content, or a title.
+        width, height = figure.get_size_inches()
+        assert width <= max(max(right for _, _, right, _ in found) + 1, 7.2)
+        assert height <= bars[3] + 0.6
+        # A bar takes a third of an inch.
+        assert bars[3] - bars[1] == pytest.approx(0.34 * top_k, abs=0.11)
+
+    @pytest.mark.parametrize(("crop", "whole"), [(32, (-0.5, 89.5, 69.5, -0.5)), (100, None)])
+    def test_axes_show_the_photo_and_the_crop(
+        self, crop: int, whole: tuple[float, ...] | None, tmp_path: Path, noise: np.ndarray
+    ) -> None:
+        """A crop that is larger than the photo is seen as a whole, too."""
+        directory = write_tiny_model(tmp_path / "tiny")
+        model = resnet_rs.load(directory, preprocessing={"resize": None, "crop": crop})
+        *pictures, _, bars = explain(model, noise, 2).axes
+        box = crop_box((90, 70), model.config.preprocessing)
+        for axes in pictures:
+            assert (*axes.get_xlim(), *axes.get_ylim()) == pytest.approx(whole or box.extent)
+        assert bars.get_xlim() == (0, 1)
+        bottom, top = bars.get_ylim()
+        assert bottom > top, "the best class is on top"
 
     def test_one_class_and_long_labels_have_room(self, tmp_path: Path, noise: np.ndarray) -> None:
         directory = write_tiny_model(tmp_path / "one", num_classes=1)
@@ -315,6 +399,39 @@ class TestFeatureGrid:
         said = [text.get_text() for text in figure.axes[0].texts]
         assert said[0] == "layer2.0: the first 10 of 32 channels"
         assert "each map has 8 x 8 pixels" in said
+
+    @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+    def test_page_has_room_for_every_tile(self, count: int, tiny: Make, noise: np.ndarray) -> None:
+        figure = feature_grid(tiny(crop=64), noise, "layer2.0", count)
+        width, height = figure.get_size_inches()
+        sheet = figure.axes[0]
+        # One unit of the sheet is an inch.
+        assert (*sheet.get_xlim(), *sheet.get_ylim()) == pytest.approx((0, width, height, 0))
+        assert boxes(figure)[0] == pytest.approx((0, 0, width, height))
+        tiles = extents(sheet.images[1:])
+        assert_apart([*extents(sheet.images), boxes(figure)[1]], figure)
+        assert fit_the_page(figure)
+        assert len({round(top, 6) for _, top, _, _ in tiles}) == -(-count // 8)
+        assert len({round(left, 6) for left, _, _, _ in tiles}) == min(count, 8)
+        for text, (left, top, _, _) in zip(sheet.texts[-count:], tiles, strict=True):
+            x, y = text.get_position()
+            assert x == left
+            assert 0 < top - y < 0.1, "a tile's number stands right above it"
+        assert height <= tiles[-1][3] + 0.5
+        assert width <= max(boxes(figure)[1][2] + 0.9, 5.5)
+
+    @pytest.mark.parametrize("crop", [(32, 96), (96, 32)])
+    def test_tiles_have_the_maps_proportions(
+        self, crop: tuple[int, int], tmp_path: Path, noise: np.ndarray
+    ) -> None:
+        directory = write_tiny_model(tmp_path / "tiny")
+        model = resnet_rs.load(directory, preprocessing={"resize": crop, "crop": crop})
+        figure = feature_grid(model, noise, "layer1", 3)
+        picture, *tiles = extents(figure.axes[0].images)
+        for left, top, right, bottom in (picture, *tiles):
+            assert (bottom - top) / (right - left) == pytest.approx(crop[0] / crop[1])
+        assert_apart([picture, *tiles, boxes(figure)[1]], figure)
+        assert fit_the_page(figure)
 
     def test_strongest_come_first(self, tiny: Make, noise: np.ndarray) -> None:
         model = tiny(crop=64)
@@ -358,7 +475,7 @@ class TestStemFilters:
         std = [0.2, 0.3, 0.4][:channels]
         model = of_channels(tmp_path, channels, std)
         figure = stem_filters(model)
-        weights = model._checkpoint()["conv1.weight"]
+        weights = model.loaded.tensors()["conv1.weight"]
         tiles = figure.axes[0].images
         assert len(tiles) == len(weights)
         for tile, weight in zip(tiles, weights, strict=True):
@@ -366,6 +483,16 @@ class TestStemFilters:
             expected = 0.5 + 0.5 * of_pixels / np.abs(of_pixels).max()
             expected = np.broadcast_to(expected.transpose(1, 2, 0), (7, 7, 3))
             np.testing.assert_allclose(np.asarray(tile.get_array()), expected, atol=1e-6)
+
+    def test_page_has_room_for_every_filter(self, tiny: Make) -> None:
+        figure = stem_filters(tiny())
+        tiles = extents(figure.axes[0].images)
+        assert len(tiles) == 64
+        assert_apart(tiles, figure)
+        assert fit_the_page(figure)
+        width, height = figure.get_size_inches()
+        assert width <= tiles[-1][2] + 0.5
+        assert height <= tiles[-1][3] + 0.5
 
     def test_deep_stem_shows_its_first_convolution(self, tiny: Make) -> None:
         figure = stem_filters(tiny(stem="deep", stem_widths=[4, 4, 8]))

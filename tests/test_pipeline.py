@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_rs.folders.pipeline import Pipeline
-from resnet_rs.folders.schedule import LINGER_SECONDS, Outcome
+from resnet_rs.stream.pipeline import Pipeline
+from resnet_rs.stream.schedule import LINGER_SECONDS, Outcome
 
 
 def load(item: int) -> tuple[np.ndarray, ...]:
@@ -32,7 +32,7 @@ def test_order_is_kept_however_long_an_item_takes() -> None:
 
 def test_batches_are_full_but_for_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     # A busy machine must not make the source seem to pause.
-    monkeypatch.setattr("resnet_rs.folders.schedule.LINGER_SECONDS", 60)
+    monkeypatch.setattr("resnet_rs.stream.schedule.LINGER_SECONDS", 60)
     sizes: list[int] = []
 
     def compute(batch: Any, threads: int) -> list[int]:
@@ -58,7 +58,7 @@ def test_one_image_has_all_threads() -> None:
 
 def test_the_last_images_are_spread_over_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     # A busy machine must not make the source seem to pause.
-    monkeypatch.setattr("resnet_rs.folders.schedule.LINGER_SECONDS", 60)
+    monkeypatch.setattr("resnet_rs.stream.schedule.LINGER_SECONDS", 60)
     calls: list[tuple[int, int]] = []
     together = threading.Barrier(4, timeout=60)
 
@@ -70,6 +70,19 @@ def test_the_last_images_are_spread_over_the_threads(monkeypatch: pytest.MonkeyP
     outcomes = list(Pipeline(range(7), load, compute, batch_size=8, computers=4, workers=4))
     assert [o.value for o in outcomes] == list(range(7))
     assert sorted(calls) == [(1, 1), (2, 1), (2, 1), (2, 1)]
+
+
+def test_fewer_images_than_threads_share_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_rs.stream.schedule.LINGER_SECONDS", 60)
+    calls: list[tuple[int, int]] = []
+
+    def compute(batch: Any, threads: int) -> list[int]:
+        calls.append((len(batch), threads))
+        return values(batch, threads)
+
+    outcomes = list(Pipeline(range(3), load, compute, batch_size=8, computers=4, workers=4))
+    assert [o.value for o in outcomes] == [0, 1, 2]
+    assert calls == [(3, 4)]
 
 
 def test_no_more_threads_compute_than_computers() -> None:
@@ -117,7 +130,7 @@ def test_error_of_the_program_is_raised_and_ends_the_threads(where: str) -> None
 
 
 def test_large_pixels_wait_for_those_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resnet_rs.folders.schedule.MAX_READY_BYTES", 10)
+    monkeypatch.setattr("resnet_rs.stream.schedule.MAX_READY_BYTES", 10)
     waiting = most = 0
     lock = threading.Lock()
 

@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from telling_rows import assert_telling
 
 import resnet_rs
 from resnet_rs import Config, Prediction, Preprocessing, ResNet50
 from resnet_rs._core import softmax_top_k
-from resnet_rs.labels import imagenet_labels
+from resnet_rs.images.batches import Views, stack_batch
+from resnet_rs.stream.tasks import Logits
+from resnet_rs.weights.labels import imagenet_labels
 
 # A dot product of 2048 f32 terms, summed in another order than ours: a few times
 # sqrt(2048) * 2^-24 of the terms' size, which the embedding's norm times the row's bounds.
@@ -52,6 +55,12 @@ def read_tensor(path: Path, name: str) -> np.ndarray:
         data = file.read(end - begin)
     dtype = {"F16": "<f2", "F32": "<f4"}[entry["dtype"]]
     return np.frombuffer(data, dtype).reshape(entry["shape"]).astype(np.float32)
+
+
+def noted(sizes: list[tuple[int, ...]], batch: list[Views]) -> tuple[np.ndarray, ...]:
+    """Note a batch's shape in place of computing it."""
+    sizes.append(stack_batch(batch).shape)
+    return (np.zeros((len(batch), 10), np.float32),)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +113,9 @@ class TestSources:
         self, kind: str, model: ResNet50, demo_photo: Path
     ) -> None:
         source = SOURCES[kind](demo_photo)
-        np.testing.assert_array_equal(model.logits(source), model.logits(demo_photo))
+        logits = model.logits(source)
+        assert_telling([logits])
+        np.testing.assert_array_equal(logits, model.logits(demo_photo))
         if isinstance(source, (io.IOBase, Image.Image)):
             source.close()
 
@@ -112,6 +123,7 @@ class TestSources:
         kinds = [str, lambda p: p, lambda p: p.read_bytes(), lambda p: np.asarray(Image.open(p))]
         sources = [kinds[i % len(kinds)](path) for i, path in enumerate(demo_photos)]
         expected = np.stack([model.logits(path) for path in demo_photos])
+        assert_telling(expected)
         np.testing.assert_array_equal(model.logits(sources), expected)
         np.testing.assert_array_equal(model.logits(tuple(sources)), expected)
 
@@ -120,6 +132,7 @@ class TestSources:
     ) -> None:
         images = [np.asarray(Image.open(path)) for path in demo_photos[:3]]
         expected = model.predict(images)
+        assert_telling([[p.score for p in predictions] for predictions in expected])
         assert model.predict(np.stack(images)) == expected
         objects = np.empty(3, object)
         objects[:] = images
@@ -143,6 +156,7 @@ class TestResults:
 
     def test_scores_are_the_softmax_of_the_logits(self, model: ResNet50, demo_photo: Path) -> None:
         logits = model.logits(demo_photo).astype(np.float64)
+        assert_telling([logits])
         softmax = np.exp(logits - logits.max())
         softmax /= softmax.sum()
         predictions = model.predict(demo_photo, top_k=10)
@@ -165,6 +179,7 @@ class TestResults:
 
     def test_list_gives_a_list_of_lists(self, model: ResNet50, demo_photos: list[Path]) -> None:
         several = model.predict(demo_photos[:4], top_k=2)
+        assert_telling([[p.score for p in predictions] for predictions in several])
         assert several == [model.predict(path, top_k=2) for path in demo_photos[:4]]
         assert model.predict([demo_photos[0]], top_k=2) == several[:1]
 
@@ -180,6 +195,7 @@ class TestResults:
     ) -> None:
         run = getattr(model, method)
         one, three = run(demo_photos[0]), run(demo_photos[:3])
+        assert_telling(three)
         assert (one.shape, one.dtype) == ((columns,), np.float32)
         assert (three.shape, three.dtype) == ((3, columns), np.float32)
         np.testing.assert_array_equal(one, three[0])
@@ -188,16 +204,19 @@ class TestResults:
         self, model: ResNet50, demo_photos: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         expected = model.logits(demo_photos)
+        assert_telling(expected)
         for images_a_batch in (1, 3, 7):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 64 * 64)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 64 * 64
+            )
             np.testing.assert_array_equal(model.logits(demo_photos), expected)
 
     def test_batches_stay_small(self, model: ResNet50, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", 3 * 64 * 64)
+        monkeypatch.setattr("resnet_rs.images.batches.MAX_BATCH_PIXELS", 3 * 64 * 64)
         images = [np.zeros((80, 80, 3), np.uint8)] * 7
-        from resnet_rs.batches import batches
-
-        sizes = [batch.shape for batch in batches(images, model.config.preprocessing)]
+        sizes: list[tuple[int, ...]] = []
+        monkeypatch.setattr(Logits, "compute", lambda self, batch: noted(sizes, batch))
+        model.logits(images)
         assert sizes == [(3, 64, 64, 3), (3, 64, 64, 3), (1, 64, 64, 3)]
 
 
@@ -207,6 +226,7 @@ class TestForward:
     ) -> None:
         x = model.preprocess(demo_photos[:3])
         assert (x.shape, x.dtype) == ((3, 64, 64, 3), np.float32)
+        assert_telling(model.forward(x))
         np.testing.assert_array_equal(model.forward(x), model.logits(demo_photos[:3]))
         assert model.preprocess(demo_photos[0]).shape == (1, 64, 64, 3)
 
@@ -234,6 +254,7 @@ class TestForward:
     def test_strided_and_read_only_input(self, model: ResNet50) -> None:
         x = np.random.default_rng(0).standard_normal((2, 40, 48, 3), np.float32)
         expected = model.forward(x)
+        assert_telling(expected)
         nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         np.testing.assert_array_equal(model.forward(nchw.transpose(0, 2, 3, 1)), expected)
         np.testing.assert_array_equal(model.forward(x[::-1])[::-1], expected)
@@ -252,6 +273,7 @@ class TestForward:
         rng = np.random.default_rng(0)
         images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
         expected = np.stack([model.logits(image) for image in images])
+        assert_telling(expected)
         np.testing.assert_array_equal(model.logits(images), expected)
         assert model.preprocess(images[2]).shape == (1, 64, 33, 3)
         with pytest.raises(ValueError, match="differ in size"):
@@ -259,6 +281,7 @@ class TestForward:
 
     def test_release_changes_no_result(self, model: ResNet50, demo_photo: Path) -> None:
         before = model.logits(demo_photo)
+        assert_telling([before])
         model.release()
         model.release()
         np.testing.assert_array_equal(model.logits(demo_photo), before)
@@ -303,7 +326,7 @@ class TestLabels:
         assert imagenet_labels() == tuple(categories)
 
     def test_labels_come_from_config_then_imagenet_then_indices(self) -> None:
-        from resnet_rs.labels import class_labels
+        from resnet_rs.weights.labels import class_labels
 
         assert class_labels(self.config(2, ("cat", "dog"))) == ("cat", "dog")
         assert class_labels(self.config(1000, None))[134] == "crane bird"
@@ -367,7 +390,7 @@ class TestObject:
     ) -> None:
         twin = copier(model)
         assert twin is not model
-        assert twin._network is model._network
+        assert twin.loaded.network is model.loaded.network
         np.testing.assert_array_equal(twin.logits(demo_photo), model.logits(demo_photo))
 
     def test_model_outlives_its_files(

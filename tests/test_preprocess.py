@@ -14,8 +14,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from resnet_rs import ImageError, Preprocessing, ResNet50
-from resnet_rs.images import open_rgb
-from resnet_rs.preprocess import load_pixels, resized_size
+from resnet_rs.images.decode import open_rgb
+from resnet_rs.images.preprocess import load_pixels, resized_size
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -51,7 +51,7 @@ def preset_spec(name: str) -> Preprocessing:
 
 
 def torchvision_pixels(image: Image.Image, preset: Preprocessing) -> np.ndarray:
-    """What torchvision's own functions make of an RGB image, as `[height, width, 3]`."""
+    """Prepare an RGB image by torchvision's own functions: `[height, width, 3]`."""
     if preset.resize is not None:
         size = [preset.resize] if isinstance(preset.resize, int) else list(preset.resize)
         image = F.resize(image, size, InterpolationMode(preset.interpolation), antialias=True)
@@ -136,14 +136,14 @@ class TestTorchvisionPresets:
         image = picture(400, 300)
         expected = PRESETS[preset](image).permute(1, 2, 0).numpy()
         pixels = load_pixels(image, preset_spec(preset))
-        ours = model._network.normalize(pixels[None])[0]
+        ours = model.loaded.network.normalize(pixels[None])[0]
         assert_within_one_ulp(ours, expected)
 
     def test_every_pixel_value_normalises_within_one_ulp(self, model: ResNet50) -> None:
         pixels = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 1, 3)
         tensor = F.to_tensor(Image.fromarray(pixels[0]))
         expected = F.normalize(tensor, list(MEAN), list(STD)).permute(1, 2, 0).numpy()
-        assert_within_one_ulp(model._network.normalize(pixels)[0], expected)
+        assert_within_one_ulp(model.loaded.network.normalize(pixels)[0], expected)
 
 
 def assert_within_one_ulp(ours: np.ndarray, expected: np.ndarray) -> None:
@@ -196,7 +196,7 @@ class TestGeometry:
             load_pixels(np.zeros((1, 100_000, 3), np.uint8), spec(232, 224))
 
 
-# What a viewer does with each orientation, on [height, width, channels].
+# A viewer's correction of each orientation, on [height, width, channels].
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

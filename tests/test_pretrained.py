@@ -18,7 +18,7 @@ from pretrained_case import CONTENT, ROW
 
 from resnet_rs import _core
 from resnet_rs.cli import pretrained as command
-from resnet_rs.pretrained import (
+from resnet_rs.weights.pretrained import (
     TIMM_WEIGHTS,
     TORCHVISION_WEIGHTS,
     TorchvisionWeights,
@@ -27,7 +27,7 @@ from resnet_rs.pretrained import (
     timm_names,
     weights_of,
 )
-from resnet_rs.pretrained.names import HubRepository, resolve
+from resnet_rs.weights.pretrained.names import HubRepository, resolve
 
 pytest_plugins = ["pretrained_fixtures"]
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -214,7 +214,45 @@ class TestCache:
         for content in (b"one", b"three"):
             path.write_bytes(content)
             for _ in range(2):
-                assert cache.sha256_of(path) == hashlib.sha256(content).hexdigest()
+                found = cache.sha256_of(path, tmp_path / "cache")
+                assert found == hashlib.sha256(content).hexdigest()
+
+    def test_sha256_is_not_computed_twice(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a"
+        path.write_bytes(b"one")
+        first = cache.sha256_of(path, tmp_path / "cache")
+        monkeypatch.setattr(cache, "digest_of", lambda path: pytest.fail("it was read again"))
+        assert cache.sha256_of(path, tmp_path / "cache") == first
+        assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["a"]
+
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {},
+            {"XDG_CACHE_HOME": "/xdg"},
+            {"HF_HOME": "~/hf"},
+            {"HF_HOME": "$HOME/hf", "XDG_CACHE_HOME": "/xdg"},
+            {"HUGGINGFACE_HUB_CACHE": "/old", "HF_HOME": "/hf"},
+            {"HF_HUB_CACHE": "/new", "HUGGINGFACE_HUB_CACHE": "/old"},
+        ],
+    )
+    def test_hub_folder_is_the_one_of_hugging_face(
+        self, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        assert cache.hub_folder("here") == Path("here/hub")
+        assert cache.hub_folder() == tmp_path / "cache" / "hub"
+        monkeypatch.delenv("RESNET_RS_CACHE")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        # The library reads the variables when it is imported.
+        code = "from huggingface_hub.constants import HF_HUB_CACHE; print(HF_HUB_CACHE, end='')"
+        theirs = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        )
+        assert str(cache.hub_folder()) == theirs.stdout
 
 
 class TestOffline:
@@ -299,13 +337,61 @@ class TestCommand:
         assert err.count("\n") == 1
 
 
+def run_python(code: str, **variables: str) -> None:
+    """Run a program in a new process that has imported nothing."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
 def test_import_of_the_package_loads_no_network_code() -> None:
-    code = (
+    run_python(
         "import sys, resnet_rs\n"
         "known = set(sys.modules)\n"
-        "assert 'resnet_rs.pretrained' not in known, 'imported with the package'\n"
-        "import resnet_rs.pretrained\n"
-        "assert 'urllib.request' not in set(sys.modules) - known, 'urllib is imported early'\n"
+        "assert 'resnet_rs.weights.pretrained' not in known, 'imported with the package'\n"
+        "import resnet_rs.weights.pretrained\n"
+        "new = {'urllib.request', 'huggingface_hub', 'requests', 'tqdm', 'filelock'}\n"
+        "assert not new & (set(sys.modules) - known), 'imported early'\n"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+class TestWithoutTheExtra:
+    """No library of the extra `pretrained` can be imported."""
+
+    HIDE = (
+        "import sys\n"
+        "for name in ('huggingface_hub', 'requests', 'tqdm', 'filelock'):\n"
+        "    sys.modules[name] = None\n"
+        "from resnet_rs.weights.pretrained import fetch\n"
+    )
+
+    @pytest.mark.parametrize("name", ["resnet50.IMAGENET1K_V2", "resnet50.a1_in1k"])
+    def test_download_names_it(self, name: str, empty_cache: Path) -> None:
+        run_python(
+            f"{self.HIDE}"
+            "try:\n"
+            f"    fetch({name!r})\n"
+            "except ImportError as error:\n"
+            "    assert 'pip install \"resnet_rs[pretrained]\"' in str(error), error\n"
+            "else:\n"
+            "    raise AssertionError('there is nothing to download with')\n",
+        )
+        assert not empty_cache.exists()
+
+    def test_what_is_cached_loads(self, server: FileServer, folder: Path, tmp_path: Path) -> None:
+        (folder / ROW.file).write_bytes(CONTENT)
+        base = "/timm/resnet50.a1_in1k/resolve/main"
+        server.files[f"{base}/config.json"] = b'{"architecture": "resnet50"}'
+        weights = f"/timm/resnet50.a1_in1k/resolve/{server.commit}/model.safetensors"
+        server.files[weights] = CONTENT
+        with pytest.warns(UserWarning, match="stated no sha256"):
+            fetch("resnet50.a1_in1k")
+        server.requests.clear()
+        run_python(
+            f"{self.HIDE}"
+            "from resnet_rs.weights import torchvision_weights\n"
+            "from resnet_rs.weights.torchvision_weights import TorchvisionWeights\n"
+            f"torchvision_weights.TORCHVISION_WEIGHTS = ({ROW!r},)\n"
+            f"assert fetch('resnet50.DEFAULT').path.name == {ROW.file!r}\n"
+            "assert (fetch('resnet50.a1_in1k').path / 'model.safetensors').is_file()\n",
+        )
+        assert server.requests == []

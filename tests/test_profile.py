@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_rs import ResNet50
-from resnet_rs.profile import Profile, ProfileRow, direct_macs, measure_profile
+from resnet_rs.inspect.profile import ROUNDS, Profile, ProfileRow, direct_macs, measure_profile
 
 SIZES = [(64, 64), (224, 224), (65, 97)]
 
@@ -21,7 +22,7 @@ def noise(batch: int, height: int, width: int) -> np.ndarray:
 
 def profiled_layers(model: ResNet50, x: np.ndarray) -> list[str]:
     """The names that a profile must have: the input's copy, then every activation."""
-    return ["input", *(name for name, _ in model._network.activations(x))]
+    return ["input", *(name for name, _ in model.loaded.network.activations(x))]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,9 @@ class TestRows:
         assert [row.name for row in profile.rows] == profiled_layers(model, noise(1, 64, 64))
 
     def test_shapes_are_the_activations(self, model: ResNet50, profile: Profile) -> None:
-        shapes = {name: array.shape for name, array in model._network.activations(noise(1, 64, 64))}
+        shapes = {
+            name: array.shape for name, array in model.loaded.network.activations(noise(1, 64, 64))
+        }
         shapes["input"] = (1, 64, 64, 3)
         assert {row.name: row.output_shape for row in profile.rows} == shapes
 
@@ -55,7 +58,7 @@ class TestRows:
         self, height: int, width: int, model: ResNet50, demo_dir: Path
     ) -> None:
         """The model without Winograd counts its convolutions itself."""
-        plan = ResNet50(demo_dir, winograd=False)._network.plan(3, height, width)
+        plan = ResNet50(demo_dir, winograd=False).loaded.network.plan(3, height, width)
         profile = model.profile(noise(3, height, width), rounds=1)
         assert [row.macs for row in profile.rows] == [step["macs"] for step in plan]
         assert profile.total_macs == sum(step["macs"] for step in plan)
@@ -86,7 +89,7 @@ class TestRows:
 
     def test_detail_has_every_step_of_the_plan(self, model: ResNet50, profile: Profile) -> None:
         detailed = model.profile(noise(1, 64, 64), rounds=1, detail=True)
-        plan = model._network.plan(1, 64, 64)
+        plan = model.loaded.network.plan(1, 64, 64)
         columns = ("name", "kernel", "output_shape", "macs")
         expected = [tuple(step[column] for column in columns) for step in plan]
         assert [tuple(getattr(row, c) for c in columns) for row in detailed.rows] == expected
@@ -99,12 +102,12 @@ class TestRows:
 
     def test_slower_half_of_the_rounds_is_left_out(self, model: ResNet50) -> None:
         """Of rounds that take 1, 9, 2, 8 and 3 ms a step, those of 1, 2 and 3 count."""
-        steps = len(model._network.plan(1, 32, 32))
+        steps = len(model.loaded.network.plan(1, 32, 32))
         rounds = iter([[7e-3] * steps, *([ms * 1e-3] * steps for ms in (1, 9, 2, 8, 3))])
 
         class Scripted:
             def __getattr__(self, name: str) -> object:
-                return getattr(model._network, name)
+                return getattr(model.loaded.network, name)
 
             def profile(self, x: np.ndarray) -> list[float]:
                 return next(rounds)
@@ -163,6 +166,9 @@ class TestInput:
         before = model.logits(demo_photo)
         model.profile(demo_photo, rounds=1)
         np.testing.assert_array_equal(model.logits(demo_photo), before)
+
+    def test_default_rounds_are_the_rooms_own(self) -> None:
+        assert inspect.signature(ResNet50.profile).parameters["rounds"].default == ROUNDS
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),

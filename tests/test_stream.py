@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -73,6 +74,7 @@ class TestResults:
         assert [r.index for r in results] == list(range(len(photos)))
         assert [r.path for r in results] == photos
         assert [r.predictions for r in results] == model.predict(photos, top_k=3)
+        assert_telling([[p.score for p in r.predictions or []] for r in results])
         assert all(r.vector is None and r.error is None and r.reason is None for r in results)
 
     @pytest.mark.parametrize("tta", ["hflip", "multiscale"])
@@ -81,9 +83,11 @@ class TestResults:
     ) -> None:
         results = list(stream(tiny, photos[:9], tta=tta, batch_size=4))
         assert [r.predictions for r in results] == tiny.predict(photos[:9], tta=tta)
+        assert_telling([[p.score for p in r.predictions or []] for r in results])
 
     def test_logits_are_those_of_logits(self, tiny: ResNet, photos: list[Path]) -> None:
         vectors = [r.vector for r in stream(tiny, photos, what="logits")]
+        assert_telling(vectors)
         np.testing.assert_array_equal(np.stack(vectors), tiny.logits(photos), strict=True)
 
     @pytest.mark.parametrize("normalize", [False, True])
@@ -93,15 +97,18 @@ class TestResults:
     ) -> None:
         results = stream(tiny, photos, what="embed", pool=pool, normalize=normalize)
         expected = tiny.embed(photos, pool=pool, normalize=normalize)
+        assert_telling(expected)
         np.testing.assert_array_equal(np.stack([r.vector for r in results]), expected, strict=True)
 
     def test_maps_are_those_of_embed_without_pool(self, tiny: ResNet, photos: list[Path]) -> None:
         maps = [r.vector for r in stream(tiny, photos[:3], what="embed", pool="none")]
+        assert_telling(maps)
         np.testing.assert_array_equal(np.stack(maps), tiny.embed(photos[:3], pool="none"))
 
     def test_images_that_keep_their_sizes(self, tiny_dir: Path, photos: list[Path]) -> None:
         model = resnet_rs.load(tiny_dir, threads=2, preprocessing={"resize": None, "crop": None})
         several = photos * 2
+        assert_telling(model.logits(photos))
         results = list(stream(model, several, what="logits", batch_size=3))
         assert [r.index for r in results] == list(range(len(several)))
         for result, expected in zip(results, model.logits(several), strict=True):
@@ -112,7 +119,41 @@ class TestResults:
         assert sorted(r.index for r in results) == list(range(len(photos)))
         assert all(r.path == photos[r.index] for r in results)
         by_index = sorted(results, key=lambda r: r.index)
+        assert_telling([[p.score for p in r.predictions or []] for r in by_index])
         assert [r.predictions for r in by_index] == tiny.predict(photos)
+
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_only_ordered_results_wait_for_a_slow_image(
+        self, tiny: ResNet, photos: list[Path], ordered: bool
+    ) -> None:
+        class SlowFile(io.BytesIO):
+            def read(self, *size: Any) -> bytes:
+                assert may_read.wait(HANG_SECONDS)
+                return super().read(*size)
+
+        may_read = threading.Event()
+        images = [SlowFile(photos[0].read_bytes()), *photos[1:7]]
+        first: list[int] = []
+        with stream(tiny, images, ordered=ordered, workers=3, batch_size=2) as results:
+
+            def take() -> None:
+                first.extend(next(results).index for _ in range(4))
+
+            consumer = threading.Thread(target=take)
+            consumer.start()
+            # Three batches of two are computed while the first image is still being read.
+            wait_until(lambda: results.times.batches == 3)
+            if ordered:
+                assert first == []
+            else:
+                consumer.join(HANG_SECONDS)
+                assert len(first) == 4
+                assert 0 not in first
+            may_read.set()
+            consumer.join(HANG_SECONDS)
+            assert sorted([*first, *(r.index for r in results)]) == list(range(7))
+        if ordered:
+            assert first == [0, 1, 2, 3]
 
     def test_other_kinds_of_image(self, tiny: ResNet, photos: list[Path]) -> None:
         path = photos[0]
@@ -120,6 +161,7 @@ class TestResults:
             pixels = np.asarray(image)
             kinds = [str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), image, pixels]
             results = list(stream(tiny, kinds))
+        assert_telling(tiny.logits(photos[:2]))
         assert [r.predictions for r in results] == [tiny.predict(path)] * len(kinds)
 
     def test_no_images(self, tiny: ResNet) -> None:
@@ -150,7 +192,8 @@ class TestErrors:
         empty.touch()
         missing = tmp_path / "missing.png"
         paths: list[Any] = [photos[0], broken, photos[1], empty, missing, tmp_path, b"no image"]
-        paths += [3, np.zeros((2, 2), np.float32), "bad\0name", photos[2]]
+        paths += [3, np.zeros((2, 2), np.float32), "bad\0name"]
+        paths += [np.zeros((0, 2, 3), np.uint8), io.BytesIO(), Image.new("F", (4, 4)), photos[2]]
         results = list(stream(tiny, paths, batch_size=2))
         good = [0, 2, len(paths) - 1]
         assert [r.index for r in results if r.error is None] == good
@@ -168,6 +211,9 @@ class TestErrors:
         assert "got int" in reasons[7]
         assert "must be uint8" in reasons[8]
         assert "null" in reasons[9]
+        assert "at least one pixel" in reasons[10]
+        assert "the file is empty (0 bytes)" in reasons[11]
+        assert "scale it to 0..255" in reasons[12]
 
     def test_source_that_raises_does_so_after_its_results(
         self, tiny: ResNet, photos: list[Path]

@@ -14,7 +14,7 @@ from tiny_torch import TinyResNet, tiny_variant
 import resnet_rs
 from resnet_rs import _core
 from resnet_rs.cli import summary as command
-from resnet_rs.summary import Summary, summarize_architecture
+from resnet_rs.inspect.summary import Summary, summarize_architecture
 
 PUBLISHED = {
     # torchvision's `num_params` and `_ops` (10^9 multiply-accumulates, three decimals).
@@ -79,19 +79,19 @@ def test_parameters_are_those_that_torch_would_train(tmp_path) -> None:
     model = load(module, tmp_path, architecture="resnet50", variant=tiny_variant())
     summary = model.summary(32)
     assert summary.parameters == sum(p.numel() for p in module.parameters())
-    assert summary.parameters == model._network.num_parameters
+    assert summary.parameters == model.loaded.network.num_parameters
 
 
 def test_model_says_how_each_layer_is_computed(model) -> None:
     summary = model.summary()
     assert (summary.height, summary.width) == (64, 64)
-    plan = {step["name"]: step for step in model._network.plan(1, 64, 64)}
+    plan = {step["name"]: step for step in model.loaded.network.plan(1, 64, 64)}
     told = [row for row in summary.rows if row.algorithm is not None]
-    assert [row.layer for row in told] == model._network.layer_names
+    assert [row.layer for row in told] == model.loaded.network.layer_names
     for row in told:
         assert row.algorithm.split()[0] == plan[row.layer]["algorithm"].split()[0]
     kernels = {row.kernel for row in told}
-    assert kernels <= {step["kernel"] for step in model._network.plan(1, 64, 64)}
+    assert kernels <= {step["kernel"] for step in model.loaded.network.plan(1, 64, 64)}
     text = str(summary)
     assert "computed by" in text
     bn1 = next(line for line in text.splitlines() if line.startswith("bn1 "))
@@ -178,7 +178,9 @@ def test_macs_agree_with_what_the_forward_computes(model) -> None:
     by_layer: dict[str, int] = {}
     for row in model.summary(64).rows:
         by_layer[row.layer] = by_layer.get(row.layer, 0) + row.macs
-    direct = [s for s in model._network.plan(1, 64, 64) if s["algorithm"] in ("gemm", "indirect")]
+    direct = [
+        s for s in model.loaded.network.plan(1, 64, 64) if s["algorithm"] in ("gemm", "indirect")
+    ]
     assert len(direct) > 10
     for step in direct:
         assert step["macs"] == by_layer[step["name"]], step["name"]

@@ -13,9 +13,10 @@ from tiny_torch import WIDTHS, TinyResNet, tiny_variant
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from resnet_rs import WeightsError, formats
-from resnet_rs.formats import text_directory
-from resnet_rs.formats.text_directory import ohwi_to_oihw, read_text_directory
+from resnet_rs import WeightsError
+from resnet_rs.weights import formats
+from resnet_rs.weights.formats import text_directory
+from resnet_rs.weights.formats.text_directory import ohwi_to_oihw, read_text_directory
 
 # Narrow, so that the text is small; with the blocks of a resnet50, so that it is one by name.
 NAMED_BLOCKS = (3, 4, 6, 3)

@@ -77,7 +77,7 @@ class TestSameBits:
         reference: np.ndarray | None = None
         for threads in (1, 2, 4):
             model = ResNet50(demo_dir, isa=isa, threads=threads)
-            x = model._network.normalize(pixels)
+            x = model.loaded.network.normalize(pixels)
             for first, batch in [(0, 8), (0, 1), (7, 1), (2, 3)]:
                 logits = model.forward(x[first : first + batch])
                 reference = logits if reference is None else reference
@@ -156,7 +156,7 @@ class TestGil:
             # other thread may come late on a busy machine, so it has several chances.
             for _ in range(50):
                 before = turns
-                model._network.logits(x)
+                model.loaded.network.logits(x)
                 if turns > before:
                     return
         finally:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 import torch_pickles as tp
 
 from resnet_rs import WeightsError
-from resnet_rs.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_file import read_torch
 
 FORMATS = [pytest.param(False, id="zip"), pytest.param(True, id="legacy")]
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -185,6 +186,28 @@ class TestZip:
             archive.writestr("archive/data/0", bytes(4 * size))
         refuse(path, "more than twice its size")
 
+    def test_members_of_one_name_are_refused(self, path: Path) -> None:
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+            warnings.simplefilter("ignore")
+            for size in (2, 3):
+                archive.writestr("archive/data.pkl", bytes(size))
+        refuse(path, "archive/data.pkl twice")
+
+    def test_encrypted_members_are_refused(self, path: Path) -> None:
+        tp.zip_file(path, tp.dumps({"w": tp.tensor()}))
+        data = bytearray(path.read_bytes())
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(data)
+        refuse(path, "encrypted")
+
+    def test_directory_of_nothing_but_entries_is_refused(self, path: Path) -> None:
+        """zipfile would make 140 MB of objects of these 9 MB."""
+        entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 0) + bytes(16)
+        count = 200_000
+        end = b"PK\x05\x06" + struct.pack("<4x2HIIH", 0xFFFF, 0xFFFF, len(entry) * count, 4, 0)
+        path.write_bytes(b"PK\x03\x04" + entry * count + end)
+        refuse(path, "more members")
+
     def test_big_endian_writer(self, path: Path) -> None:
         state = tp.dumps({"w": tp.tensor()})
         with zipfile.ZipFile(path, "w") as archive:
@@ -247,7 +270,7 @@ class TestZip:
 
 class TestLegacy:
     def test_views_of_other_storages(self, path: Path) -> None:
-        """What torch before 0.4 wrote for storages that are parts of others."""
+        """The form that torch before 0.4 wrote for storages that are parts of others."""
         part = tp.storage("0", 6, "FloatStorage", ("1", 2, 3))
         state = {"w": tp.tensor(source=tp.storage("0", 6, "FloatStorage", None))}
         state["part"] = tp.tensor((3,), (1,), source=part)
@@ -380,7 +403,8 @@ def test_reading_needs_no_torch(path: Path) -> None:
     """In a process of its own, since this one has imported it."""
     torch.save({"w": torch.ones(2)}, path)
     source = (
-        "import sys; from pathlib import Path; from resnet_rs.formats.torch_file import read_torch;"
+        "import sys; from pathlib import Path;"
+        "from resnet_rs.weights.formats.torch_file import read_torch;"
         "print(read_torch(Path(sys.argv[1])).tensors['w'], 'torch' in sys.modules)"
     )
     command = [sys.executable, "-W", "error", "-c", source, str(path)]

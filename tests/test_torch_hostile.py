@@ -12,9 +12,9 @@ import pytest
 import torch_pickles as tp
 
 from resnet_rs import WeightsError
-from resnet_rs.formats.pickle_machine import PickleMachine
-from resnet_rs.formats.torch_budget import Budget
-from resnet_rs.formats.torch_file import read_torch
+from resnet_rs.weights.formats.pickle_machine import PickleMachine
+from resnet_rs.weights.formats.torch_budget import Budget
+from resnet_rs.weights.formats.torch_file import read_torch
 
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
 

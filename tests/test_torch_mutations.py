@@ -22,7 +22,7 @@ from torch_variants import DEFAULTS, VariantResNet
 
 import resnet_rs
 from resnet_rs import WeightsError, _core
-from resnet_rs.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_file import read_torch
 
 COUNT = 1000
 
@@ -47,7 +47,7 @@ def checkpoint() -> dict[str, Any]:
 
 @functools.cache
 def sound_logits() -> np.ndarray:
-    """What the network gives, without any file in between."""
+    """Run the network without any file in between."""
     tensors = {k: v.numpy() for k, v in checkpoint()["model"].items() if v.is_floating_point()}
     config = json.dumps({"format_version": 1, "architecture": "resnet50", "variant": VARIANT})
     return _core.Network.from_tensors(tensors, config, origin="memory", threads=1).logits(X)

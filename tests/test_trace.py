@@ -18,7 +18,7 @@ from torchvision.models import resnet18, resnet50
 
 import resnet_rs
 from resnet_rs.cli import trace as command
-from resnet_rs.trace import Stats, Trace, trace_model, unfused
+from resnet_rs.inspect.trace import Stats, Trace, trace, unfused
 from safetensors_file import read_safetensors
 
 TOLERANCE = 1e-5
@@ -80,7 +80,7 @@ def test_names_are_the_operations_in_network_order(pair) -> None:
     _, model = pair
     trace = model.trace(noise(2, 32, 40, 3))
 
-    operations = model._network.operations(32, 40)
+    operations = model.loaded.network.operations(32, 40)
     assert list(trace) == [operation["name"] for operation in operations]
     assert len(trace) == len(operations)
     for operation in operations:
@@ -111,7 +111,7 @@ def test_fused_trace_is_what_production_computes(pair) -> None:
     x = noise(1, 48, 64, 3)
     trace = model.trace(x, fused=True)
 
-    expected = model._network.activations(x)
+    expected = model.loaded.network.activations(x)
     assert list(trace) == [name for name, _ in expected]
     for (name, result), (_, array) in zip(trace.items(), expected, strict=True):
         assert np.array_equal(result, array), name
@@ -172,7 +172,7 @@ def test_d_variants_have_timms_names(name, tmp_path) -> None:
 
 def test_a_network_without_fc_ends_with_its_features(tiny) -> None:
     x = noise(1, 32, 32, 3)
-    origin = tiny._loaded.request.origin
+    origin = tiny.loaded.options.origin
     trace = resnet_rs.load(origin, num_classes=0).trace(x)
     assert list(trace)[-1] == "avgpool"
     assert np.array_equal(trace[""], tiny.trace(x)["avgpool"])
@@ -180,7 +180,7 @@ def test_a_network_without_fc_ends_with_its_features(tiny) -> None:
 
 def test_reference_backend_gives_the_same_in_float64(tiny) -> None:
     x = noise(2, 33, 32, 3)
-    exact = resnet_rs.load(tiny._loaded.request.origin, backend="reference").trace(x)
+    exact = resnet_rs.load(tiny.loaded.options.origin, backend="reference").trace(x)
     trace = tiny.trace(x)
     assert list(exact) == list(trace)
     for (name, expected), result in zip(exact.items(), trace.values(), strict=True):
@@ -188,13 +188,13 @@ def test_reference_backend_gives_the_same_in_float64(tiny) -> None:
         assert relative_l2(result, expected) <= TOLERANCE, name
     assert np.array_equal(exact["layer1.0.bn2"], dict(exact.items())["layer1.0.bn2"])
 
-    fused = resnet_rs.load(tiny._loaded.request.origin, backend="reference").trace(x, fused=True)
+    fused = resnet_rs.load(tiny.loaded.options.origin, backend="reference").trace(x, fused=True)
     assert list(fused) == list(tiny.trace(x, fused=True))
 
 
 def test_every_tier_gives_every_step(tiny, isa) -> None:
     x = noise(2, 33, 32, 3)
-    origin = tiny._loaded.request.origin
+    origin = tiny.loaded.options.origin
     exact = resnet_rs.load(origin, backend="reference").trace(x)
     trace = resnet_rs.load(origin, isa=isa).trace(x)
     for (name, expected), result in zip(exact.items(), trace.values(), strict=True):
@@ -230,7 +230,7 @@ def test_nothing_runs_before_it_is_asked_for_and_no_more_than_that(tiny) -> None
         asked.append(list(names))
         return (np.zeros(1, np.float32) for _ in names)
 
-    operations = tiny._network.operations(32, 32)
+    operations = tiny.loaded.network.operations(32, 32)
     names = [operation["name"] for operation in operations]
     trace = Trace(operations, names, noise(1, 32, 32, 3), compute)
     assert trace.shape("conv1") == (1, 16, 16, 4)
@@ -245,7 +245,7 @@ def test_a_walk_holds_no_more_than_a_chunk(tiny, monkeypatch) -> None:
     x = noise(1, 64, 64, 3)
     limit = 40_000
     asked: list[list[str]] = []
-    network = unfused(tiny)
+    network = unfused(tiny.loaded)
 
     class Counted:
         layer_names = network.layer_names
@@ -254,8 +254,8 @@ def test_a_walk_holds_no_more_than_a_chunk(tiny, monkeypatch) -> None:
             asked.append(list(names))
             return network.features(x, names)
 
-    monkeypatch.setattr("resnet_rs.trace.unfused", lambda _: Counted())
-    chunked = trace_model(tiny, x, chunk_bytes=limit)
+    monkeypatch.setattr("resnet_rs.inspect.trace.unfused", lambda _: Counted())
+    chunked = trace(tiny.loaded, x, chunk_bytes=limit)
 
     whole = dict(zip(network.layer_names, network.features(x, network.layer_names), strict=True))
     for name, result in chunked.items():
@@ -312,7 +312,7 @@ def test_a_save_that_fails_leaves_what_was_there(tiny, tmp_path) -> None:
         yield np.zeros(1, np.float32)
         raise MemoryError("no more")
 
-    operations = tiny._network.operations(32, 32)
+    operations = tiny.loaded.network.operations(32, 32)
     names = [operation["name"] for operation in operations]
     path = tmp_path / "dump.npz"
     path.write_bytes(b"what was there before")

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 from torchvision.transforms import TenCrop
 from torchvision.transforms import functional as F
 
 import resnet_rs
 from resnet_rs import ImageError, Preprocessing, ResNet
-from resnet_rs.images import open_rgb
-from resnet_rs.preprocess import load_pixels, resize
-from resnet_rs.tta import SCALES, VIEWS, softmax, views
+from resnet_rs.images.decode import open_rgb
+from resnet_rs.images.preprocess import load_pixels, resize
+from resnet_rs.images.views import SCALES, VIEWS, views
+from resnet_rs.stream.scores import probabilities_of
 
 # A mean of up to ten f32 probabilities, each within one unit in the last place.
 F32_RTOL = 1e-6
@@ -78,6 +80,7 @@ class TestProbabilities:
     def test_plain_ones_are_the_softmax(self, tiny: ResNet) -> None:
         images = [picture(53, 80), picture(40, 40)]
         logits = tiny.logits(images).astype(np.float64)
+        assert_telling(logits)
         softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         found = tiny.probabilities(images)
         assert found.dtype == np.float32
@@ -91,27 +94,36 @@ class TestProbabilities:
         images = [picture(53, 80), picture(97, 75)]
         expected = [
             np.mean(
-                [softmax(tiny._network.logits(x[None]))[0] for x in views(image, SPEC, 3, tta)],
+                [
+                    probabilities_of(tiny.loaded.network.logits(x[None]))[0]
+                    for x in views(image, SPEC, 3, tta)
+                ],
                 axis=0,
             )
             for image in images
         ]
         found = tiny.probabilities(images, tta)
         assert (found.shape, found.dtype) == ((2, 5), np.float32)
+        assert_telling(found)
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=F32_RTOL)
         np.testing.assert_allclose(found, expected, rtol=F32_RTOL)
 
     @pytest.mark.parametrize("tta", VIEWS)
     def test_same_bits_in_any_batch(
         self, tta: str, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        images = [picture(53, 80), picture(97, 75), picture(53, 80)]
+        images = [picture(53, 80), picture(97, 75), picture(41, 60), picture(53, 81)]
         alone = np.stack([tiny.probabilities(image, tta) for image in images])
+        assert_telling(alone)
         for images_a_batch in (1, 7, 64):
-            monkeypatch.setattr("resnet_rs.batches.MAX_BATCH_PIXELS", images_a_batch * 32 * 32)
+            monkeypatch.setattr(
+                "resnet_rs.images.batches.MAX_BATCH_PIXELS", images_a_batch * 32 * 32
+            )
             np.testing.assert_array_equal(tiny.probabilities(images, tta), alone)
 
     def test_mirrored_image_has_the_same_probabilities(self, tiny: ResNet) -> None:
         image = picture(40, 40)
+        assert_telling([tiny.probabilities(image, tta) for tta in (None, "hflip", "10crop")])
         mirrored = Image.fromarray(np.asarray(image)[:, ::-1].copy())
         for tta in ("hflip", "10crop"):
             # The same views in another order, so the mean may differ in its last bit.
@@ -125,6 +137,7 @@ class TestPredict:
     def test_predictions_are_the_best_probabilities(self, tta: str, tiny: ResNet) -> None:
         images = [picture(53, 80), picture(97, 75)]
         rows = tiny.probabilities(images, tta)
+        assert_telling(rows)
         for row, predictions in zip(rows, tiny.predict(images, 3, tta), strict=True):
             assert [p.index for p in predictions] == np.argsort(-row, kind="stable")[:3].tolist()
             assert [p.score for p in predictions] == [row[p.index] for p in predictions]
@@ -136,7 +149,7 @@ class TestPredict:
     def test_demo_photos_are_read_by_every_protocol(
         self, model: ResNet, demo_photos: list[Path]
     ) -> None:
-        larger = resnet_rs.load(model._loaded.request.weights, preprocessing={"resize": 72})
+        larger = resnet_rs.load(model.loaded.options.weights, preprocessing={"resize": 72})
         for tta in ("hflip", "10crop"):
             best = [predictions[0].label for predictions in larger.predict(demo_photos, 1, tta)]
             right = sum(
@@ -157,13 +170,13 @@ class TestErrors:
                 call(picture(40, 40), tta=tta)  # type: ignore[operator]
 
     def test_ten_crops_need_a_crop(self, tiny: ResNet) -> None:
-        whole = resnet_rs.load(tiny._loaded.request.weights, preprocessing={"crop": None})
+        whole = resnet_rs.load(tiny.loaded.options.weights, preprocessing={"crop": None})
         with pytest.raises(ValueError, match="preprocessing="):
             whole.predict(picture(40, 40), tta="10crop")
 
     def test_ten_crops_need_an_image_that_holds_them(self, tiny: ResNet) -> None:
         tall = resnet_rs.load(
-            tiny._loaded.request.weights, preprocessing={"resize": None, "crop": 64}
+            tiny.loaded.options.weights, preprocessing={"resize": None, "crop": 64}
         )
         with pytest.raises(ImageError, match="has 40 x 70: use"):
             tall.predict(picture(40, 70), tta="10crop")

@@ -16,7 +16,7 @@ LOGITS_RTOL = 2e-5
 
 
 def algorithms(model: ResNet50) -> set[str]:
-    return {step["algorithm"] for step in model._network.plan(1, 64, 64)}
+    return {step["algorithm"] for step in model.loaded.network.plan(1, 64, 64)}
 
 
 def relative_l2(ours: np.ndarray, other: np.ndarray) -> float:

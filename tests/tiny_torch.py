@@ -87,7 +87,7 @@ def randomize(module: nn.Module, seed: int = 0) -> None:
 
 
 def tiny_variant(**changes: object) -> dict[str, object]:
-    """How `TinyResNet` differs from resnet50, in the fields of a config's `variant`."""
+    """The differences of `TinyResNet` from resnet50, as fields of a config's `variant`."""
     return {
         "blocks": [1, 2, 1, 1],
         "widths": list(WIDTHS),

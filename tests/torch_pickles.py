@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from resnet_rs.formats.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL
+from resnet_rs.weights.formats.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL
 
 
 def zip_file(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""What `mkdocs build` does besides: a hook of mkdocs.yml.
+"""The hook of mkdocs.yml: further work of `mkdocs build`.
 
 Documents link to each other as files of the repository, so that links work in an editor and on a
 code host. The site holds docs/ and a few documents from elsewhere (`ELSEWHERE`), so links are made
@@ -78,7 +78,7 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
 
 def _repository_path(uri: str) -> str:
-    """Where a page of the site lies in the repository."""
+    """Return the place of a page of the site in the repository."""
     return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_BYTES = 3_000_000
-# What every Linux system with glibc has; a wheel of manylinux may link nothing else.
+# Libraries of every Linux system with glibc; a manylinux wheel may link nothing else.
 SYSTEM_LIBRARIES = re.compile(
     r"linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|gcc_s)\.so|statically linked"
 )
@@ -49,7 +49,7 @@ def build(folder: Path) -> Path:
 
 
 def inspect(wheel: Path, folder: Path) -> list[str]:
-    """What is wrong with the wheel's size, contents and libraries."""
+    """List the faults of the wheel's size, contents and libraries."""
     problems = []
     size = wheel.stat().st_size
     print(f"{wheel.name}: {size / 1e6:.2f} MB (at most {MAX_BYTES / 1e6:.0f})")

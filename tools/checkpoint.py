@@ -12,10 +12,10 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict, beside optimizer and epoch."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before every name."""
+"""The prefixes that DataParallel, torch.compile and Lightning put before every name."""
 
 SHOWN = 5
-"""How many wrong tensors of a kind an error message names."""
+"""The most wrong tensors of a kind that an error message names."""
 
 
 class CheckpointError(ValueError):

@@ -1,4 +1,4 @@
-"""Where exported weights come from: torchvision, timm, a checkpoint of one's own, or a seed."""
+"""Sources of exported weights: torchvision, timm, a checkpoint file, or a seed."""
 
 import argparse
 import math

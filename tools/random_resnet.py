@@ -72,7 +72,7 @@ def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, 
 
 
 def _scales_a_residual(name: str, shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether this is the last batch norm before an addition: `bn3`, or `bn2` of a basic block."""
+    """Tell the last batch norm before an addition: `bn3`, or `bn2` of a basic block."""
     if not name.startswith("layer"):
         return False
     return name.endswith("bn3.weight") or (

@@ -32,7 +32,7 @@ TIMM = (
     "resnext101_32x4d",
 )
 ARCHITECTURES = TORCHVISION + TIMM
-"""What config.json may name as `architecture`."""
+"""The known values of config.json's `architecture`."""
 
 VARIANTS = ("in_channels", "stride_on", "norm_epsilon", "conv_bias")
 """Fields of config.json's `variant` that these modules can be changed to."""

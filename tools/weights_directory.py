@@ -22,7 +22,7 @@ Size = int | list[int] | None
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns a photo into the network's input; the defaults are IMAGENET1K_V2's.
+    """The preparation of a photo for the network; the defaults are IMAGENET1K_V2's.
 
     `mean` and `std` are per channel, RGB, of values in [0, 1].
     """
@@ -36,7 +36,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Export:
-    """What goes into a weights directory.
+    """The contents of a weights directory.
 
     Attributes:
         state: torchvision's names to f32 tensors, OIHW.

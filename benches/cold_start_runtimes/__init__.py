@@ -1,1 +1,1 @@
-"""What `benches/cold_start.py` starts: a process that makes the models, and those it times."""
+"""The processes that `benches/cold_start.py` starts: one makes the models, the others are timed."""

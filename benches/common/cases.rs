@@ -1,4 +1,4 @@
-//! What to measure of ResNet-50's convolutions.
+//! The convolutions of ResNet-50 that are measured.
 
 use resnet_rs::Shape;
 use resnet_rs::graph::layer::{Layer, Op};
@@ -19,7 +19,7 @@ pub const ALGORITHMS: [Algorithm; 3] = [
 pub struct Case {
     /// The weights' name of the first convolution of this kind.
     pub name: String,
-    /// That one's layer.
+    /// The layer of that convolution.
     pub layer: usize,
     /// Kernel and stride, those of a shortcut too, and whether something else is added.
     pub window: String,
@@ -27,7 +27,7 @@ pub struct Case {
     pub size: Size,
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// How many of this kind a forward runs with this algorithm: none where it prefers another.
+    /// The number of this kind in a forward with this algorithm; 0 if the forward uses another.
     pub count: usize,
 }
 

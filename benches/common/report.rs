@@ -21,7 +21,7 @@ pub fn median(group: &str, function: &str, parameter: &str, since: SystemTime) -
     Some(nanoseconds / 1e9)
 }
 
-/// Where criterion writes: `CRITERION_HOME`, else beside cargo's other outputs.
+/// Criterion's output directory: `CRITERION_HOME`, else beside cargo's other outputs.
 fn criterion_home() -> PathBuf {
     env::var_os("CRITERION_HOME").map_or_else(
         || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion"),

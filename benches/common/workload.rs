@@ -11,7 +11,7 @@ use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep};
 use super::random::random;
 use super::resnet50::IN_CHANNELS;
 
-/// What a forward on one thread works with.
+/// The data of a forward on one thread.
 pub struct Workload {
     plan: Plan,
     table: KernelTable,

@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks share."""
+"""Arguments that the benchmarks' command lines share."""
 
 
 def positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a runtime must offer to be compared."""
+"""The interface of a runtime in the comparison."""
 
 from typing import Protocol
 

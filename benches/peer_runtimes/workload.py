@@ -21,7 +21,7 @@ class Workload:
     """A network's weights and an input of one shape.
 
     Attributes:
-        weights: a weights directory of ours.
+        weights: a resnet_rs weights directory.
         scratch: a folder for converted models.
         batch: images in a call.
         height: of the input, in pixels.

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_rs import formats
+from resnet_rs.weights import formats
 
 Array = NDArray[np.float32]
 

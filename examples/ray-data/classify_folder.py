@@ -20,7 +20,7 @@ Batch = dict[str, np.ndarray]
 
 
 class Classifier:
-    """What an actor runs: Ray makes one in each, and calls it with batch after batch."""
+    """The classifier in an actor: Ray makes one in each, and calls it with every batch."""
 
     def __init__(self, model: resnet_rs.ResNet) -> None:
         """Take a model, unpickled on the actor's machine with the best kernels it has."""

@@ -23,7 +23,6 @@ line, and needs numpy and Pillow only.
 from typing import TYPE_CHECKING, Any
 
 from ._core import UnsupportedIsaError, WeightsError, __version__
-from .config import Config, Preprocessing
 from .family import (
     ResNet18,
     ResNet18d,
@@ -48,11 +47,14 @@ from .family import (
     WideResNet101_2,
     load,
 )
-from .images import ImageError
-from .model import Prediction, ResNet
+from .images.decode import ImageError
+from .images.spec import Preprocessing
+from .model import ResNet
+from .results import Prediction
+from .weights.config import Config
 
 if TYPE_CHECKING:
-    from .comparison import compare
+    from .inspect.compare import compare
 
 __all__ = [
     "Config",
@@ -92,7 +94,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what few programs need only where it is used."""
     if name == "compare":
-        from .comparison import compare
+        from .inspect.compare import compare
 
         return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ class WeightsError(ValueError):
     """A weights file or its config is malformed: the message names the tensor or field."""
 
 class UnsupportedIsaError(RuntimeError):
-    """The instruction set that was asked for is not on this machine."""
+    """This machine lacks the requested instruction set."""
 
 @final
 class Network:
@@ -37,20 +37,21 @@ class Network:
 
     Args:
         weights: a directory with `model.safetensors` and `config.json`, or a `.safetensors` file
-            (a `config.json` beside it is read where there is one).
+            (with the `config.json` beside it, if there is one).
         config: the text of a config, in place of `config.json`.
-        isa: `portable`, `avx2` or `avx512`; None takes `RESNET_RS_ISA`, else the best there is.
-        threads: at least 1; None takes the environment's wish, else the cores that are ours.
-        winograd: whether 3x3 convolutions may run with Winograd's algorithm: faster; results
-            differ from the direct ones by rounding.
-        fused: whether batch norm, addition and ReLU are computed with the convolutions before
-            them. Without that each operation is a layer of its own, to be looked at.
+        isa: `portable`, `avx2` or `avx512`; by default `RESNET_RS_ISA`, else the fastest tier.
+        threads: at least 1; by default the number that the environment sets, else the CPUs that
+            this process may use.
+        winograd: allow Winograd's algorithm for 3x3 convolutions. It is faster, and its results
+            differ from direct convolution by rounding.
+        fused: compute batch norm, addition and ReLU together with the convolutions before them.
+            Otherwise every operation is a layer with an output of its own.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
         WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config.
         UnsupportedIsaError: the machine lacks `isa`.
-        ValueError: `isa` is no known name, or `threads` is below 1.
+        ValueError: `isa` is not a known name, or `threads` is below 1.
     """
 
     def __new__(
@@ -74,28 +75,28 @@ class Network:
         winograd: bool = True,
         fused: bool = True,
     ) -> Network:
-        """A network of tensors in memory, which are not kept.
+        """Make a network from tensors in memory, which it does not keep.
 
         Args:
             tensors: torchvision's names to C-contiguous arrays, convolutions OIHW; those whose
-                names end in `.num_batches_tracked` are ignored. Read-only ones are welcome.
+                names end in `.num_batches_tracked` are ignored. They may be read-only.
             config: the text of a config.
-            origin: what messages call the weights, usually a path.
-            isa: as for the class, like the others.
+            origin: the name of the weights in messages, usually a path.
+            isa: as for the class, like the other arguments.
             threads: see `isa`.
             winograd: see `isa`.
             fused: see `isa`.
 
         Raises:
             WeightsError, UnsupportedIsaError, ValueError: as the class does.
-            TypeError: something that is no such array.
+            TypeError: a tensor is not a C-contiguous array of one of these dtypes.
         """
     @property
     def config(self) -> dict[str, Any]:
         """The fields of config.json, validated and with defaults filled in: a new dict each time."""
     @property
     def has_config(self) -> bool:
-        """Whether a `config.json` was read; without one the config is all defaults."""
+        """True if a `config.json` was read; otherwise the config is all defaults."""
     @property
     def weights_path(self) -> str:
         """The safetensors file that was loaded."""
@@ -107,7 +108,7 @@ class Network:
         """The number of threads that a forward uses."""
     @property
     def winograd(self) -> bool:
-        """Whether any layer runs with Winograd's algorithm."""
+        """True if any layer runs with Winograd's algorithm."""
     @property
     def in_channels(self) -> int:
         """The channels of an image."""
@@ -128,12 +129,12 @@ class Network:
     ) -> NDArray[np.float32]:
         """Run the network: `[batch, height, width, channels]` in, `[batch, num_classes]` out.
 
-        float32 input is taken as normalised already; uint8 input is RGB pixels, normalised here.
+        float32 input is already normalised; uint8 input is RGB pixels, normalised here.
 
         Args:
             x: the images.
-            threads: how many threads this call uses, where not the network's own number. Results
-                are the same, bit for bit.
+            threads: the number of threads of this call, instead of the network's own. Results are
+                the same, bit for bit.
 
         Raises:
             TypeError: another dtype.
@@ -153,7 +154,7 @@ class Network:
     ) -> list[NDArray[np.float32]]:
         """The outputs of some layers, NHWC, in the order of `names`.
 
-        What comes after the last of them does not run.
+        The layers after the last of them do not run.
 
         Args:
             x: as for `logits`.
@@ -161,7 +162,7 @@ class Network:
             threads: as for `logits`.
 
         Raises:
-            ValueError: there is no such layer; or as `logits` does.
+            ValueError: there is no such layer; also as `logits` does.
             TypeError, MemoryError: as `logits` does.
         """
     def activations(
@@ -173,19 +174,19 @@ class Network:
         `maxpool`, `layer1.0.relu1`, `layer1.0.relu2`, `layer1.0`, ..., `avgpool`, `fc`.
         """
     def operations(self, height: int, width: int) -> list[dict[str, Any]]:
-        """The operations that the network is made of, as the function `operations` gives them."""
+        """Return the network's operations in the form of the function `operations`."""
     def plan(self, batch: int, height: int, width: int) -> list[dict[str, Any]]:
-        """The steps that a forward at this shape walks, in order.
+        """Return the steps of a forward at this shape, in order.
 
         Returns:
             For each step `name` (the layer's; a Winograd layer has several steps), `algorithm`,
-            `kernel`, `output_shape`, `macs` (multiply-accumulates that it does) and `items`
-            (pieces of work that threads share).
+            `kernel`, `output_shape`, `macs` (its multiply-accumulates) and `items`
+            (work items that are partitioned among the threads).
         """
     def profile(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> list[float]:
-        """Run `x` as one batch and return what each step of `plan` took, in seconds."""
+        """Run `x` as one batch and return the time of each step of `plan`, in seconds."""
     def reference_logits(self, x: NDArray[np.float32]) -> list[float]:
-        """The logits of one image by naive loops in f64: takes seconds.
+        """Compute the logits of one image by naive loops in f64, which takes seconds.
 
         Args:
             x: `[1, height, width, channels]`, normalised.
@@ -193,7 +194,7 @@ class Network:
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`(pixels / 255 - mean) / std` in f32: `[batch, height, width, channels]` in and out."""
     def release(self) -> None:
-        """Give back the workspace and plans of past forwards; the next forward makes new ones."""
+        """Free the workspaces and plans of past forwards; the next forward makes new ones."""
 
 def softmax_top_k(
     logits: NDArray[np.float32], k: int
@@ -209,10 +210,10 @@ def softmax_top_k(
     """
 
 def architectures() -> list[str]:
-    """The names that a config's `architecture` may have."""
+    """Return the known values of a config's `architecture`."""
 
 def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
-    """The operations of the network that a config describes, in order, each by itself.
+    """Return the operations of the network that a config describes, in order, unfused.
 
     Args:
         config: the text of a config; without `num_classes` and `labels` there are 1000 classes.
@@ -220,14 +221,14 @@ def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
         width: pixels of a row.
 
     Returns:
-        For each operation `name`; `kind`; `inputs`, the names of what it reads (`image` is the
-        input); `output_shape` `(height, width, channels)`; `fused_into`, the layer of a forward
+        For each operation `name`; `kind`; `inputs`, the names of its inputs (`image` is the
+        network's); `output_shape` `(height, width, channels)`; `fused_into`, the layer of a forward
         that computes it; `parameters`, from the part (`weight`) to the tensor's name and shape;
         and by kind:
 
         - `conv`: `in_channels`, `out_channels`, `kernel`, `stride`, `padding`, `groups`, `bias`
         - `batch_norm`: `channels`, `epsilon`
-        - `relu`, `add`, `global_avg_pool`: nothing more
+        - `relu`, `add`, `global_avg_pool`: no further keys
         - `max_pool`: `kernel`, `stride`, `padding`
         - `avg_pool`: these, `ceil_mode` and `count_include_pad`, with torch's meaning
         - `linear`: `in_features` (of a map flattened in NCHW order), `out_features`
@@ -238,13 +239,13 @@ def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
     """
 
 def safetensors_index(path: str) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """A safetensors file's tensors: name to type (`F32`), shape, first byte and end in the file.
+    """Return the tensors of a safetensors file: name to dtype (`F32`), shape, first byte and end.
 
-    They are in the order in which they lie in the file.
+    The order is that of the tensors in the file.
 
     Raises:
         OSError: the file cannot be read.
-        WeightsError: it is no safetensors file, or its header does not fit its size.
+        WeightsError: the header is malformed, or does not fit the size of the file.
     """
 
 def write_safetensors(
@@ -252,32 +253,32 @@ def write_safetensors(
     tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a safetensors file, through one beside it that is renamed when it is complete.
+    """Write a safetensors file: first under a temporary name, renamed when complete.
 
     Raises:
         OSError: it cannot be written.
-        TypeError: something that is no C-contiguous float32 or float16 array.
+        TypeError: a tensor is not a C-contiguous float32 or float16 array.
     """
 
 def read_numbers(path: str) -> NDArray[np.float32]:
-    """The numbers of a text file, separated by white space, each rounded to f32 once.
+    """Read the numbers of a text file, separated by white space, each rounded to f32 once.
 
     Raises:
         OSError: the file cannot be read.
-        WeightsError: something in it is no finite number; the message names the line.
+        WeightsError: a word is not a finite number; the message names the line.
     """
 
 def cpu_features() -> list[str]:
-    """The processor's features that kernels may be chosen by, those that this machine has."""
+    """Return the CPU features of this machine, among those that kernels may be chosen by."""
 
 def available_isas() -> list[str]:
-    """The tiers that this machine can run, slowest first; `portable` is always there."""
+    """Return the tiers that this machine can run, slowest first; `portable` is always there."""
 
 def peak_macs_per_second(isa: str) -> float:
-    """Multiply-accumulates a second that one thread can do in registers with a tier's instructions.
+    """Measure the peak of one thread with a tier's instructions: multiply-accumulates a second.
 
-    It is measured anew at each call, for a tenth of a second.
+    The loop works in registers only. Each call measures again, for a tenth of a second.
     """
 
 def default_threads() -> int:
-    """The number of threads that a model made now without `threads=` would use."""
+    """Return the number of threads that a model made now without `threads=` would use."""

@@ -11,11 +11,11 @@ import numpy as np
 
 
 def count(name: str, value: Any, *, least: int = 1) -> int:
-    """A whole number from `least` up; numpy's integers are welcome.
+    """Check an integer from `least` up; NumPy's integers are accepted.
 
     Raises:
-        TypeError: a bool, a float, or no number at all.
-        ValueError: below `least`.
+        TypeError: `value` is a bool, a float, or not a number.
+        ValueError: `value` is below `least`.
     """
     if not isinstance(value, bool):
         try:
@@ -30,10 +30,10 @@ def count(name: str, value: Any, *, least: int = 1) -> int:
 
 
 def path(name: str, value: Any) -> str:
-    """A path as text, made absolute so that it outlives a change of directory.
+    """Check a path, and make it absolute so that it survives a change of directory.
 
     Raises:
-        TypeError: neither a str nor an os.PathLike.
+        TypeError: `value` is neither a str nor an os.PathLike.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(
@@ -44,7 +44,7 @@ def path(name: str, value: Any) -> str:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False; numpy's are welcome.
+    """Check True or False; NumPy's are accepted.
 
     Raises:
         TypeError: anything else.
@@ -55,11 +55,11 @@ def flag(name: str, value: Any) -> bool:
 
 
 def choice(name: str, value: Any, options: Sequence[str | None]) -> Any:
-    """One of a few names.
+    """Check one of a few names.
 
     Raises:
-        TypeError: no str.
-        ValueError: a str that is none of them.
+        TypeError: `value` is not a str.
+        ValueError: `value` is not one of the names.
     """
     if value in options and (value is None or isinstance(value, str)):
         return value
@@ -69,7 +69,7 @@ def choice(name: str, value: Any, options: Sequence[str | None]) -> Any:
 
 
 def text(name: str, value: Any) -> str:
-    """A str.
+    """Check a str.
 
     Raises:
         TypeError: anything else.
@@ -80,7 +80,7 @@ def text(name: str, value: Any) -> str:
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
-    """Several str, in a list or tuple or the like; a str is not several.
+    """Check several str, in a list, tuple or the like; a single str is refused.
 
     Raises:
         TypeError: anything else.
@@ -98,7 +98,7 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:
-    """A mapping, such as a dict, whose keys are str.
+    """Check a mapping, such as a dict, with keys of str.
 
     Raises:
         TypeError: anything else.
@@ -110,20 +110,45 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def json_object(name: str, value: Any) -> dict[str, Any]:
+    """Check a mapping of JSON values, and copy it into plain dicts, lists, numbers and str.
+
+    Args:
+        name: the argument's name.
+        value: a mapping; it may hold tuples, and numbers and arrays of NumPy.
+
+    Raises:
+        TypeError: `value` is not a mapping, or holds something that JSON does not have.
+    """
+    return {key: _plain(item) for key, item in mapping(name, value).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json_object("a config's field", value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"a config holds numbers, str, lists and dicts; got {value!r}")
+
+
 def network_input(x: Any, channels: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """What `forward` takes, C-contiguous.
+    """Check the input of `forward`, and make it C-contiguous.
 
     Args:
         x: any object.
-        channels: how many the network takes.
+        channels: the number that the network takes.
 
     Returns:
-        A float32 array, a copy where `x` was not C-contiguous. Its shape is checked as far as
-        there is a hint to give; the core checks the rest.
+        A float32 array, copied if `x` is not C-contiguous. Only shapes that look like a common
+        mistake are refused here; the core checks the rest.
 
     Raises:
-        TypeError: no array, or another dtype.
-        ValueError: a shape that looks like a common mistake.
+        TypeError: `x` is not an array, or has another dtype.
+        ValueError: the shape looks like a common mistake.
     """
     expected = f"forward takes a normalised float32 array [batch, height, width, {channels}]"
     if not isinstance(x, np.ndarray):

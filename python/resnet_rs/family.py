@@ -8,21 +8,15 @@
 | `ResNeXt50_32x4d` ... `ResNeXt101_64x4d` | 3x3 convolutions in 32 or 64 groups |
 | `WideResNet50_2`, `WideResNet101_2` | 3x3 convolutions twice as wide |
 
-A class differs from `ResNet` in this only: it knows its architecture, so that it reads files that
-do not state one, and it refuses the weights of another.
+A class differs from `ResNet` in one way: it knows its architecture. So it reads files that do not
+state one, and refuses the weights of another network.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from .config import Preprocessing
-from .loading import load as load_request
-from .loading import request
 from .model import ResNet
+from .options import Options, described, option_function
+from .weights import load as weights
 
 
 class ResNet18(ResNet):
@@ -157,48 +151,23 @@ CLASSES: dict[str, type[ResNet]] = {
 """The classes by architecture."""
 
 
-def load(
-    weights: str | os.PathLike[str] | bytes,
-    *,
-    architecture: str | None = None,
-    variant: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    labels: Sequence[str] | None = None,
-    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
-    names: Mapping[str, str | None] | str | os.PathLike[str] | None = None,
-    key: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    isa: str | None = None,
-    threads: int | None = None,
-    winograd: bool = True,
-    backend: str = "fast",
-) -> ResNet:
+@described
+@option_function(Options)
+def load(options: Options) -> ResNet:  # noqa: D417, `described` fills them in
     """Load weights of any network of the family, as the class that fits.
 
-    The architecture is the one that the weights' config states. Where there is none, as with a
-    state dict, it is asked for: shapes cannot tell apart all networks that there are.
+    The weights' config states the architecture. A bare state dict has none, and the caller must
+    state it: some networks of the family share all shapes.
 
     Args:
-        weights: as `ResNet` takes them, and so all other arguments.
-        architecture: needed where the weights do not state it.
-        variant: as `ResNet` takes it.
-        num_classes: as `ResNet` takes it.
-        labels: as `ResNet` takes them.
-        preprocessing: as `ResNet` takes it.
-        names: as `ResNet` takes them.
-        key: as `ResNet` takes it.
-        config: as `ResNet` takes it.
-        isa: as `ResNet` takes it.
-        threads: as `ResNet` takes it.
-        winograd: as `ResNet` takes it.
-        backend: as `ResNet` takes it.
+        <options>
 
     Returns:
         A `ResNet50`, `ResNeXt50_32x4d`, ...: of the weights' architecture.
 
     Raises:
-        WeightsError: as `ResNet` does; also where nothing states the architecture. The message
-            lists what the tensors' shapes allow.
+        WeightsError: as `ResNet` does; also if nothing states the architecture. The message lists
+            the candidates that the tensors' shapes allow.
         FileNotFoundError, UnsupportedIsaError, ImportError, TypeError, ValueError: as `ResNet`.
 
     Example:
@@ -209,22 +178,6 @@ def load(
         print(type(model).__name__, model.config.num_classes)
         ```
     """
-    asked = request(
-        weights,
-        architecture=architecture,
-        variant=variant,
-        num_classes=num_classes,
-        labels=labels,
-        preprocessing=preprocessing,
-        names=names,
-        key=key,
-        config=config,
-        isa=isa,
-        threads=threads,
-        winograd=winograd,
-        backend=backend,
-    )
-    loaded = load_request(asked, None)
-    if loaded.assumed is not None:
-        warnings.warn(loaded.assumed, UserWarning, stacklevel=2)
-    return CLASSES[loaded.config.architecture]._of(loaded)
+    loaded = weights.load(options)
+    loaded.warn(stacklevel=4)  # past this function and its wrapper
+    return CLASSES[loaded.config.architecture].of(loaded)

@@ -3,74 +3,51 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from . import arguments
-from .config import Config, Preprocessing
-from .inference import Prediction
-from .loading import Loaded, load, request
-from .profiling import Profiling, wants_profiles
+from .inspect.shape_profiler import shape_profiler
+from .options import Options, described, option_method
+from .weights.config import Config
+from .weights.load import load
+from .weights.loaded import Loaded
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .images import ImageLike
+    from .images.decode import ImageLike
+    from .inspect.profile import Profile
+    from .inspect.summary import Summary
+    from .inspect.trace import Trace
+    from .results import Prediction
     from .stream import Stream
-    from .summary import Summary
-    from .trace import Trace
-
-__all__ = ["Prediction", "ResNet"]
+    from .weights.pickling import Recipe
 
 _Self = TypeVar("_Self", bound="ResNet")
 
 
-class ResNet(Profiling):
+@described
+class ResNet:
     """A residual network with trained weights, ready to run on the CPU.
 
     `predict`, `logits`, `embed`, `features` and `preprocess` take one image or several. One image
     is a path, the bytes of an image file, a binary file object, a PIL image or a uint8 array
-    `[height, width, 3]`; several are a list or tuple of those, in any mix, or a uint8 array
-    `[n, height, width, 3]`. Several images are worked through in batches, so that a long list
-    needs little memory, and a result is the same, bit for bit, in a list and alone.
+    `[height, width, 3]`. Several images are a list or tuple of those, in any mix, or a uint8 array
+    `[n, height, width, 3]`. They run in batches, so a long list needs little memory. A result is
+    the same, bit for bit, in a list and alone.
 
-    A model may be used from many threads at once and in child processes after a fork. Pickling
-    it stores the path, the files' SHA-256 and the arguments, not the weights; copies share the
+    You can use a model from many threads at once and in child processes after a fork. A pickle
+    holds the path, the SHA-256 of the files and the arguments, not the weights. Copies share the
     weights.
 
-    A class such as `ResNet50` takes the weights of its own architecture only, also from files
-    that do not state one. `resnet_rs.load` takes any and returns the class that fits.
+    A class such as `ResNet50` accepts the weights of its own architecture only, also from files
+    that do not state one. `resnet_rs.load` accepts any and returns the class that fits.
 
     Args:
-        weights: a directory with `model.safetensors` and `config.json`, a `.safetensors` file, or
-            anything else that docs/formats.md lists (torch, Keras, ONNX, Hugging Face, timm,
-            text); or the bytes of a `.safetensors` file.
-        architecture: the network's name where the weights do not state it.
-        variant: how the network differs from that architecture (docs/weights.md); laid over what
-            the weights state.
-        num_classes: 0 leaves the last layer out, so that `logits` gives the pooled features; any
-            other number must be the weights' own.
-        labels: the classes' names by index, in place of the weights' own.
-        preprocessing: a `Preprocessing`, some of its fields in a dict, or a preset of
-            torchvision's by name, such as `IMAGENET1K_V1`; laid over what the weights state.
-        names: for a file with other tensor names, theirs to torchvision's: a dict, or the path of
-            a JSON file with one.
-        key: for a file that holds several networks, such as `model` and `model_ema`, which one.
-        config: fields of a `config.json` for weights that come without one, such as bytes; laid
-            over the weights' own, and under the arguments above.
-        isa: which kernels to use, `portable`, `avx2` or `avx512`; by default `RESNET_RS_ISA`
-            where it is set, else the best that this machine has.
-        threads: how many threads a forward uses; by default `RESNET_RS_NUM_THREADS`,
-            `RAYON_NUM_THREADS` or `OMP_NUM_THREADS`, the first that is set, else the CPUs that
-            this process may use.
-        winograd: whether 3x3 convolutions may run with Winograd's algorithm, which multiplies
-            less: faster, with weights that take more memory, and other rounding.
-        backend: `fast`, or `reference` for plain NumPy in float64: the same results by the
-            formulas of `resnet_rs.reference`, within the rounding of float32, in seconds an image.
+        <options>
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -92,41 +69,10 @@ class ResNet(Profiling):
     architecture: ClassVar[str | None] = None
     """The only one whose weights the class takes; None for any."""
 
-    def __init__(
-        self,
-        weights: str | os.PathLike[str] | bytes,
-        *,
-        architecture: str | None = None,
-        variant: Mapping[str, Any] | None = None,
-        num_classes: int | None = None,
-        labels: Sequence[str] | None = None,
-        preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
-        names: Mapping[str, str | None] | str | os.PathLike[str] | None = None,
-        key: str | None = None,
-        config: Mapping[str, Any] | None = None,
-        isa: str | None = None,
-        threads: int | None = None,
-        winograd: bool = True,
-        backend: str = "fast",
-    ) -> None:
-        asked = request(
-            weights,
-            architecture=architecture,
-            variant=variant,
-            num_classes=num_classes,
-            labels=labels,
-            preprocessing=preprocessing,
-            names=names,
-            key=key,
-            config=config,
-            isa=isa,
-            threads=threads,
-            winograd=winograd,
-            backend=backend,
-        )
-        self._adopt(load(asked, self.architecture))
-        if self._loaded.assumed is not None:
-            warnings.warn(self._loaded.assumed, UserWarning, stacklevel=2)
+    @option_method(Options)
+    def __init__(self, options: Options) -> None:
+        self._adopt(load(options, self.architecture))
+        self.loaded.warn(stacklevel=4)  # past this method and its wrapper
 
     @classmethod
     def from_pretrained(
@@ -141,20 +87,22 @@ class ResNet(Profiling):
         """Load weights that others have published, downloading them the first time.
 
         Args:
-            name: a name of torchvision's (`IMAGENET1K_V2`), timm's (`resnet50.a1_in1k`) or a
-                repository of Hugging Face's (`microsoft/resnet-50`); `resnet-rs pretrained`
-                lists them.
-            cache_dir: where files are kept; by default `RESNET_RS_CACHE`, else the user's cache.
-            offline: whether to use the cache alone; by default as `RESNET_RS_OFFLINE` says.
-            progress: whether to show a progress bar on a terminal.
-            options: what the class takes beside `weights`.
+            name: a name of torchvision (`IMAGENET1K_V2`) or timm (`resnet50.a1_in1k`), or a
+                repository of Hugging Face (`microsoft/resnet-50`); `resnet-rs pretrained` lists
+                them.
+            cache_dir: the directory for the files; by default `RESNET_RS_CACHE`, else the user's
+                cache.
+            offline: use only the cache; by default as `RESNET_RS_OFFLINE` says.
+            progress: show a progress bar on a terminal.
+            options: the class's own arguments, without `weights`.
 
         Raises:
-            OSError: the file cannot be had, or not without a network.
-            WeightsError: it has another hash than it should.
-            ValueError: no such name.
+            OSError: the download failed, or the file is not in the cache and `offline` is set.
+            WeightsError: the file has another hash than expected.
+            ValueError: there is no such name.
+            ImportError: the download needs the extra `pretrained`, which is not installed.
         """
-        from .pretrained import fetch
+        from .weights.pretrained import fetch
 
         architecture = cls.architecture or options.get("architecture")
         file = fetch(
@@ -165,11 +113,189 @@ class ResNet(Profiling):
             progress=arguments.flag("progress", progress),
         )
         config = {**file.config, **(options.pop("config", None) or {})}
-        asked = request(file.path, config=config, **options)
-        loaded = load(replace(asked, pretrained=(name, architecture)), cls.architecture)
-        if loaded.assumed is not None:
-            warnings.warn(loaded.assumed, UserWarning, stacklevel=2)
-        return cls._of(loaded)
+        loaded = load(Options(file.path, config=config, **options), cls.architecture)
+        loaded.pretrained = (name, architecture)
+        loaded.warn(stacklevel=3)
+        return cls.of(loaded)
+
+    @overload
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], top_k: int = 5, tta: str | None = None
+    ) -> list[list[Prediction]]: ...
+    @overload
+    def predict(
+        self, images: ImageLike, top_k: int = 5, tta: str | None = None
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        top_k: int = 5,
+        tta: str | None = None,
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """Name what is in an image.
+
+        Args:
+            images: one image or several, as the class describes.
+            top_k: the number of classes to return; all of them if there are fewer.
+            tta: look at each image several times and average, as `probabilities` does.
+
+        Returns:
+            For one image its best classes, best first; equal scores are ordered by index. For
+            several images a list of such lists, in the images' order.
+
+        Raises:
+            ImageError: an image is damaged, empty or not an image; the message names it.
+            OSError: an image file cannot be opened.
+            TypeError: something that is not an image, or `top_k` is not an int.
+            ValueError: an array of another shape, `top_k` is below 1, no such `tta`, or a model
+                without classes.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Predictions
+
+        return run_now(Predictions(self.loaded, top_k, tta), images, self._watch)
+
+    def probabilities(
+        self, images: ImageLike | list[Any] | tuple[Any, ...], tta: str | None = None
+    ) -> NDArray[np.float32]:
+        """The softmax probability of every class.
+
+        Args:
+            images: one image or several, as the class describes.
+            tta: test-time augmentation. `hflip` looks at the image and its mirror image, `10crop`
+                at the corners and the centre of both, `multiscale` at the whole image with its
+                short side at 224, 256, 384, 480 and 640 pixels. The result is the mean of the
+                views' probabilities. See `resnet_rs.images.views`.
+
+        Returns:
+            `[num_classes]` for one image, `[n, num_classes]` for several; each row's sum is 1.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does; also if the augmentation
+                does not go with the model's preprocessing or its last layers.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Probabilities
+
+        return run_now(Probabilities(self.loaded, tta), images)
+
+    def logits(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
+        """The network's raw outputs, before softmax.
+
+        Args:
+            images: one image or several, as the class describes.
+
+        Returns:
+            `[num_classes]` for one image, `[n, num_classes]` for several. A model without classes
+            gives the pooled features, as `embed` does.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Logits
+
+        return run_now(Logits(self.loaded), images, self._watch)
+
+    def embed(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        normalize: bool = False,
+        pool: str = "avg",
+    ) -> NDArray[np.float32]:
+        """The features before the last layer: for similarity search or a classifier of your own.
+
+        Args:
+            images: one image or several, as the class describes.
+            normalize: scale each vector to length 1, so that a dot product is the cosine.
+            pool: how the last feature map becomes a vector: `avg` (what the network itself does),
+                `max`, `avgmax` (the mean of both), `catavgmax` (one behind the other, twice as
+                long), or `none` for the map.
+
+        Returns:
+            `[features]` for one image, `[n, features]` for several; 2048 features if blocks are
+            bottlenecks, 512 if they are basic. Every value is at least 0. With `none`,
+            `[height, width, features]` or `[n, height, width, features]`.
+
+        Raises:
+            ImageError, OSError, TypeError, ValueError: as `predict` does; with `none` also as
+                `features` does.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Embeddings
+
+        task = Embeddings(self.loaded, pool=pool, normalize=normalize)
+        return run_now(task, images, self._watch)
+
+    def features(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        stages: Sequence[str] | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Feature maps inside the network.
+
+        A side of `layer1`'s map is a fourth of the image's, rounded up, of `layer2`'s an eighth,
+        and so on to `layer4`'s thirty-second. Torch gives the same maps with the channels second:
+        `maps["layer3"].transpose(0, 3, 1, 2)`.
+
+        Args:
+            images: one image or several, as the class describes.
+            stages: which maps; by default every stage's: `layer1` to `layer4`. Any layer of
+                `layer_names` may be named too. The network runs up to the last of them.
+
+        Returns:
+            For each name, in that order, `[height, width, channels]` for one image and
+            `[n, height, width, channels]` for several. All of it is in memory at once.
+
+        Raises:
+            ImageError, OSError, TypeError: as `predict` does.
+            ValueError: as `predict` does; also for no image at all, for an unknown name, and for
+                images that differ in size if nothing is cropped.
+        """
+        from .stream.engine import run_now
+        from .stream.tasks import Features
+
+        return run_now(Features(self.loaded, stages), images, self._watch)
+
+    def preprocess(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
+        """Make the input of `forward`: images resized, cropped and normalised.
+
+        Args:
+            images: one image or several, as the class describes.
+
+        Returns:
+            `[n, height, width, 3]`; n is 1 for one image. All of it is in memory at once.
+
+        Raises:
+            ImageError, OSError, TypeError: as `predict` does.
+            ValueError: as `predict` does; also for no image at all, and for images that differ in
+                size if nothing is cropped.
+        """
+        from .images.batches import single_batch
+
+        config = self.loaded.config
+        pixels = single_batch(images, config.preprocessing, channels=config.in_channels)
+        return self.loaded.network.normalize(pixels)
+
+    def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on input that is normalised already.
+
+        Args:
+            x: float32 `[batch, height, width, 3]` in RGB, of any batch, height and width from 1
+                up; `preprocess` makes it from images. An array that is not C-contiguous is
+                copied.
+
+        Returns:
+            Logits `[batch, num_classes]`; of a model without classes the pooled features.
+
+        Raises:
+            TypeError: not an array, or another dtype.
+            ValueError: another shape.
+        """
+        from .stream.engine import run_forward
+
+        return run_forward(self.loaded, x, self._watch)
 
     def stream(self, paths: Any, **options: Any) -> Stream:
         """Work through any number of image files, decoding some while others are computed.
@@ -180,8 +306,8 @@ class ResNet(Profiling):
                 `resnet_rs.stream.stream` has them all.
 
         Returns:
-            A generator of `resnet_rs.stream.Result`, in the paths' order. A bad file is a result
-            with an error, and the others go on.
+            A generator of `resnet_rs.stream.Result`, in the order of the paths. A bad file is a
+            result with an error, and the others go on.
         """
         from .stream import stream
 
@@ -197,115 +323,139 @@ class ResNet(Profiling):
                 network is walked without fusing them.
 
         Returns:
-            A `resnet_rs.trace.Trace`: a mapping of names to NHWC arrays, computed when they are
-            asked for, with shapes and statistics; print it to see them all.
+            A `resnet_rs.inspect.trace.Trace`: a mapping of names to NHWC arrays, computed on first
+            access, with shapes and statistics; print it to see them all.
 
         Raises:
             ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does.
         """
-        from .trace import trace_model
+        from .inspect.trace import trace
 
-        return trace_model(self, image, fused=arguments.flag("fused", fused))
+        return trace(self.loaded, image, fused=fused)
 
-    def summary(self, size: int | tuple[int, int] | None = None) -> Summary:
-        """What each layer is, and what it costs: shapes, parameters, multiply-accumulates.
+    def profile(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...] | NDArray[np.float32],
+        rounds: int = 10,
+        *,
+        detail: bool = False,
+    ) -> Profile:
+        """Measure the time that each layer of a forward takes.
+
+        The environment variable `RESNET_RS_PROFILE=1`, set when a model is made, prints the same
+        table to stderr after the model's first call at each input shape.
 
         Args:
-            size: the input's side in pixels, or `(height, width)`; by default what the weights'
-                preprocessing makes.
+            images: one image or several, as the class describes, or an input of `forward`. They
+                run as one batch, so they must have one size after preprocessing.
+            rounds: the number of runs, after one that is not counted; times are medians over the
+                faster half.
+            detail: give a row to every step of the plan. Otherwise a Winograd layer's steps (the
+                input's transform, the products, the output's transform) are one row.
 
         Returns:
-            A `resnet_rs.summary.Summary`: print it, or read its rows and totals.
+            A `resnet_rs.inspect.profile.Profile`: print it, or read its `rows`.
 
         Raises:
-            TypeError, ValueError: no size.
+            ImageError, OSError, TypeError, ValueError: as `preprocess` or `forward` does; also
+                for `rounds` below 1.
+
+        Example:
+            ```python
+            from resnet_rs import ResNet50
+
+            print(ResNet50("weights").profile("photo.jpg"))
+            ```
         """
-        from .summary import summarize
+        from .inspect.profile import profile
+
+        return profile(self.loaded, images, rounds, detail=detail)
+
+    def summary(self, size: int | tuple[int, int] | None = None) -> Summary:
+        """List the layers with their costs: shapes, parameters, multiply-accumulates.
+
+        Args:
+            size: the input's side in pixels, or `(height, width)`; by default the size of a
+                preprocessed image.
+
+        Returns:
+            A `resnet_rs.inspect.summary.Summary`: print it, or read its rows and totals.
+
+        Raises:
+            TypeError, ValueError: `size` is not a size.
+        """
+        from .inspect.summary import summarize
 
         return summarize(self, size)
 
     def save(
         self, directory: str | os.PathLike[str], *, dtype: str = "f32", force: bool = False
     ) -> None:
-        """Write the model as a directory of ours, whatever format it came from.
+        """Write the model as a resnet_rs weights directory.
 
         Args:
-            directory: where `model.safetensors` and `config.json` go.
-            dtype: `f32`, or `f16` for half the size and some 3 digits of precision.
-            force: replace a model that is there already.
+            directory: the directory for `model.safetensors` and `config.json`.
+            dtype: `f32`, or `f16` for half the size and about 3 digits of precision.
+            force: replace the model that the directory holds.
 
         Raises:
-            FileExistsError: there is one, and `force` is not given.
-            OSError: the files that the model came from are gone, or it cannot be written.
+            FileExistsError: the directory holds a model, and `force` is not given.
+            OSError: the original files are gone, or the new ones cannot be written.
+            WeightsError: the original files have changed since the model was loaded.
         """
-        from .formats.checkpoint import Checkpoint
-        from .formats.convert import write_directory
+        from .weights.save import save
 
-        origin = self._loaded.request.origin
-        checkpoint = Checkpoint(self._checkpoint(), self.config.as_dict(), origin)
-        write_directory(checkpoint, directory, dtype=dtype, force=force)
+        save(self.loaded, directory, dtype=dtype, force=force)
 
     def release(self) -> None:
-        """Give back the memory that past calls reserved for activations; the weights stay."""
-        self._network.release()
+        """Free the memory that past calls reserved for activations; the weights stay."""
+        self.loaded.network.release()
 
     @property
     def config(self) -> Config:
-        """What is known of the weights, defaults filled in."""
-        return self._loaded.config
+        """The description of the weights, defaults filled in."""
+        return self.loaded.config
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes' names by index."""
-        return self._loaded.labels
+        return self.loaded.labels
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers whose maps `features` gives, in network order."""
-        return tuple(self._network.layer_names)
+        return tuple(self.loaded.network.layer_names)
 
     @property
     def backend(self) -> str:
-        """What computes: `fast` or `reference`."""
-        return self._loaded.request.backend
+        """The implementation that computes: `fast` or `reference`."""
+        return self.loaded.options.backend
 
     @property
     def isa(self) -> str:
         """The kernels in use: `portable`, `avx2` or `avx512`; `reference` for that backend."""
-        return self._network.isa
+        return self.loaded.network.isa
 
     @property
     def threads(self) -> int:
         """The number of threads that a forward uses."""
-        return self._network.threads
+        return self.loaded.network.threads
 
     @property
     def winograd(self) -> bool:
-        """Whether any layer runs with Winograd's algorithm."""
-        return self._network.winograd
+        """True if any layer runs with Winograd's algorithm."""
+        return self.loaded.network.winograd
 
     def _adopt(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._network = loaded.network
-        self._profiled_shapes = set() if wants_profiles() else None
+        self.loaded = loaded
+        self._watch = shape_profiler(loaded)
 
     @classmethod
-    def _of(cls: type[_Self], loaded: Loaded) -> _Self:
-        """A model of a network that is in memory already."""
+    def of(cls: type[_Self], loaded: Loaded) -> _Self:
+        """Make a model of a network that is in memory already."""
         model = object.__new__(cls)
         model._adopt(loaded)
         return model
-
-    def _checkpoint(self) -> dict[str, NDArray[Any]]:
-        """Read the tensors again: torchvision's names to arrays, convolutions OIHW.
-
-        The core keeps them in its own packed form only.
-
-        Raises:
-            OSError: the files are gone.
-            WeightsError: they are not those that the model was loaded from.
-        """
-        return self._loaded.tensors()
 
     def __repr__(self) -> str:
         spec = self.config.preprocessing
@@ -316,22 +466,22 @@ class ResNet(Profiling):
             size_text = f"{size}x{size}" if spec.crop else f"short side {size}"
         else:
             size_text = f"{size[0]}x{size[1]}"
-        asked = self._loaded.request
-        trained = self._network.num_parameters
+        options = self.loaded.options
+        trained = self.loaded.network.num_parameters
         named = "" if self.architecture else f"architecture={self.config.architecture!r}, "
         return (
-            f"{type(self).__name__}({asked.origin!r}, {named}"
-            f"classes={self._network.num_classes}, "
+            f"{type(self).__name__}({options.origin!r}, {named}"
+            f"classes={self.loaded.network.num_classes}, "
             f"input={size_text!r}, "
             f"parameters={f'{trained / 1e6:.1f}M' if trained >= 100_000 else trained}, "
             f"isa={self.isa!r}, threads={self.threads}"
-            f"{'' if asked.winograd else ', winograd=False'})"
+            f"{'' if options.winograd else ', winograd=False'})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .loading.pickling import reduce_model
+        from .weights.pickling import recipe_of
 
-        return reduce_model(self)
+        return _restore, (type(self), recipe_of(self.loaded))
 
     def __copy__(self: _Self) -> _Self:
         twin = object.__new__(type(self))
@@ -340,3 +490,10 @@ class ResNet(Profiling):
 
     def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
         return self.__copy__()
+
+
+def _restore(cls: type[_Self], recipe: Recipe) -> _Self:
+    """Unpickle a model."""
+    from .weights.pickling import restore
+
+    return cls.of(restore(recipe, cls.architecture))

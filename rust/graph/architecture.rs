@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::shape::AvgWindow;
 
 /// Everything that distinguishes one network from another, except its weights and classes.
@@ -135,7 +136,7 @@ impl Architecture {
     ///
     /// # Errors
     /// The first field that is out of range, with the expected and the found values.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Error> {
         let stem_convs = if self.stem == Stem::Deep { 3 } else { 1 };
         for (field, values, expected) in [
             ("blocks", &self.blocks, None),
@@ -143,30 +144,30 @@ impl Architecture {
             ("stem_widths", &self.stem_widths, Some(stem_convs)),
         ] {
             if !(1..=MAX_STAGES).contains(&values.len()) {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "variant.{field}: expected 1 to {MAX_STAGES} numbers, found {}",
                     values.len()
-                ));
+                )));
             }
             if let Some(expected) = expected
                 && values.len() != expected
             {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "variant.{field}: expected {expected} numbers, found {}",
                     values.len()
-                ));
+                )));
             }
             if let Some(n) = values.iter().find(|n| !(1..=MAX_COUNT).contains(*n)) {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "variant.{field}: expected numbers from 1 to {MAX_COUNT}, found {n}"
-                ));
+                )));
             }
         }
         if self.blocks.iter().sum::<usize>() > MAX_BLOCKS {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "variant.blocks: expected at most {MAX_BLOCKS} in all, found {:?}",
                 self.blocks
-            ));
+            )));
         }
         for (field, n) in [
             ("expansion", self.expansion),
@@ -175,33 +176,33 @@ impl Architecture {
             ("in_channels", self.in_channels),
         ] {
             if !(1..=MAX_COUNT).contains(&n) {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "variant.{field}: expected a number from 1 to {MAX_COUNT}, found {n}"
-                ));
+                )));
             }
         }
         if self.block == Block::Basic && (self.groups, self.width_per_group) != (1, 64) {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "variant.groups: a basic block has no groups (and width_per_group 64), found {} \
                  and {}",
                 self.groups, self.width_per_group
-            ));
+            )));
         }
         for &planes in &self.widths {
             let width = self.inner_width(planes);
             if !(1..=MAX_COUNT).contains(&width) || planes * self.expansion > MAX_COUNT {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "variant.widths: {planes} planes make blocks of {width} inner and {} output \
                      channels; expected 1 to {MAX_COUNT}",
                     planes * self.expansion
-                ));
+                )));
             }
         }
         if !(self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0) {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "variant.norm_epsilon: expected a number above 0, found {}",
                 self.norm_epsilon
-            ));
+            )));
         }
         match self.head {
             HeadPool::AvgPool(window) => window.check(),
@@ -222,7 +223,7 @@ impl HeadWindow {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Error> {
         let AvgWindow {
             kernel,
             stride,
@@ -235,9 +236,9 @@ impl HeadWindow {
         if possible {
             return Ok(());
         }
-        Err(format!(
+        Err(Error::Argument(format!(
             "variant.head: expected a kernel and a stride from 1 to {MAX_COUNT} and a padding of \
              at most half the kernel, found {kernel}, {stride} and {padding}"
-        ))
+        )))
     }
 }

@@ -98,7 +98,7 @@ impl Config {
             let field = e.path().to_string();
             malformed(&field, e.into_inner().to_string())
         })?;
-        config.check().map_err(|m| Error::weights(path, m))?;
+        config.check().map_err(|e| e.in_file(path))?;
         Ok(config)
     }
 
@@ -106,14 +106,14 @@ impl Config {
     ///
     /// # Errors
     /// The name is unknown, or the variant does not make a network.
-    pub fn architecture(&self) -> Result<Architecture, String> {
+    pub fn architecture(&self) -> Result<Architecture, Error> {
         let Some(named) = family::named(&self.architecture) else {
             let known: Vec<_> = family::names().collect();
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "architecture: expected one of {}, found {:?}",
                 known.join(", "),
                 self.architecture
-            ));
+            )));
         };
         let architecture = match &self.variant {
             Some(variant) => variant.apply(named),
@@ -123,7 +123,7 @@ impl Config {
         Ok(architecture)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Error> {
         let Self {
             format_version,
             num_classes,
@@ -132,50 +132,50 @@ impl Config {
             ..
         } = self;
         if *format_version != FORMAT_VERSION {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "format_version: expected {FORMAT_VERSION}, found {format_version}: \
                  written by a newer version?"
-            ));
+            )));
         }
         let channels = self.architecture()?.in_channels;
         if let (Some(labels), Some(classes)) = (labels, num_classes)
             && labels.len() != *classes
         {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "labels: expected {classes}, as num_classes says, found {}",
                 labels.len()
-            ));
+            )));
         }
         for (field, size) in [("resize", p.resize), ("crop", p.crop)] {
             if let Some(size) = size
                 && !size.sides().into_iter().all(|n| (1..=1 << 16).contains(&n))
             {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "preprocessing.{field}: expected 1 to 65536 pixels, found {:?}",
                     size.sides()
-                ));
+                )));
             }
         }
         for (field, values) in [("mean", &p.mean), ("std", &p.std)] {
             if values.len() != channels {
-                return Err(format!(
+                return Err(Error::Argument(format!(
                     "preprocessing.{field}: expected a number for each of the {channels} channels, \
                      found {}",
                     values.len()
-                ));
+                )));
             }
         }
         if !p.mean.iter().all(|m| m.is_finite()) {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "preprocessing.mean: expected numbers, found {:?}",
                 p.mean
-            ));
+            )));
         }
         if !p.std.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err(format!(
+            return Err(Error::Argument(format!(
                 "preprocessing.std: expected numbers above 0, found {:?}",
                 p.std
-            ));
+            )));
         }
         Ok(())
     }

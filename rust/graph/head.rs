@@ -3,6 +3,7 @@
 use super::architecture::{Architecture, HeadPool};
 use super::operations::output_shapes;
 use super::preprocessing::Preprocessing;
+use crate::error::Error;
 
 /// The side of the map that fc reads. If the head is not a global pool, also that side and the side of
 /// the images.
@@ -12,7 +13,7 @@ use super::preprocessing::Preprocessing;
 pub fn head_side(
     architecture: &Architecture,
     preprocessing: &Preprocessing,
-) -> Result<(usize, Option<[usize; 2]>), String> {
+) -> Result<(usize, Option<[usize; 2]>), Error> {
     let HeadPool::AvgPool(_) = architecture.head else {
         return Ok((1, None));
     };
@@ -23,10 +24,10 @@ pub fn head_side(
         [side, other, _] if side == other && side > 0 && height == width => {
             Ok((side, Some([side, height])))
         }
-        [pooled_height, pooled_width, _] => Err(format!(
+        [pooled_height, pooled_width, _] => Err(Error::Argument(format!(
             "variant.head: expected a window that makes a square map of square images; of \
              {height} x {width} pixels (preprocessing.crop) it makes {pooled_height} x \
              {pooled_width}"
-        )),
+        ))),
     }
 }

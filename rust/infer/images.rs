@@ -83,3 +83,62 @@ pub(super) fn batches(
         (first, batch, pixels.slice(range))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The batches of `batch` images of one channel, image `n` having the value n: the first image,
+    /// the size, and the values of the first and the last pixel.
+    fn batches_of(batch: usize, height: usize, width: usize) -> Vec<(usize, usize, [f32; 2])> {
+        let images: Vec<f32> = (0..batch)
+            .flat_map(|n| vec![n as f32; height * width])
+            .collect();
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        batches(Pixels::F32(&images), shape)
+            .map(|(first, size, pixels)| {
+                let Pixels::F32(values) = pixels else {
+                    panic!("expected the type that was put in")
+                };
+                assert_eq!(values.len(), size * height * width);
+                (first, size, [values[0], values[values.len() - 1]])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn batches_have_at_most_eight_images_of_224_x_224() {
+        assert_eq!(batches_of(1, 224, 224), [(0, 1, [0.0, 0.0])]);
+        assert_eq!(batches_of(8, 224, 224), [(0, 8, [0.0, 7.0])]);
+        assert_eq!(
+            batches_of(19, 224, 224),
+            [
+                (0, 8, [0.0, 7.0]),
+                (8, 8, [8.0, 15.0]),
+                (16, 3, [16.0, 18.0])
+            ]
+        );
+        // As many pixels: 32 images of a quarter of the size.
+        assert_eq!(
+            batches_of(33, 112, 112),
+            [(0, 32, [0.0, 31.0]), (32, 1, [32.0, 32.0])]
+        );
+    }
+
+    #[test]
+    fn an_image_larger_than_a_batch_runs_alone() {
+        assert_eq!(
+            batches_of(2, 700, 800),
+            [(0, 1, [0.0, 0.0]), (1, 1, [1.0, 1.0])]
+        );
+    }
+
+    #[test]
+    fn no_images_make_no_batches() {
+        assert_eq!(batches_of(0, 224, 224), []);
+    }
+}

@@ -17,4 +17,6 @@ pub use network::{Head, Network, Options};
 pub use plans::kernel_name;
 
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
 mod tests;

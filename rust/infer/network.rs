@@ -124,7 +124,7 @@ impl Network {
     /// # Errors
     /// As for [`Network::load`].
     pub fn new(config: Config, tensors: &Tensors, options: &Options) -> Result<Self, Error> {
-        let architecture = config.architecture().map_err(Error::Argument)?;
+        let architecture = config.architecture()?;
         Self::of(architecture, config, tensors, options)
     }
 
@@ -141,8 +141,7 @@ impl Network {
 
         let num_classes = num_classes(&config, tensors)?;
         let preprocessing = &config.preprocessing;
-        let (side, fixed_head) =
-            head_side(&architecture, preprocessing).map_err(Error::Argument)?;
+        let (side, fixed_head) = head_side(&architecture, preprocessing)?;
         let mut operations = architecture.operations(num_classes, side);
         for operation in &mut operations {
             // Biases beside batch norms are optional, convolution by convolution.

@@ -81,3 +81,92 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half done under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::graph::layer::{Layer, Op};
+    use crate::kernels::conv::TileShape;
+    use crate::kernels::{ActivationLayout, KernelShapes};
+    use crate::plan::{Algorithm, Grouping, LayerWeights};
+
+    const SHAPE: Shape = Shape {
+        batch: 1,
+        height: 2,
+        width: 3,
+    };
+
+    /// The plan of a network that is one pool.
+    fn plan(threads: usize) -> Plan {
+        let layers = [Layer {
+            name: "avgpool".into(),
+            output: 1,
+            op: Op::GlobalAvgPool(0),
+        }];
+        let kernels = KernelShapes {
+            layout: ActivationLayout::Nhwc,
+            f32: TileShape {
+                dtype: Dtype::F32,
+                mr: 4,
+                nr: 8,
+            },
+        };
+        let weights = LayerWeights::lay_out(&layers, &[Algorithm::Direct], &kernels);
+        Plan::new(
+            &layers,
+            &weights,
+            SHAPE,
+            3,
+            &kernels,
+            threads,
+            Grouping::Whole,
+        )
+    }
+
+    #[test]
+    fn a_plan_is_remembered_for_its_shape_and_threads_until_release() {
+        let session = Session::default();
+        let first = session.plan(SHAPE, 1, || plan(1));
+        let other = session.plan(SHAPE, 2, || plan(2));
+        let again = session.plan(SHAPE, 1, || panic!("it is remembered"));
+        assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &other));
+        session.release();
+        assert!(!Arc::ptr_eq(&first, &session.plan(SHAPE, 1, || plan(1))));
+    }
+
+    #[test]
+    fn the_plan_that_was_used_least_recently_is_forgotten() {
+        let session = Session::default();
+        for threads in 1..=PLANS {
+            session.plan(SHAPE, threads, || plan(threads));
+        }
+        session.plan(SHAPE, 1, || panic!("it is remembered"));
+        session.plan(SHAPE, PLANS + 1, || plan(PLANS + 1));
+        session.plan(SHAPE, 1, || panic!("it was used after the second"));
+        let mut is_made = false;
+        session.plan(SHAPE, 2, || {
+            is_made = true;
+            plan(2)
+        });
+        assert!(is_made);
+    }
+
+    #[test]
+    fn a_workspace_is_used_again_until_release() {
+        let session = Session::default();
+        let start = |len| {
+            session.with_workspace(|workspace| {
+                let arena = workspace.arena(len).unwrap();
+                let before = arena[0];
+                arena[0] = 7;
+                (before, arena.len())
+            })
+        };
+        assert_eq!(start(100), (0, 100));
+        assert_eq!(start(50), (7, 100));
+        assert_eq!(start(101), (0, 101));
+        session.release();
+        assert_eq!(start(50), (0, 50));
+    }
+}

@@ -23,7 +23,7 @@ use crate::simd::Isa;
 use crate::weights::{Tensors, WeightsFile};
 
 /// Widths that fill no panel, with every kind of bottleneck.
-fn tiny() -> Architecture {
+pub(super) fn tiny() -> Architecture {
     Architecture {
         blocks: vec![2, 2, 1, 2],
         widths: vec![5, 9, 17, 33],
@@ -102,12 +102,12 @@ fn variants() -> Vec<(&'static str, Architecture)> {
     ]
 }
 
-const CLASSES: usize = 7;
+pub(super) const CLASSES: usize = 7;
 
 /// Against f64, through all layers: the same bound as every parity test of the project.
 const TOLERANCE: f64 = 1e-5;
 
-type Weights = HashMap<String, (Vec<usize>, Vec<f32>)>;
+pub(super) type Weights = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Values between -1 and 1, the same for the same seed.
 fn random(seed: u64, len: usize) -> Vec<f32> {
@@ -121,7 +121,7 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn random_weights() -> Weights {
+pub(super) fn random_weights() -> Weights {
     random_weights_of(&tiny().operations(CLASSES, 1))
 }
 
@@ -151,7 +151,7 @@ fn random_weights_of(operations: &[Operation]) -> Weights {
         .collect()
 }
 
-fn write(weights: &Weights, path: &Path) {
+pub(super) fn write(weights: &Weights, path: &Path) {
     let bytes: HashMap<_, _> = weights
         .iter()
         .map(|(name, (shape, values))| {
@@ -167,14 +167,14 @@ fn write(weights: &Weights, path: &Path) {
 }
 
 /// The weights as a file, which is mapped still when its name is gone.
-fn weights_file(weights: &Weights) -> WeightsFile {
+pub(super) fn weights_file(weights: &Weights) -> WeightsFile {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     write(weights, &path);
     WeightsFile::open(&path).unwrap()
 }
 
-fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
+pub(super) fn network(weights: &Weights, isa: Isa, threads: usize) -> Network {
     network_with(weights, isa, threads, true)
 }
 
@@ -190,7 +190,7 @@ fn network_with(weights: &Weights, isa: Isa, threads: usize, winograd: bool) -> 
     Network::of(tiny(), Config::default(), &tensors, &options).unwrap()
 }
 
-fn image(shape: Shape, seed: u64) -> Vec<f32> {
+pub(super) fn image(shape: Shape, seed: u64) -> Vec<f32> {
     random(seed, shape.batch * shape.height * shape.width * 3)
 }
 
@@ -200,7 +200,7 @@ fn logits(network: &Network, images: &[f32], shape: Shape) -> Vec<f32> {
         .unwrap()
 }
 
-fn shape(batch: usize, height: usize, width: usize) -> Shape {
+pub(super) fn shape(batch: usize, height: usize, width: usize) -> Shape {
     Shape {
         batch,
         height,
@@ -267,7 +267,7 @@ fn every_layer_matches_reference_on_every_tier() {
 fn every_variant_matches_reference_on_every_tier() {
     for (name, architecture) in variants() {
         eprintln!("{name}");
-        assert_eq!(architecture.check(), Ok(()));
+        architecture.check().unwrap();
         let mut config = Config::default();
         let channels = architecture.in_channels;
         config.preprocessing.mean = vec![0.5; channels];
@@ -291,8 +291,8 @@ fn a_head_of_windows_is_flattened_as_torch_does_and_fixes_the_size() {
         let mut config = Config::default();
         config.preprocessing.crop = Some(Size::Side(crop));
         assert_eq!(
-            head_side(&architecture, &config.preprocessing),
-            Ok((side, Some([side, crop as usize])))
+            head_side(&architecture, &config.preprocessing).unwrap(),
+            (side, Some([side, crop as usize]))
         );
         let size = shape(2, crop as usize, crop as usize);
         assert_matches_reference(&architecture, &config, size);

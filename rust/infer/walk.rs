@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::kernels::input::Pixels;
 use crate::kernels::{F32Kernels, KernelTable};
 use crate::plan::{Plan, PlannedStep, Step};
-use crate::threads::Team;
+use crate::simd::flush_denormals;
+use crate::threads::{Team, Worker};
 
 /// The state that the steps of one forward share.
 #[derive(Clone, Copy)]
@@ -67,8 +68,8 @@ unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels:
 }
 
 impl Network {
-    /// Runs `steps` on the team. One worker calls `after_step` when a step is done and before any
-    /// worker begins the next.
+    /// Runs `steps` on the team, denormals flushed. One worker calls `after_step` when a step is done
+    /// and before any worker begins the next; it must do no arithmetic on floats.
     pub(super) fn walk(
         &self,
         steps: &[PlannedStep],
@@ -81,7 +82,7 @@ impl Network {
         workspace.shares.reset(steps.len(), team.threads());
         let context = self.context(plan, pixels, workspace)?;
         let shares = &workspace.shares;
-        team.run(|worker| {
+        let walk = |worker: &Worker| {
             for (i, PlannedStep { step, .. }) in steps.iter().enumerate() {
                 shares.for_each(i, step.items(), worker, |item| {
                     // SAFETY: the arena is as long as the plan asks for; `shares` gives each item
@@ -90,7 +91,8 @@ impl Network {
                 });
                 worker.wait_then(|| after_step(i));
             }
-        });
+        };
+        team.run(|worker| flush_denormals(|| walk(worker)));
         Ok(())
     }
 

@@ -10,18 +10,24 @@ use crate::simd::Simd;
 const SUMS: usize = 12;
 
 /// Multiplies and adds `rounds` times in registers alone.
-pub type Burn = fn(rounds: usize) -> f32;
+///
+/// # Safety
+/// The machine has the tier.
+type Burn = unsafe fn(rounds: usize) -> f32;
 
-/// The loop whose speed is a tier's peak.
+/// The loop whose speed is a tier's peak. Only a proof that this machine has the tier makes it.
 #[derive(Clone, Copy)]
 pub struct Peak {
     burn: Burn,
     lanes: usize,
 }
 
-/// The loop of tier `S`, which the machine must have.
-fn burn<S: Simd>(rounds: usize) -> f32 {
-    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+/// The loop of tier `S`.
+///
+/// # Safety
+/// See [`Burn`].
+unsafe fn burn<S: Simd>(rounds: usize) -> f32 {
+    // SAFETY: the caller guarantees the tier.
     let s = unsafe { S::assume() };
     s.vectorize(
         #[inline(always)]
@@ -47,8 +53,8 @@ fn burn<S: Simd>(rounds: usize) -> f32 {
 }
 
 impl Peak {
-    /// The peak of tier `S`, which the machine must have.
-    pub(super) fn new<S: Simd>() -> Self {
+    /// The peak of tier `S`.
+    pub(super) fn new<S: Simd>(_proof: S) -> Self {
         Self {
             burn: burn::<S>,
             lanes: S::LANES,
@@ -63,7 +69,8 @@ impl Peak {
         let mut best = f64::INFINITY;
         while start.elapsed() < Duration::from_millis(100) {
             let begin = Instant::now();
-            black_box((self.burn)(ROUNDS));
+            // SAFETY: having `self` proves the tier.
+            black_box(unsafe { (self.burn)(ROUNDS) });
             best = best.min(begin.elapsed().as_secs_f64());
         }
         macs / best

@@ -9,11 +9,10 @@ use super::peak::Peak;
 use super::pool::PoolKernels;
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
-use crate::simd::{Features, Isa, Portable, Simd};
+use crate::simd::{Features, Isa, Simd};
 
-/// The kernels of one tier, a set for each dtype. Having one means that this machine has the tier.
+/// The kernels of one tier, a set for each dtype. Only a proof that this machine has the tier makes a
+/// table.
 #[derive(Clone, Copy)]
 pub struct KernelTable {
     /// The tier.
@@ -42,15 +41,16 @@ pub struct F32Kernels {
 }
 
 impl F32Kernels {
-    /// The kernels of tier `S`, which the machine must have.
-    fn new<S: Simd>(conv: ConvKernels) -> Self {
-        Self {
-            conv,
-            winograd: WinogradKernels::new::<S>(),
-            pool: PoolKernels::new::<S>(),
+    /// The kernels of tier `S`; None if this machine lacks it.
+    fn new<S: Simd>(conv: impl FnOnce(S) -> ConvKernels) -> Option<Self> {
+        let proof = S::detect()?;
+        Some(Self {
+            conv: conv(proof),
+            winograd: WinogradKernels::new(proof),
+            pool: PoolKernels::new(proof),
             elementwise: elementwise::<S>,
-            peak: Peak::new::<S>(),
-        }
+            peak: Peak::new(proof),
+        })
     }
 }
 
@@ -58,15 +58,12 @@ impl KernelTable {
     /// The kernels of `isa`, or `None` if this machine lacks it. Kernels of a tier that need more
     /// than the tier's own instructions are chosen here, by `features`; f32 has none.
     pub fn new(isa: Isa, features: Features) -> Option<Self> {
-        if !isa.is_available() {
-            return None;
-        }
         let f32 = match isa {
-            Isa::Portable => F32Kernels::new::<Portable>(ConvKernels::portable()),
+            Isa::Portable => F32Kernels::new(ConvKernels::portable)?,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => F32Kernels::new::<Avx2>(ConvKernels::avx2()),
+            Isa::Avx2 => F32Kernels::new(ConvKernels::avx2)?,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => F32Kernels::new::<Avx512>(ConvKernels::avx512()),
+            Isa::Avx512 => F32Kernels::new(ConvKernels::avx512)?,
             #[cfg(not(target_arch = "x86_64"))]
             _ => return None,
         };

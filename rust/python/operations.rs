@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -104,9 +103,8 @@ pub fn operations<'py>(
 ) -> PyResult<Bound<'py, PyList>> {
     const IMAGENET: usize = 1000;
     let config = Config::parse(config.as_bytes(), Path::new("config"))?;
-    let architecture = config.architecture().map_err(PyValueError::new_err)?;
-    let (side, _) =
-        head_side(&architecture, &config.preprocessing).map_err(PyValueError::new_err)?;
+    let architecture = config.architecture()?;
+    let (side, _) = head_side(&architecture, &config.preprocessing)?;
     let labels = config.labels.as_ref().map(Vec::len);
     let classes = config.num_classes.or(labels).unwrap_or(IMAGENET);
     let operations = architecture.operations(classes, side);

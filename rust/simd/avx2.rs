@@ -6,7 +6,9 @@ use super::vector::Simd;
 #[derive(Clone, Copy)]
 pub struct Avx2(());
 
-impl Simd for Avx2 {
+// SAFETY: only `detect`, after its check, and `assume` make a value; the field is private. The
+// intrinsics of loads and stores touch eight values or those that the mask selects.
+unsafe impl Simd for Avx2 {
     type V = __m256;
 
     const LANES: usize = 8;
@@ -79,46 +81,48 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
-        // SAFETY: `self` proves AVX2; the caller vouches for eight values at `p`.
+        // SAFETY: `self` proves AVX2; the caller guarantees eight values at `p`.
         unsafe { _mm256_loadu_ps(p) }
     }
 
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m256) {
-        // SAFETY: `self` proves AVX2; the caller vouches for eight values at `p`.
+        // SAFETY: `self` proves AVX2; the caller guarantees eight values at `p`.
         unsafe { _mm256_storeu_ps(p, v) }
     }
 
     #[inline(always)]
     unsafe fn load_first(self, n: usize, p: *const f32) -> __m256 {
         // SAFETY: `self` proves AVX2; masked lanes are not touched, so `n` values are enough.
-        unsafe { _mm256_maskload_ps(p, first(n)) }
+        unsafe { _mm256_maskload_ps(p, self.first(n)) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, n: usize, p: *mut f32, v: __m256) {
         // SAFETY: `self` proves AVX2; masked lanes are not touched, so `n` values are enough.
-        unsafe { _mm256_maskstore_ps(p, first(n), v) }
+        unsafe { _mm256_maskstore_ps(p, self.first(n), v) }
     }
 
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
-        // SAFETY: prefetching never faults.
+        // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 
     #[inline(always)]
     fn prefetch_later(self, p: *const f32) {
-        // SAFETY: prefetching never faults.
+        // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
 
-/// The mask of the first `n` of eight lanes: all bits set in each.
-#[inline(always)]
-fn first(n: usize) -> __m256i {
-    const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-    let from = &MASKS[8 - n..16 - n];
-    // SAFETY: the slice holds eight values; only callers that hold a proof of AVX2 come here.
-    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+impl Avx2 {
+    /// The mask of the first `n` of eight lanes, with all bits of each set.
+    #[inline(always)]
+    fn first(self, n: usize) -> __m256i {
+        const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let from = &MASKS[8 - n..16 - n];
+        // SAFETY: `self` proves AVX2; the slice holds eight values.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
 }

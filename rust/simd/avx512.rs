@@ -6,7 +6,9 @@ use super::vector::Simd;
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
-impl Simd for Avx512 {
+// SAFETY: only `detect`, after its check, and `assume` make a value; the field is private. The
+// intrinsics of loads and stores touch sixteen values or those that the mask selects.
+unsafe impl Simd for Avx512 {
     type V = __m512;
 
     const LANES: usize = 16;
@@ -79,44 +81,46 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
-        // SAFETY: `self` proves AVX-512F; the caller vouches for sixteen values at `p`.
+        // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen values at `p`.
         unsafe { _mm512_loadu_ps(p) }
     }
 
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
-        // SAFETY: `self` proves AVX-512F; the caller vouches for sixteen values at `p`.
+        // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen values at `p`.
         unsafe { _mm512_storeu_ps(p, v) }
     }
 
     #[inline(always)]
     unsafe fn load_first(self, n: usize, p: *const f32) -> __m512 {
         // SAFETY: `self` proves AVX-512F; masked lanes are not touched, so `n` values are enough.
-        unsafe { _mm512_maskz_loadu_ps(first(n), p) }
+        unsafe { _mm512_maskz_loadu_ps(self.first(n), p) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, n: usize, p: *mut f32, v: __m512) {
         // SAFETY: `self` proves AVX-512F; masked lanes are not touched, so `n` values are enough.
-        unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
+        unsafe { _mm512_mask_storeu_ps(p, self.first(n), v) }
     }
 
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
-        // SAFETY: prefetching never faults.
+        // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 
     #[inline(always)]
     fn prefetch_later(self, p: *const f32) {
-        // SAFETY: prefetching never faults.
+        // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
 
-/// The mask of the first `n` of sixteen lanes.
-#[inline(always)]
-fn first(n: usize) -> __mmask16 {
-    debug_assert!(n <= 16);
-    ((1_u32 << n) - 1) as __mmask16
+impl Avx512 {
+    /// The mask of the first `n` of sixteen lanes.
+    #[inline(always)]
+    fn first(self, n: usize) -> __mmask16 {
+        debug_assert!(n <= 16);
+        ((1_u32 << n) - 1) as __mmask16
+    }
 }

@@ -1,13 +1,17 @@
-//! Vectors of f32, one interface for all instruction sets, and which of them this machine has.
+//! Vectors of f32 with one interface for all instruction sets, and the tiers of this machine.
 //!
 //! A kernel is written once, generic over [`Simd`], and compiled once for each tier. A value of a
-//! `Simd` type is a proof: [`Avx2`] and [`Avx512`] can only be made if the processor and the
-//! operating system have those instructions, so the arithmetic on it is safe to call. Loads and
-//! stores stay unsafe, because they take raw pointers.
+//! `Simd` type is a proof: safe code gets an [`Avx2`] or [`Avx512`] only from a check that the
+//! processor and the operating system have those instructions, so the arithmetic on it is safe to
+//! call. Loads and stores stay unsafe, because they take raw pointers. `Simd` is an unsafe trait:
+//! kernels rely on its implementations.
 
 mod denormals;
 mod features;
 mod isa;
+// Miri runs no inline assembly, and needs no speed.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod mxcsr;
 mod portable;
 mod vector;
 
@@ -20,7 +24,7 @@ mod avx512;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub use denormals::FlushDenormals;
+pub use denormals::flush_denormals;
 pub use features::{Feature, Features};
 pub use isa::Isa;
 pub use portable::Portable;

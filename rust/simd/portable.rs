@@ -1,11 +1,12 @@
 use super::vector::Simd;
 
-/// Plain arrays of four values, for every processor; the compiler makes of them what it can
-/// (SSE2 on x86-64, NEON on AArch64).
+/// Plain arrays of four values, for every processor. The compiler vectorizes the arithmetic as far as
+/// the target allows (SSE2 on x86-64, NEON on AArch64).
 #[derive(Clone, Copy)]
 pub struct Portable;
 
-impl Simd for Portable {
+// SAFETY: every machine runs it; loads and stores touch an array of four values, or `n` of them.
+unsafe impl Simd for Portable {
     type V = [f32; 4];
 
     const LANES: usize = 4;
@@ -69,13 +70,13 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's; an array of f32 needs no more alignment than one f32.
+        // SAFETY: the caller guarantees four values; an array of f32 is aligned like one f32.
         unsafe { p.cast::<[f32; 4]>().read() }
     }
 
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: [f32; 4]) {
-        // SAFETY: the caller's; as in `load`.
+        // SAFETY: as in `load`.
         unsafe { p.cast::<[f32; 4]>().write(v) }
     }
 
@@ -83,7 +84,7 @@ impl Simd for Portable {
     unsafe fn load_first(self, n: usize, p: *const f32) -> [f32; 4] {
         let mut v = [0.0; 4];
         for (i, lane) in v.iter_mut().enumerate().take(n) {
-            // SAFETY: i < n values, which the caller vouches for.
+            // SAFETY: i < n, and the caller guarantees `n` values.
             *lane = unsafe { *p.add(i) };
         }
         v
@@ -92,7 +93,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_first(self, n: usize, p: *mut f32, v: [f32; 4]) {
         for (i, lane) in v.iter().enumerate().take(n) {
-            // SAFETY: i < n values, which the caller vouches for.
+            // SAFETY: i < n, and the caller guarantees `n` values.
             unsafe { *p.add(i) = *lane };
         }
     }

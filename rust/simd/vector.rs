@@ -4,7 +4,16 @@
 ///
 /// The methods are only fast inside [`Simd::vectorize`]: there the compiler may use the tier's
 /// instructions, and each method becomes one of them.
-pub trait Simd: Copy + Send + Sync + 'static {
+///
+/// # Safety
+/// The kernels' unsafe code relies on every implementation to keep these promises:
+///
+/// - A value of the type is a proof that this machine has the tier's instructions. Safe code gets
+///   one only from [`Simd::detect`], which checks: the type has no public constructor or field and
+///   no `Default`. (The portable tier needs no instructions, so its type may be constructed freely.)
+/// - The memory that loads and stores touch is exactly the `LANES` or `n` values that they name, and
+///   `V` holds `LANES` values.
+pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// A register of `LANES` f32 values.
     type V: Copy;
 
@@ -15,10 +24,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// tier's registers: 2·MR accumulators, two registers of weights and at least one broadcast.
     const MR: usize;
 
-    /// The proof that this machine has the tier, or `None` if it has not.
+    /// Returns the proof that this machine has the tier, or `None` if it does not.
     fn detect() -> Option<Self>;
 
-    /// The proof, without a check.
+    /// Returns the proof without a check.
     ///
     /// # Safety
     /// This machine has the tier.
@@ -27,7 +36,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Runs `f`, compiled with this tier's instructions.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
-    /// All lanes `x`.
+    /// Returns `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
 
     /// `a + b`.
@@ -45,32 +54,36 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `if a > b { a } else { b }` in each lane: `b` if either is NaN, like `maxps`.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
 
-    /// The larger of the two, NaN if either is NaN, like torch's max pool.
+    /// The larger of the two in each lane, NaN if either is NaN, like torch's max pool.
     fn max_or_nan(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// Loads `LANES` values from `p`, which may have any alignment.
+    ///
     /// # Safety
     /// `p` is valid for reading `LANES` values.
     unsafe fn load(self, p: *const f32) -> Self::V;
 
+    /// Stores `v` to `p`, which may have any alignment.
+    ///
     /// # Safety
     /// `p` is valid for writing `LANES` values.
     unsafe fn store(self, p: *mut f32, v: Self::V);
 
-    /// The first `n` lanes from `p`, zeros in the others.
+    /// Loads the first `n` lanes from `p`; the others are zero.
     ///
     /// # Safety
     /// `n <= LANES`, and `p` is valid for reading `n` values.
     unsafe fn load_first(self, n: usize, p: *const f32) -> Self::V;
 
-    /// The first `n` lanes to `p`.
+    /// Stores the first `n` lanes of `v` to `p`.
     ///
     /// # Safety
     /// `n <= LANES`, and `p` is valid for writing `n` values.
     unsafe fn store_first(self, n: usize, p: *mut f32, v: Self::V);
 
-    /// Asks for the cache line at `p`, to be used at once; any address will do.
+    /// Prefetches the cache line at `p` into the first-level cache; `p` may be any address.
     fn prefetch(self, p: *const f32);
 
-    /// Asks for the cache line at `p` in the second-level cache, to be used later.
+    /// Prefetches the cache line at `p` into the second-level cache; `p` may be any address.
     fn prefetch_later(self, p: *const f32);
 }

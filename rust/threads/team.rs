@@ -8,7 +8,6 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
-use crate::simd::FlushDenormals;
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// made on first use and kept.
@@ -90,7 +89,7 @@ impl Team {
         self.threads
     }
 
-    /// Runs `job` on every worker at once, denormals flushed, and waits for all of them.
+    /// Runs `job` on every worker at once and waits for all of them.
     ///
     /// If the caller is already a worker of a rayon pool, it runs the job alone: there is parallelism
     /// outside, and the job could wait for itself.
@@ -101,7 +100,6 @@ impl Team {
                 let barrier = Barrier::new(self.threads);
                 let work = |index: usize| {
                     let _poison = PoisonOnPanic(&barrier);
-                    let _flush = FlushDenormals::new();
                     job(&Worker {
                         index,
                         count: self.threads,
@@ -113,10 +111,7 @@ impl Team {
                     work(0);
                 });
             }
-            _ => {
-                let _flush = FlushDenormals::new();
-                job(&Worker::ALONE);
-            }
+            _ => job(&Worker::ALONE),
         }
     }
 }

@@ -154,17 +154,18 @@ impl Job<'_> {
                     .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
                     .collect();
                 for panel in self.panels {
-                    (kernels.conv.pack)(&rows, bias, nr, panel);
+                    kernels.conv.pack(&rows, bias, nr, panel);
                 }
             }
             Algorithm::Winograd(size) => {
                 let none = vec![0.0; bias.len()];
                 for (conv, ohwi) in rows {
                     let ic = conv.spec.in_channels;
-                    (kernels.winograd.of_size(size).weights)(ohwi, ic, &mut scratch.points);
+                    let transforms = kernels.winograd.of_size(size);
+                    transforms.transform_weights(ohwi, ic, &mut scratch.points);
                     let matrices = scratch.points.chunks_exact(bias.len() * ic);
                     for (matrix, panel) in matrices.zip(&mut self.panels) {
-                        (kernels.conv.pack)(&[(matrix, ic)], &none, nr, panel);
+                        kernels.conv.pack(&[(matrix, ic)], &none, nr, panel);
                     }
                 }
             }

@@ -135,7 +135,7 @@ impl ConvSource<'_> {
         let shape = [channels.len(), in_channels / groups, kernel, kernel];
         oihw_to_ohwi(oihw, shape, ohwi);
         if let Some(scale) = &self.scale {
-            (kernels.scale_rows)(ohwi, &scale[channels.clone()]);
+            kernels.scale_rows(ohwi, &scale[channels.clone()]);
         }
         if !all_finite(ohwi) {
             return Err(self
@@ -143,7 +143,7 @@ impl ConvSource<'_> {
                 .error("too large for f32 with its batch norm folded in"));
         }
         if groups > 1 {
-            self.spread_groups(channels, oihw, ohwi, kernels.nr);
+            self.spread_groups(channels, oihw, ohwi, kernels.nr());
         }
         Ok(())
     }

@@ -267,7 +267,7 @@ mod planted {
             pub struct Stone;
         "##;
         assert_eq!(found(&[("ground.rs", text)]), [""; 0]);
-        // What follows them is read again.
+        // Code after them is read again.
         let more = format!("{text} use crate::roof::top;");
         assert_found(&[("ground.rs", more.as_str())], &["room roof"]);
     }

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
+from .._core import __version__
 from .common import BROKEN_PIPE, INTERRUPTED, fail
 
 _DESCRIPTION = "Classify and embed images with ResNets on the CPU, and look inside."
@@ -23,11 +23,11 @@ examples:
 
 exit status, of every command:
   0  all went well
-  1  what was asked for was done in part (an image could not be read), or a comparison differs
+  1  only a part was done (an image could not be read), or a comparison differs
   2  bad usage, or the weights could not be loaded
 """
 
-# Each command's module, what the list of commands says of it, and what its own help says.
+# Each command's module, its line in the list of commands, and the head of its own help.
 _COMMANDS = {
     "predict": (
         "name what is in images",
@@ -38,7 +38,7 @@ _COMMANDS = {
         "Turn images into vectors: the features before the last layer.",
     ),
     "convert": (
-        "write weights of any format as a directory of ours",
+        "write weights of any format as a weights directory",
         "Read weights of any format and write them as a directory with model.safetensors\n"
         "and config.json.",
     ),
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    # A daemon may have closed them.
+    # A daemon may have closed stdout and stderr.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
     if sys.stderr is None:
@@ -116,12 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _forget_output() -> None:
-    """Python flushes stdout once more at exit, and would complain: let it flush into nothing."""
+    """Point stdout at nothing, so that Python's flush at exit does not fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """A parser of every command; only the one that `argv` names is loaded and knows its options."""
+    """Make the parser; only the module of the command in `argv` is loaded, with its options."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="resnet-rs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw

@@ -1,4 +1,4 @@
-"""`resnet-rs bench`: how fast a model runs here, and how it got that fast."""
+"""`resnet-rs bench`: the speed of a model on this machine, and the gain of each optimisation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from .common import (
     LOAD_ERRORS,
@@ -17,15 +16,13 @@ from .common import (
     count,
     duration,
     fail,
+    model_options,
     plain_warnings,
 )
 
-if TYPE_CHECKING:
-    from ..bench import ModelOptions
-
 EPILOG = """\
-latency is that of one call with the whole batch, one call after the other; p90 and p99 are what
-90 and 99 % of the calls stay below. A quiet machine gives steadier figures.
+Latency is the time of one call with the whole batch; calls follow each other. 90 and 99 % of the
+calls are faster than p90 and p99. A quiet machine gives steadier figures.
 
 examples:
   resnet-rs bench --weights weights/
@@ -82,26 +79,13 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return fail(error)
 
 
-def _options(arguments: argparse.Namespace) -> ModelOptions:
-    # Imported here and below, so that the other commands start without it.
-    from ..bench import ModelOptions
-
-    return ModelOptions(
-        arguments.weights,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
-
-
 def _bench(arguments: argparse.Namespace) -> int:
-    from ..bench import run_bench
-    from ..progress import Progress
+    from ..bench.run import run_bench
+    from ..terminal.progress import Progress
 
     with Progress() as progress:
         result = run_bench(
-            _options(arguments),
+            model_options(arguments),
             batch=arguments.batch or 1,
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
@@ -113,16 +97,16 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _ladder(arguments: argparse.Namespace) -> int:
-    from ..ladder import climb_ladder
-    from ..ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
-    from ..progress import Progress
+    from ..bench.ladder import climb_ladder
+    from ..bench.ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
+    from ..terminal.progress import Progress
 
     if arguments.plot is not None and not can_plot():
         # Before the measuring, which takes a minute.
         return fail(NEEDS_MATPLOTLIB)
     with Progress() as progress:
         ladder = climb_ladder(
-            _options(arguments),
+            model_options(arguments),
             size=arguments.size and tuple(arguments.size),
             seconds=arguments.seconds,
             progress=progress,

@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, options, loading, errors and warnings as single lines."""
+"""The base of all commands: exit statuses, options, loading, errors and warnings in one line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from ..model import ResNet
+from ..family import load
+from ..model import ResNet
+from ..options import Options, flags
 
 OK = 0
 SOME_IMAGES_FAILED = 1
@@ -19,21 +20,21 @@ BAD_USAGE = 2  # argparse exits with this number too
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# What loading a model and opening an output raise: WeightsError is a ValueError,
-# UnsupportedIsaError a RuntimeError; ImportError is an extra, as for Parquet or pictures, that is
-# not installed.
+# The errors of loading a model and opening an output. WeightsError is a ValueError and
+# UnsupportedIsaError a RuntimeError. ImportError means that an extra is not installed, such as that
+# for Parquet or pictures.
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 
 
 def fail(problem: object) -> int:
-    """Say what is wrong on one line of stderr; returns the exit status."""
+    """Print an error on one line of stderr, and return the exit status."""
     print(f"resnet-rs: error: {problem}", file=sys.stderr)
     return BAD_USAGE
 
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show each warning once, as the user's line alone, without a place in our code."""
+    """Show each warning once, as a line of text without a place in the code."""
     shown = set()
 
     def show(
@@ -54,55 +55,46 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights`, `--architecture`, `--isa`, `--threads` and `--no-winograd`."""
-    parser.add_argument(
-        "--weights",
-        required=True,
-        metavar="DIR",
-        help="a directory with model.safetensors and config.json, or any other file of weights "
-        "that resnet-rs convert takes",
-    )
-    parser.add_argument(
-        "--architecture",
-        metavar="NAME",
-        help="what the network is, such as resnet50, where the weights do not state it",
-    )
-    parser.add_argument(
-        "--isa",
-        choices=("portable", "avx2", "avx512"),
-        help="which kernels to use (default: RESNET_RS_ISA, else the best this machine has)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="how many threads to use (default: RESNET_RS_NUM_THREADS, RAYON_NUM_THREADS or "
-        "OMP_NUM_THREADS, else the CPUs this process may use)",
-    )
-    parser.add_argument(
-        "--no-winograd",
-        dest="winograd",
-        action="store_false",
-        help="compute every convolution directly: slower, with less memory",
-    )
+def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool = True) -> None:
+    """Add the flags of `Options`: `--weights`, `--architecture`, `--isa`, ..."""
+    for name, flag in flags().items():
+        text = name.replace("_", "-")
+        if flag.kind == "off":
+            parser.add_argument(f"--no-{text}", dest=name, action="store_false", help=flag.help)
+            continue
+        parser.add_argument(
+            f"--{text}",
+            required=weights_required and name == "weights",
+            metavar=flag.metavar,
+            choices=flag.choices,
+            type=count if flag.kind == "count" else str,
+            help=flag.help,
+        )
 
 
-def load_model(arguments: argparse.Namespace) -> ResNet:
-    """Load the model that the options of `add_model_options` describe.
+def model_options(arguments: argparse.Namespace) -> Options:
+    """Read the options of a model from the flags that `add_model_options` added.
+
+    Raises:
+        LOAD_ERRORS: a value is out of range.
+    """
+    return Options(**{name: getattr(arguments, name) for name in flags()})
+
+
+def load_model(arguments: argparse.Namespace, *, weights: str | None = None) -> ResNet:
+    """Load the model that the flags of `add_model_options` describe.
+
+    Args:
+        arguments: the parsed command line.
+        weights: other weights than those of `--weights`.
 
     Raises:
         LOAD_ERRORS: it cannot be loaded.
     """
-    from .. import load
-
-    return load(
-        arguments.weights,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
+    values = {name: getattr(arguments, name) for name in flags()}
+    if weights is not None:
+        values["weights"] = weights
+    return load(**values)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`resnet-rs compare`: a network beside another, step by step, to the first wrong number."""
+"""`resnet-rs compare`: find the first step where two networks differ."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 import sys
 from typing import Any
 
-from ..comparison import Comparison, compare
-from ..comparison.steps import TOLERANCE
+from ..inspect.compare import Comparison, compare
+from ..inspect.compare.steps import TOLERANCE
+from ..model import ResNet
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -23,14 +24,14 @@ from .common import (
 )
 
 EPILOG = """\
-The network of --weights is taken to be right; the other one is looked at, and where it goes wrong
-first the mistake is looked for. It may be:
+The network of --weights is taken to be right. The other one is compared with it, and its first
+wrong step is diagnosed. The other one may be:
 
   torch          torchvision's network with the same weights, run by torch
   FILE.npz       a dump of any implementation's results; docs/debugging.md says how to write one
   WEIGHTS        other weights of the same architecture
 
-Without IMAGE the network's input is taken from FILE.npz, which must have it then.
+Without IMAGE, the network's input comes from FILE.npz, which must then contain it.
 
 examples:
   resnet-rs compare photo.jpg --weights weights/ --against torch
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, and print what came of it; returns the exit status."""
+    """Compare, print the result, and return the exit status."""
     with plain_warnings():
         try:
             comparison = _compare(arguments)
@@ -81,30 +82,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> Comparison:
     model = load_model(arguments)
-    return compare(model, _other(arguments, model), arguments.image, tolerance=arguments.tolerance)
+    other = _other_side(arguments, model)
+    return compare(model, other, arguments.image, tolerance=arguments.tolerance)
 
 
-def _other(arguments: argparse.Namespace, model: Any) -> Any:
+def _other_side(arguments: argparse.Namespace, model: ResNet) -> Any:
+    """Make what `--against` names: a torch module, the path of a dump, or a model."""
     against: str = arguments.against
     if against == "torch":
-        from ..comparison.twin import torch_twin
+        from ..inspect.compare.twin import torch_twin
 
         return torch_twin(model)
     if against.endswith(".npz"):
         return against
-    from .. import load
-
-    return load(
-        against,
-        architecture=arguments.architecture,
-        isa=arguments.isa,
-        threads=arguments.threads,
-        winograd=arguments.winograd,
-    )
+    return load_model(arguments, weights=against)
 
 
 def _wants_color() -> bool:
-    """Whether somebody reads this on a terminal and has not asked for plain text."""
+    """Tell if stdout is a terminal whose user has not asked for plain text."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 

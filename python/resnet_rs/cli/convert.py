@@ -1,4 +1,4 @@
-"""`resnet-rs convert`: weights of any supported format into a directory of ours."""
+"""`resnet-rs convert`: write weights of any supported format as a weights directory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
 _PRESETS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 
 EPILOG = """\
-IN is told by its content: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or .keras
-file of Keras; a .onnx file; a directory of transformers, of timm, of ours, or of text files with a
-number a line. No framework is needed, and no code in a file runs.
+The content of IN tells its format: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or
+.keras file of Keras; a .onnx file; a directory of transformers, of timm, of resnet_rs, or of text
+files with a number a line. No framework is needed, and no code in a file runs.
 
-OUT gets model.safetensors and config.json. What IN does not say must be said here: the network, if
-IN is a bare state dict, and how images are prepared. The error says what is missing.
+OUT gets model.safetensors and config.json. State here what IN does not say: the network, if IN is
+a bare state dict, and how images are prepared. An error names what is missing.
 
 examples:
   resnet-rs convert resnet50-11ad3fa6.pth weights/
@@ -48,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     network = parser.add_argument_group("the network")
     network.add_argument(
-        "--architecture", metavar="NAME", help="what it is, such as resnet50, where IN is silent"
+        "--architecture", metavar="NAME", help="its name, such as resnet50, if IN does not say it"
     )
     network.add_argument(
         "--variant",
         type=_variant,
         metavar="JSON",
-        help='how it differs from that, as in config.json: {"stride_on": "conv1"}',
+        help='its differences from that architecture, as in config.json: {"stride_on": "conv1"}',
     )
     network.add_argument(
         "--names",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a JSON object from the tensors' names, or patterns of them, to torchvision's",
     )
     network.add_argument(
-        "--key", metavar="KEY", help="which network, where IN holds several: a key or a prefix"
+        "--key", metavar="KEY", help="the network to take if IN holds several: a key or a prefix"
     )
     network.add_argument(
         "--num-classes",
@@ -74,14 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="FILE", help="one label a line, in the order of the classes"
     )
     images = parser.add_argument_group(
-        "how images are prepared", "What is given here goes before what IN says."
+        "how images are prepared", "These options override what IN says."
     )
     images.add_argument(
         "--preset",
         choices=_PRESETS,
         help="torchvision's: resize 256 (V1) or 232 (V2), crop 224, bilinear",
     )
-    # Left out of the namespace unless given: None is a value of --resize and --crop ("none").
+    # Not in the namespace unless given, because None is a value of --resize and --crop ("none").
     size: dict[str, Any] = {"type": _size, "metavar": "N", "default": argparse.SUPPRESS}
     images.add_argument("--resize", help="short side; or HxW exactly; or none", **size)
     images.add_argument("--crop", help="square centre crop; or HxW; or none", **size)
@@ -103,9 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, write, and say what was done; returns the exit status."""
-    from .. import formats
-    from ..formats.convert import write_directory
+    """Read, write, print a summary, and return the exit status."""
+    from ..weights import formats
+    from ..weights.formats.convert import write_directory
 
     try:
         checkpoint = formats.read(
@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _preprocessing(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """The fields that were given, and the preset that the others come from."""
+    """Collect the fields that were given, and the preset for all other fields."""
     fields = {name: getattr(arguments, name) for name in _PREPROCESSING if hasattr(arguments, name)}
     if arguments.preset is not None:
         fields["preset"] = arguments.preset

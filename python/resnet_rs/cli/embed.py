@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..folders.formats import Format, JsonLines, Table
-from ..folders.outputs import Check, NpyFile, Output
 from ..model import ResNet
-from ..pooling import POOLS
+from ..stream.folder.outputs import Check, NpyFile, Output
+from ..stream.folder.records import Format, JsonLines, Table
+from ..stream.pooling import POOLS
 from .images import INPUTS_HELP, STATUS_HELP, Opener, add_image_arguments, run_command
 
 _FORMATS = ("jsonl", "csv", "npy", "parquet")
@@ -43,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parquet(out: Path, mode: str, check: Check, size: int) -> Output:
-    from ..folders.parquet import ParquetFile
+    from ..stream.folder.parquet import ParquetFile
 
     return ParquetFile(out, size, mode, embeds=True, check=check)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Embed the images; returns the exit status."""
+    """Embed the images, and return the exit status."""
 
     def opener(model: ResNet) -> Opener:
         size = model.embed([], pool=arguments.pool).shape[1]

@@ -1,17 +1,17 @@
-"""`resnet-rs explain`: what the network saw in a photo, as a picture."""
+"""`resnet-rs explain`: draw the best classes of a photo and their activation maps."""
 
 from __future__ import annotations
 
 import argparse
 
-from ..pictures import explain
+from ..inspect.pictures import explain
 from .common import count
 from .pictures import add_picture_options, write_picture
 
 EPILOG = """\
 The picture has a bar for each of the best classes, and for the best three a class activation map:
 red marks the places of the photo that speak for the class, blue those against it. The maps are
-exact: a map's mean plus the class's bias is its logit. It needs matplotlib:
+exact: a map's mean plus the class's bias is its logit. The command needs matplotlib:
 pip install "resnet_rs[pictures]".
 
 examples:
@@ -38,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shifts",
         type=count,
         metavar="N",
-        help="refine the maps by moving the photo to N x N places (default: 1 where the map has "
-        "7 x 7 cells or more, else as many as give about 16 x 16)",
+        help="refine the maps by moving the photo to N x N places (default: 1 if the map has 7 x 7 "
+        "cells or more, otherwise a number that gives about 16 x 16)",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw and write the picture; returns the exit status."""
+    """Draw and write the picture, and return the exit status."""
     return write_picture(
         arguments,
         lambda model: explain(model, arguments.image, arguments.top_k, shifts=arguments.shifts),

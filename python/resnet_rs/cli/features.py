@@ -1,11 +1,11 @@
-"""`resnet-rs features`: a layer's feature maps, or the first filters, as a grid of pictures."""
+"""`resnet-rs features`: draw a layer's feature maps, or the first filters, as a grid."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from ..pictures import feature_grid, stem_filters
+from ..inspect.pictures import feature_grid, stem_filters
 from .common import count
 from .pictures import add_picture_options, write_picture
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 A layer is a stage (layer1 to layer4), a block (layer2.0), or any operation that `resnet-rs trace`
-shows (conv1, layer2.0.bn1). It needs matplotlib: pip install "resnet_rs[pictures]".
+shows (conv1, layer2.0.bn1). The command needs matplotlib: pip install "resnet_rs[pictures]".
 
 examples:
   resnet-rs features photo.jpg --weights weights/ --layer layer2.0 -o grid.png
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--stem-filters",
         action="store_true",
-        help="draw the first convolution's filters; without IMAGE",
+        help="draw the first convolution's filters; leave out IMAGE",
     )
     add_picture_options(parser)
     parser.add_argument(
@@ -49,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strongest",
         action="store_true",
-        help="draw the maps with the largest mean, and not those with the lowest numbers",
+        help="draw the maps with the largest mean, not those with the lowest numbers",
     )
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw and write the picture; returns the exit status."""
+    """Draw and write the picture, and return the exit status."""
     if arguments.stem_filters and arguments.image is not None:
         arguments.usage_error("--stem-filters draws weights: leave out the image")
     if not arguments.stem_filters and arguments.image is None:

@@ -1,4 +1,4 @@
-"""What `predict` and `embed` share: which images, where results go, and how the run went."""
+"""The common part of `predict` and `embed`: inputs, outputs, the run and its report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..folders.formats import Format
-from ..folders.outputs import (
+from ..model import ResNet
+from ..stream.folder.outputs import (
     Check,
     Output,
     OutputError,
@@ -19,12 +19,12 @@ from ..folders.outputs import (
     no_check,
     refuse_existing,
 )
-from ..folders.printed import JsonArray, Records, Text
-from ..folders.resumed import same_run
-from ..folders.run import run
-from ..folders.sources import SUFFIXES, Sources
-from ..model import ResNet
-from ..progress import Progress, duration_text
+from ..stream.folder.paths import SUFFIXES, Sources
+from ..stream.folder.printed import JsonArray, Records, Text
+from ..stream.folder.records import Format
+from ..stream.folder.resume import same_run
+from ..stream.folder.run import run
+from ..terminal.progress import Progress, duration_text
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -59,12 +59,12 @@ _NO_RESUME = ("text", "json")
 
 @dataclass(frozen=True)
 class Opener:
-    """How a command makes its outputs.
+    """The outputs of a command, by the name of the format.
 
     Attributes:
-        records: the formats that are a record after the other, in a file or on stdout.
-        files: the formats that are files only, made of a path, a mode and a check of what a
-            resumed one has.
+        records: the formats that write one record after the other, to a file or to stdout.
+        files: the formats that write files only: functions of a path, a mode and a check of the
+            records that a resumed file holds.
     """
 
     records: dict[str, Format]
@@ -74,7 +74,7 @@ class Opener:
 def add_image_arguments(
     parser: argparse.ArgumentParser, formats: tuple[str, ...], default_format: str
 ) -> None:
-    """Add inputs, outputs, model options and what a run needs."""
+    """Add the arguments for inputs, outputs, the model and the run."""
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="an image, a directory, a pattern, @LIST or -")
     add_model_options(parser)
@@ -87,10 +87,10 @@ def add_image_arguments(
     add(
         "--resume",
         action="store_true",
-        help="continue an --out that an earlier run did not end, or start it; images that it has "
-        "are not run again",
+        help="continue an --out that an earlier run did not finish, or start it; images that it "
+        "holds are not run again",
     )
-    add("--overwrite", action="store_true", help="start an --out that is there anew")
+    add("--overwrite", action="store_true", help="replace an existing --out")
     add(
         "--on-error",
         choices=("skip", "fail"),
@@ -109,8 +109,8 @@ def add_image_arguments(
         "--workers",
         type=count,
         metavar="N",
-        help="threads that decode and compute (default: the CPUs this process may use); more help "
-        "where files come from a slow disk or network",
+        help="threads that decode and compute (default: the CPUs this process may use); more "
+        "of them help if files come from a slow disk or network",
     )
     add(
         "-r",
@@ -130,15 +130,15 @@ def run_command(
     opener: Callable[[ResNet], Opener],
     **options: Any,
 ) -> int:
-    """Run a command over its images; returns the exit status.
+    """Run a command over its images, and return the exit status.
 
     Args:
-        parser: to complain with.
-        arguments: what `add_image_arguments` describes.
+        parser: reports bad usage.
+        arguments: the arguments that `add_image_arguments` describes.
         formats: the names of the command's formats.
-        default_format: what is printed on stdout.
-        opener: how outputs are made for a model.
-        options: what `resnet_rs.stream.stream` takes beside the paths.
+        default_format: the format on stdout.
+        opener: makes the outputs for a model.
+        options: further options of `resnet_rs.stream.stream`.
     """
     kind = _format(parser, arguments, formats, default_format)
     sources = Sources(arguments.inputs, arguments.recursive, arguments.null)
@@ -184,7 +184,7 @@ def _format(
     formats: tuple[str, ...],
     default: str,
 ) -> str:
-    """The format's name; exits where it does not go with the other arguments."""
+    """Choose the format; exits if it contradicts the other arguments."""
     out: Path | None = arguments.out
     kind: str = arguments.format or default
     if out is not None and arguments.format is None:
@@ -206,7 +206,7 @@ def _format(
 
 
 def _output(arguments: argparse.Namespace, kind: str, opener: Opener, check: Check) -> Output:
-    """Open where results go.
+    """Open the output.
 
     Raises:
         OutputError, OSError, ImportError: it cannot be opened.
@@ -234,12 +234,12 @@ def _output(arguments: argparse.Namespace, kind: str, opener: Opener, check: Che
 
 
 def _is_pipe(path: Path) -> bool:
-    """Whether a path is a pipe or a device, of which nothing can be kept or continued."""
+    """Tell if a path is a pipe or a device, whose content cannot be kept or continued."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _progress(arguments: argparse.Namespace) -> Progress:
-    """A line on stderr, unless results come on the same terminal."""
+    """Make a progress line on stderr, unless results go to the same terminal."""
     progress = Progress()
     if arguments.out is None and sys.stdout.isatty():
         progress.turn_off()
@@ -247,7 +247,7 @@ def _progress(arguments: argparse.Namespace) -> Progress:
 
 
 def _tell(out: Path, output: Output, images: int, seconds: float) -> None:
-    """Say on stderr how a run went whose results are in a file."""
+    """Print on stderr how a run went whose results are in a file."""
     rate = images / max(seconds, 1e-9)
     text = f"{out}: {images} images in {duration_text(seconds)} ({rate:.1f} images/s)"
     if output.done > images:

@@ -1,11 +1,11 @@
-"""`resnet-rs info`: the version, the processor and what a model would use."""
+"""`resnet-rs info`: show the version, the processor and the defaults of a new model."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from ..system import system_info
+from ..bench.system import system_info
 from .common import OK, add_format
 
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what there is; returns the exit status."""
+    """Print the information, and return the exit status."""
     info = system_info()
     if arguments.format == "json":
         print(json.dumps(info, indent=2))

@@ -1,4 +1,4 @@
-"""What `resnet-rs explain` and `resnet-rs features` share: options, and a figure into a file."""
+"""The common part of `explain` and `features`: options, and writing a figure to a file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..images import ImageError
-from ..pictures.style import DPI, require_matplotlib
+from ..images.decode import ImageError
+from ..inspect.pictures.style import DPI, require_matplotlib
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights` and its relatives, `-o` and `--dpi`."""
+    """Add `-o`, `--dpi` and the model options."""
     parser.add_argument(
         "-o",
         "--out",
@@ -45,12 +45,12 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
 
 
 def write_picture(arguments: argparse.Namespace, draw: Callable[[ResNet], Figure]) -> int:
-    """Load the model, draw and write the file; returns the exit status."""
+    """Load the model, draw, write the file, and return the exit status."""
     with plain_warnings():
         try:
             require_matplotlib()
             model = load_model(arguments)
-        except (*LOAD_ERRORS, ImportError) as error:
+        except LOAD_ERRORS as error:
             return fail(error)
         try:
             figure = draw(model)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..folders.formats import Format, JsonLines, Table
-from ..folders.outputs import Check, Output
+from ..images.views import VIEWS
 from ..model import ResNet
-from ..tta import VIEWS
+from ..stream.folder.outputs import Check, Output
+from ..stream.folder.records import Format, JsonLines, Table
 from .common import count
 from .images import INPUTS_HELP, STATUS_HELP, Opener, add_image_arguments, run_command
 
@@ -49,17 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parquet(out: Path, mode: str, check: Check, classes: int) -> Output:
-    from ..folders.parquet import ParquetFile
+    from ..stream.folder.parquet import ParquetFile
 
     return ParquetFile(out, classes, mode, embeds=False, check=check)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Classify the images; returns the exit status."""
+    """Classify the images, and return the exit status."""
 
     def opener(model: ResNet) -> Opener:
-        # Before there is an output: without classes, or with a `tta` that does not suit the model,
-        # this says so.
+        # This raises the error for a model without classes, or for a `tta` that does not suit the
+        # model, before there is an output.
         model.probabilities([], arguments.tta)
         classes = min(arguments.top_k, model.config.num_classes)
         records: dict[str, Format] = {

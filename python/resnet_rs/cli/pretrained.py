@@ -1,4 +1,4 @@
-"""`resnet-rs pretrained`: which pretrained weights there are, and one of them into the cache."""
+"""`resnet-rs pretrained`: list the pretrained weights, or fetch one of them into the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from ..pretrained import (
+from ..terminal.tables import text_table
+from ..weights.pretrained import (
     TIMM_WEIGHTS,
     TORCHVISION_WEIGHTS,
     TimmPreset,
@@ -14,14 +15,13 @@ from ..pretrained import (
     fetch,
     torchvision_path,
 )
-from ..tables import text_table
 from .common import LOAD_ERRORS, OK, add_format, fail, plain_warnings
 
 EPILOG = """\
-Without NAME all names that are known are listed. With NAME the weights are downloaded, unless the
-cache has them, and the path is printed: a .pth file, or the folder of a hub's repository. With
---out they are written as a weights directory, the right preset in its config, and the directory is
-printed.
+Without NAME all known names are listed. With NAME the weights are downloaded, unless the cache has
+them, and the path is printed: a .pth file, or the folder of a hub's repository. With --out they are
+written as a weights directory, with the right preset in its config, and the directory is printed.
+Downloads need the extra: pip install "resnet_rs[pretrained]".
 
 names:
   resnet50.IMAGENET1K_V2       torchvision's; "IMAGENET1K_V2 --architecture resnet50" is the same
@@ -30,12 +30,13 @@ names:
   microsoft/resnet-50          a repository on the Hugging Face hub
 
 environment:
-  RESNET_RS_CACHE              where downloads are kept (else $XDG_CACHE_HOME/resnet_rs, else
-                               ~/.cache/resnet_rs)
+  RESNET_RS_CACHE              the folder for downloads (else $XDG_CACHE_HOME/resnet_rs or
+                               ~/.cache/resnet_rs, and the Hugging Face cache for its hub)
   RESNET_RS_OFFLINE=1          use the cache alone; so does HF_HUB_OFFLINE=1
   RESNET_RS_MIRROR             an address in place of torchvision's server
   HF_ENDPOINT, HF_TOKEN        another hub, and a token for repositories that are not public
   HTTPS_PROXY, NO_PROXY        as other programs read them
+  other HF_... variables       as huggingface_hub reads them
 
 examples:
   resnet-rs pretrained
@@ -50,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="the weights to fetch")
     parser.add_argument(
-        "--architecture", metavar="NAME", help="the network, where NAME does not say it"
+        "--architecture", metavar="NAME", help="the network, if NAME does not say it"
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="write them as a weights directory, for other commands"
     )
     parser.add_argument("--force", action="store_true", help="replace weights that DIR holds")
-    parser.add_argument("--cache", metavar="DIR", help="where downloads are kept")
+    parser.add_argument("--cache", metavar="DIR", help="the folder of downloads")
     parser.add_argument(
         "--offline", action="store_true", default=None, help="look at the cache alone"
     )
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the names, or fetch one; returns the exit status."""
+    """List the names, or fetch one of them, and return the exit status."""
     if arguments.name is None:
         return _list(arguments)
     with plain_warnings():
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetched(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Download, and convert where that is asked; returns where it lies and what is known of it."""
+    """Download, convert if `--out` is given, and return the path and the config's fields."""
     places: dict[str, Any] = {
         "cache_dir": arguments.cache,
         "offline": arguments.offline,
@@ -102,7 +103,7 @@ def _fetched(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    """Print what is known, of all architectures or of one."""
+    """Print the known weights, of all architectures or of one."""
     wanted = arguments.architecture
     torchvision = [row for row in TORCHVISION_WEIGHTS if wanted in (None, row.architecture)]
     timm = [

@@ -1,16 +1,25 @@
-"""`resnet-rs summary`: what a network is made of and what it costs."""
+"""`resnet-rs summary`: show the operations of a network and their cost."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from ..summary import SIZE, Summary, summarize, summarize_architecture
-from .common import LOAD_ERRORS, OK, add_format, count, fail, plain_warnings
+from ..inspect.summary import SIZE, Summary, summarize, summarize_architecture
+from .common import (
+    LOAD_ERRORS,
+    OK,
+    add_format,
+    add_model_options,
+    count,
+    fail,
+    load_model,
+    plain_warnings,
+)
 
 EPILOG = """\
-With --weights the size is the one that the weights' preprocessing makes, and each layer's algorithm
-and kernel are told; with --architecture no weights are needed, and the size is 224.
+With --weights, the size is that of a preprocessed image, and every layer has its algorithm and
+kernel. With --architecture alone, no weights are needed, and the size is 224.
 
 examples:
   resnet-rs summary --architecture resnet50
@@ -23,22 +32,14 @@ exit status: 0, or 2 for bad usage or weights that could not be loaded.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument(
-        "--weights", metavar="DIR", help="a weights directory, or any file that convert takes"
-    )
-    parser.add_argument(
-        "--architecture",
-        metavar="NAME",
-        help="resnet50, resnet18, ...: of that network without weights, or what the weights are "
-        "of where they do not state it",
-    )
+    add_model_options(parser, weights_required=False)
     parser.add_argument("--size", type=count, metavar="N", help="the input's side in pixels")
     add_format(parser)
     parser.set_defaults(run=lambda arguments: run(parser, arguments))
 
 
 def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Print the summary; returns the exit status."""
+    """Print the summary, and return the exit status."""
     if arguments.weights is None and arguments.architecture is None:
         parser.error("one of the arguments --weights --architecture is required")
     with plain_warnings():
@@ -53,7 +54,4 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 def _summary(arguments: argparse.Namespace) -> Summary:
     if arguments.weights is None:
         return summarize_architecture(arguments.architecture, arguments.size or SIZE)
-    from .. import load
-
-    model = load(arguments.weights, architecture=arguments.architecture)
-    return summarize(model, arguments.size)
+    return summarize(load_model(arguments), arguments.size)

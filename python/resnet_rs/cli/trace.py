@@ -1,22 +1,11 @@
-"""`resnet-rs trace`: every operation's result for an image, as a table or a dump."""
+"""`resnet-rs trace`: show every operation's result for an image, or write a dump."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import asdict
 
-from ..trace import Trace
-from .common import (
-    LOAD_ERRORS,
-    OK,
-    add_format,
-    add_model_options,
-    fail,
-    load_model,
-    plain_warnings,
-)
+from .common import LOAD_ERRORS, OK, add_format, add_model_options, fail, load_model, plain_warnings
 
 EPILOG = """\
 Without --out a table of every result's shape and values is printed. With --out the results
@@ -38,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fused",
         action="store_true",
-        help="show the layers that production runs, where batch norm, ReLU and addition are "
-        "fused into the convolutions",
+        help="show the layers that a forward runs, with batch norm, ReLU and addition fused into "
+        "the convolutions",
     )
     parser.add_argument("--out", metavar="FILE.npz", help="write the results to this file")
     add_format(parser)
@@ -47,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trace the image; returns the exit status."""
+    """Trace the image, and return the exit status."""
     with plain_warnings():
         try:
             trace = load_model(arguments).trace(arguments.image, fused=arguments.fused)
@@ -56,23 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         except LOAD_ERRORS as error:
             return fail(error)
     if arguments.out is None:
-        print(json.dumps(_as_list(trace), indent=2) if arguments.format == "json" else trace)
+        print(json.dumps(trace.as_list(), indent=2) if arguments.format == "json" else trace)
     return OK
-
-
-def _as_list(trace: Trace) -> list[dict[str, object]]:
-    repr(trace)  # measures all results in one walk
-    return [
-        {
-            "name": name,
-            "kind": trace.kind(name),
-            "shape": trace.shape(name),
-            **{key: _finite(value) for key, value in asdict(trace.stats(name)).items()},
-        }
-        for name in trace
-    ]
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None

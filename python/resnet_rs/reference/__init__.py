@@ -2,15 +2,15 @@
 
 Read it in this order:
 
-1. `layers.py`: what a network is made of. `conv2d`, `batch_norm`, `relu`, `add`, `max_pool`,
+1. `layers.py`: the operations. `conv2d`, `batch_norm`, `relu`, `add`, `max_pool`,
    `avg_pool`, `global_avg_pool`, `fully_connected` and `softmax`, each a few lines.
 2. `blocks.py`: `basic_block` and `bottleneck`, the two residual blocks of the paper.
 3. `networks.py`: `resnet18`, `resnet34`, `resnet50`, ... put together from those blocks.
 4. `walk.py`: `run`, which walks the compiled core's list of operations and so computes any
    network of the family, and gives every operation's result by name.
 
-Nothing here is fast or clever: it says what the right numbers are. The tests hold it against torch
-in float64, and hold the compiled core against it. `ResNet50("weights", backend="reference")` runs
+Nothing here is fast or clever: it defines the right numbers. The tests compare it with torch in
+float64, and the compiled core with it. `ResNet50("weights", backend="reference")` runs
 it in place of the core.
 
 ```python

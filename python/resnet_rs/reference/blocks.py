@@ -1,7 +1,7 @@
 """The two residual blocks of the paper, put together from `layers`.
 
-Both compute `relu(F(x) + shortcut(x))`: what the convolutions learn is a correction to what came
-in. The shortcut is x itself; where the block changes the size or the channels, it is a 1x1
+Both compute `relu(F(x) + shortcut(x))`: the convolutions learn a correction to the block's input.
+The shortcut is x itself. If the block changes the size or the channels, the shortcut is a 1x1
 convolution with a batch norm (the paper's option B), named `downsample` in torchvision.
 
 `weights` maps torchvision's names (`layer1.0.conv1.weight`, `layer1.0.bn1.running_mean`, ...) to
@@ -27,8 +27,8 @@ def basic_block(x: Array, weights: Weights, name: str, stride: int) -> Array:
     Args:
         x: `[batch, h, w, in]`.
         weights: the network's tensors.
-        name: the block's, such as `layer2.0`.
-        stride: of the first convolution and of the shortcut's; 2 halves height and width.
+        name: the block's name, such as `layer2.0`.
+        stride: the stride of the first convolution and of the shortcut; 2 halves height and width.
 
     Returns:
         `[batch, h / stride, w / stride, out]`.
@@ -44,13 +44,13 @@ def bottleneck(x: Array, weights: Weights, name: str, stride: int) -> Array:
     """A 1x1 convolution to fewer channels, a 3x3, a 1x1 to more: the block of ResNet-50 and up.
 
     The stride is on the 3x3 convolution, as in torchvision ("v1.5"); the paper has it on the
-    first 1x1 ("v1"), which drops three of four pixels before anything but a 1x1 has seen them.
+    first 1x1 ("v1"), which drops three of four pixels before a larger kernel has seen them.
 
     Args:
         x: `[batch, h, w, in]`.
         weights: the network's tensors.
-        name: the block's, such as `layer2.0`.
-        stride: of the 3x3 convolution and of the shortcut's; 2 halves height and width.
+        name: the block's name, such as `layer2.0`.
+        stride: the stride of the 3x3 convolution and of the shortcut; 2 halves height and width.
 
     Returns:
         `[batch, h / stride, w / stride, out]`, out = 4 * mid.
@@ -65,7 +65,7 @@ def bottleneck(x: Array, weights: Weights, name: str, stride: int) -> Array:
 
 
 def shortcut(x: Array, weights: Weights, name: str, stride: int) -> Array:
-    """What a block adds to its result: x, or a 1x1 convolution of x where the shape changes."""
+    """Compute what a block adds: x, or a 1x1 convolution of x if the shape changes."""
     if f"{name}.downsample.0.weight" not in weights:
         return x
     x = conv(x, weights, f"{name}.downsample.0", stride=stride)  # 1x1: [h / stride, .., out]
@@ -73,12 +73,12 @@ def shortcut(x: Array, weights: Weights, name: str, stride: int) -> Array:
 
 
 def conv(x: Array, weights: Weights, name: str, stride: int = 1, padding: int = 0) -> Array:
-    """The convolution of that name."""
+    """Apply the convolution of that name."""
     return conv2d(x, ohwi(tensor(weights, f"{name}.weight")), stride, padding)
 
 
 def norm(x: Array, weights: Weights, name: str) -> Array:
-    """The batch norm of that name."""
+    """Apply the batch norm of that name."""
     return batch_norm(
         x,
         mean=tensor(weights, f"{name}.running_mean"),
@@ -89,10 +89,10 @@ def norm(x: Array, weights: Weights, name: str) -> Array:
 
 
 def tensor(weights: Weights, name: str) -> Array:
-    """One tensor in float64.
+    """Return one tensor in float64.
 
     Raises:
-        KeyError: there is none of that name.
+        KeyError: there is no tensor of that name.
     """
     if name not in weights:
         raise KeyError(f"the weights have no tensor {name!r}")

@@ -1,11 +1,11 @@
-"""The operations that a ResNet is made of, one function each.
+"""The operations of a ResNet, one function each.
 
 Layouts: activations are NHWC, `[batch, height, width, channels]`; a convolution's weights are OHWI,
 `[out, kernel height, kernel width, in]`. Everything is float64. Files keep a convolution's weights
 as OIHW, as torch does: `ohwi` turns them.
 
 A **tap** is one position `(ky, kx)` of a kernel's window. Convolution and pooling loop over the
-taps; what is under one tap, for all output pixels at once, is a slice of the padded input.
+taps; the values under one tap, for all output pixels at once, are a slice of the padded input.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def conv2d(
                         x[n, i * stride + ky - padding, j * stride + kx - padding, c]
                         * weights[o, ky, kx, c]
 
-    Outside the picture x is 0. The kernel is not mirrored: what networks call convolution is what
-    signal processing calls cross-correlation.
+    Outside the picture x is 0. The kernel is not mirrored: the convolution of networks is the
+    cross-correlation of signal processing.
 
     With `groups` above 1 the channels are cut into that many equal runs, and the outputs of a run
     see the inputs of the same run only.
@@ -84,12 +84,12 @@ def batch_norm(
     shift: Array,
     epsilon: float = 1e-5,
 ) -> Array:
-    """Give each channel mean 0 and variance 1, then the scale and shift that it learned.
+    """Give each channel mean 0 and variance 1, then its learned scale and shift.
 
         y = (x - mean) / sqrt(variance + epsilon) * scale + shift
 
-    The mean and variance are those that training gathered (`running_mean`, `running_var`), not
-    those of this batch: so a picture's result does not depend on its neighbours.
+    The mean and variance come from training (`running_mean`, `running_var`), not from this batch,
+    so the result for a picture does not depend on the others.
 
     Args:
         x: `[batch, h, w, channels]`.
@@ -106,15 +106,15 @@ def batch_norm(
 
 
 def relu(x: Array) -> Array:
-    """Replace what is negative by 0: `y = max(x, 0)`. Any shape."""
+    """Replace negative values with 0: `y = max(x, 0)`. Any shape."""
     return np.maximum(x, 0.0)
 
 
 def add(x: Array, shortcut: Array) -> Array:
-    """Add a block's result and its shortcut, `[batch, h, w, channels]` both.
+    """Add a block's result and its shortcut, both `[batch, h, w, channels]`.
 
     Raises:
-        ValueError: the shapes differ. NumPy itself would stretch a side of length 1.
+        ValueError: the shapes differ. NumPy by itself would repeat a side of length 1.
     """
     if x.shape != shortcut.shape:
         raise ValueError(f"cannot add {list(x.shape)} and {list(shortcut.shape)}")
@@ -124,13 +124,13 @@ def add(x: Array, shortcut: Array) -> Array:
 def max_pool(x: Array, kernel: int, stride: int, padding: int = 0) -> Array:
     """Keep the largest value under the window, channel by channel.
 
-    Outside the picture there is minus infinity: the border never wins.
+    Outside the picture x is minus infinity, so the border never wins.
 
     Args:
         x: `[batch, in_h, in_w, channels]`.
-        kernel: side of the window.
-        stride: how far it moves.
-        padding: how far it may reach outside, on each side; at most half of `kernel`.
+        kernel: the side of the window.
+        stride: how far the window moves.
+        padding: how far the window may extend outside, on each side; at most half of `kernel`.
 
     Returns:
         `[batch, out_h, out_w, channels]`, sized as for `conv2d`.
@@ -154,15 +154,16 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
-    """Take the mean of what is under the window, channel by channel.
+    """Take the mean of the values under the window, channel by channel.
 
     Args:
         x: `[batch, in_h, in_w, channels]`.
-        kernel: side of the window.
-        stride: how far it moves.
+        kernel: the side of the window.
+        stride: how far the window moves.
         padding: how many zeros go around the picture, on each side.
-        ceil_mode: also keep a last window that hangs over the end. What hangs over is not counted.
-        count_include_pad: whether the zeros of the padding count among the values averaged.
+        ceil_mode: also keep a last window that hangs over the end. Places beyond the end do not
+            count.
+        count_include_pad: count the zeros of the padding among the averaged values.
 
     Returns:
         `[batch, out_h, out_w, channels]`; out = floor((in + 2 * padding - kernel) / stride) + 1,
@@ -171,7 +172,7 @@ def avg_pool(
     out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
     overhang = kernel  # more than a window can hang over the end
     padded = _pad(_pad(x, padding, 0.0), overhang, 0.0)[:, overhang:, overhang:]
-    # 1 where a value counts, 0 where it does not: the same sums over it give the divisors.
+    # 1 for a value that counts and 0 for one that does not: the sums over it are the divisors.
     counted = _pad(np.ones((1, *x.shape[1:3], 1)), padding, float(count_include_pad))
     counted = _pad(counted, overhang, 0.0)[:, overhang:, overhang:]
 
@@ -185,7 +186,7 @@ def avg_pool(
 
 
 def global_avg_pool(x: Array) -> Array:
-    """Take each channel's mean over the whole picture: `[batch, h, w, c]` -> `[batch, 1, 1, c]`."""
+    """Take each channel's mean over the picture: `[batch, h, w, c]` -> `[batch, 1, 1, c]`."""
     pooled: Array = x.mean(axis=(1, 2), keepdims=True)
     return pooled
 
@@ -194,9 +195,9 @@ def flatten(x: Array) -> Array:
     """Lay each picture out as one row, in torch's order: channel by channel.
 
     torch's tensors are NCHW, so `torch.flatten` puts all pixels of channel 0 first, then those of
-    channel 1. Flattening our NHWC array as it lies would put all channels of the first pixel first,
+    channel 1. Flattening an NHWC array directly would put all channels of the first pixel first,
     and the columns of `fc.weight` would meet the wrong values. After global average pooling there
-    is a single pixel and both orders agree.
+    is a single pixel, and both orders are the same.
 
     Args:
         x: `[batch, h, w, c]`.
@@ -208,7 +209,7 @@ def flatten(x: Array) -> Array:
 
 
 def fully_connected(x: Array, weights: Array, bias: Array | None = None) -> Array:
-    """Let every output see every input.
+    """Compute each output as a weighted sum of all inputs.
 
         y[n, o] = bias[o] + sum over i of x[n, i] * weights[o, i]
 
@@ -227,7 +228,7 @@ def fully_connected(x: Array, weights: Array, bias: Array | None = None) -> Arra
 def softmax(logits: Array) -> Array:
     """Turn scores into probabilities: `exp(logits) / sum of exp(logits)` over the last axis.
 
-    The largest logit is taken off first: the quotient stays the same and exp cannot overflow.
+    The largest logit is subtracted first: the quotient stays the same, and exp cannot overflow.
     """
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
@@ -235,7 +236,7 @@ def softmax(logits: Array) -> Array:
 
 
 def ohwi(weights: NDArray[Any]) -> NDArray[Any]:
-    """A convolution's weights, from torch's OIHW `[out, in, kernel_h, kernel_w]` to our OHWI."""
+    """Transpose a convolution's weights from torch's OIHW (out, in, height, width) to OHWI."""
     return weights.transpose(0, 2, 3, 1)
 
 
@@ -246,7 +247,7 @@ def _pad(x: Array, padding: int, value: float) -> Array:
 
 
 def _under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: int) -> Array:
-    """What lies under tap `(ky, kx)` of each output pixel's window: `[batch, out_h, out_w, c]`."""
+    """Slice the values under one tap, for all output pixels: `[batch, out_h, out_w, channels]`."""
     return padded[
         :,
         ky : ky + (out_h - 1) * stride + 1 : stride,
@@ -255,7 +256,7 @@ def _under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: 
 
 
 def _pooled_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """How many windows an average pool has along one side."""
+    """Count the windows of an average pool along one side."""
     room = size + 2 * padding - kernel
     if not ceil_mode:
         return room // stride + 1

@@ -1,8 +1,8 @@
 """Whole networks, put together from `blocks`: image in, logits out.
 
-The stem makes a quarter of the side: 224 -> 112 (conv1) -> 56 (max pool). Four stages of blocks
-follow; the first block of stages 2, 3 and 4 halves the side and doubles the channels. Then every
-channel's mean goes through the classifier.
+The stem reduces the side to a quarter: 224 -> 112 (conv1) -> 56 (max pool). Four stages of blocks
+follow; the first block of stages 2, 3 and 4 halves the side and doubles the channels. The mean of
+each channel then goes through the classifier.
 
 | after | side | channels of ResNet-18, 34 | of ResNet-50, 101, 152 |
 |---|---|---|---|
@@ -27,14 +27,14 @@ Block = Callable[[Array, Weights, str, int], Array]
 
 
 def resnet(image: ArrayLike, weights: Weights, block: Block, blocks: Sequence[int]) -> Array:
-    """A residual network of the paper's form.
+    """Compute a residual network of the paper's form.
 
     Args:
         image: `[batch, height, width, 3]`, RGB, normalised as the weights want it
             (`model.preprocess` does that).
         weights: torchvision's names to arrays, convolutions OIHW.
         block: `basic_block` or `bottleneck`.
-        blocks: how many blocks each stage has.
+        blocks: the number of blocks in each stage.
 
     Returns:
         Logits, `[batch, classes]`.

@@ -1,9 +1,9 @@
 """Any network of the family: a walk over its list of operations.
 
-The compiled core knows each network as a list of operations in order (`_core.operations`). Every
-operation names its kind, its inputs (other operations, or `image`) and its tensors, so computing
-the network is: for each operation, take the inputs' results, apply the formula, keep the result
-until nobody needs it any more.
+The compiled core describes each network as a list of operations in order (`_core.operations`).
+Every operation names its kind, its inputs (other operations, or `image`) and its tensors. The walk
+takes each operation in turn: it takes the results of the inputs, applies the formula, and keeps the
+result until no later operation needs it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def run(
     """Compute a network, operation by operation.
 
     Args:
-        operations: what `_core.operations` or `Network.operations` returns.
+        operations: the result of `_core.operations` or `Network.operations`.
         tensors: torchvision's names to arrays, convolutions OIHW.
         image: `[batch, height, width, channels]`, normalised.
 
     Yields:
         Each operation's name and result in network order, NHWC in float64; pooled features and
-        logits are `[batch, 1, 1, channels]`. A result that is dropped is freed.
+        logits are `[batch, 1, 1, channels]`. A result that the caller drops is freed.
 
     Raises:
         KeyError: a tensor is missing.
@@ -56,7 +56,7 @@ def run(
 
 
 def parameters(operation: Operation, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-    """An operation's tensors by their part (`weight`, `bias`, `running_mean`, ...), in float64.
+    """Collect an operation's tensors by part (`weight`, `bias`, `running_mean`, ...), in float64.
 
     Raises:
         KeyError: a tensor is missing.
@@ -85,7 +85,7 @@ def evaluate(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str
         NHWC.
 
     Raises:
-        ValueError: a kind of operation that is not known, or inputs that do not fit.
+        ValueError: an unknown kind of operation, or inputs that do not fit.
     """
     x = inputs[0]
     match operation["kind"]:
@@ -128,6 +128,6 @@ def evaluate(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str
             return layers.global_avg_pool(x)
         case "linear":
             y = layers.fully_connected(layers.flatten(x), tensors["weight"], tensors.get("bias"))
-            return y[:, None, None, :]  # [batch, 1, 1, classes], to be NHWC like the others
+            return y[:, None, None, :]  # NHWC like all other results: [batch, 1, 1, classes]
         case kind:
             raise ValueError(f"{operation['name']}: no formula for an operation of kind {kind!r}")

@@ -24,9 +24,7 @@ impl Grid {
         let tiles = m.div_ceil(mr);
         let mut row_blocks = tiles.div_ceil(MAX_ROWS / mr);
         let mut panel_blocks = wanted.div_ceil(row_blocks).min(panels);
-        if row_blocks * panel_blocks < wanted {
-            row_blocks = wanted.div_ceil(panel_blocks).min(tiles);
-        }
+        row_blocks = wanted.div_ceil(panel_blocks).min(tiles).max(row_blocks);
         // Round to whole tiles and panels, then count the blocks that are left.
         let rows = tiles.div_ceil(row_blocks) * mr;
         let panels_each = panels.div_ceil(panel_blocks);
@@ -41,12 +39,39 @@ impl Grid {
     }
 
     /// Items of work.
-    pub fn len(&self) -> usize {
+    pub fn items(&self) -> usize {
         self.row_blocks * self.panel_blocks
     }
+}
 
-    /// True if there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_cut_first_then_panels_then_pixels_again() {
+        for ([m, panels, mr, wanted], [rows, row_blocks, panels_each, panel_blocks]) in [
+            // One item if that is all that is wanted and the pixels fit a block.
+            ([100, 4, 10, 1], [100, 1, 4, 1]),
+            // Many pixels: blocks of as many whole tiles as fit.
+            ([12_544, 2, 14, 1], [252, 50, 2, 1]),
+            // Few pixels: panels too.
+            ([49, 16, 14, 8], [56, 1, 2, 8]),
+            // Few of both: single tiles.
+            ([49, 2, 14, 8], [14, 4, 1, 2]),
+            // As many as wanted, no more.
+            ([40, 4, 10, 4], [40, 1, 1, 4]),
+            ([40, 4, 10, 8], [20, 2, 1, 4]),
+        ] {
+            let grid = Grid::choose(m, panels, mr, wanted);
+            let expected = Grid {
+                rows,
+                row_blocks,
+                panels: panels_each,
+                panel_blocks,
+            };
+            assert_eq!(grid, expected, "{m} {panels} {mr} {wanted}");
+            assert_eq!(grid.items(), row_blocks * panel_blocks);
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Conv {
 
     /// Items that may run in any order, on any thread: the grid's, then each image's border.
     pub fn items(&self) -> usize {
-        self.grid.len() + self.out.border_items()
+        self.grid.items() + self.out.border_items()
     }
 
     /// The panels of an item of the grid.

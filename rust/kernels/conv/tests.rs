@@ -125,9 +125,14 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     }
 
     let k = matrices.iter().map(|(_, k)| k).sum();
-    let mut packed = vec![CANARY; packed_len(oc, k, table.f32.conv.nr)];
-    (table.f32.conv.pack)(&matrices, &f32s(&bias.data), table.f32.conv.nr, &mut packed);
-    let panels = oc.div_ceil(table.f32.conv.nr);
+    let mut packed = vec![CANARY; packed_len(oc, k, table.f32.conv.nr())];
+    table.f32.conv.pack(
+        &matrices,
+        &f32s(&bias.data),
+        table.f32.conv.nr(),
+        &mut packed,
+    );
+    let panels = oc.div_ceil(table.f32.conv.nr());
     let conv = Conv {
         sources,
         weights_bytes: 0,
@@ -222,11 +227,11 @@ fn conv_with_identity_weights_is_exact() {
             .iter_mut()
             .step_by(channels + 1)
             .for_each(|w| *w = 1.0);
-        let mut packed = vec![CANARY; packed_len(channels, channels, table.f32.conv.nr)];
-        (table.f32.conv.pack)(
+        let mut packed = vec![CANARY; packed_len(channels, channels, table.f32.conv.nr())];
+        table.f32.conv.pack(
             &[(&identity, channels)],
             &vec![0.0; channels],
-            table.f32.conv.nr,
+            table.f32.conv.nr(),
             &mut packed,
         );
         let x = random([1, 3, 9, channels], 7);
@@ -241,7 +246,7 @@ fn conv_with_identity_weights_is_exact() {
             out: views[1],
             grid: Grid::choose(
                 27,
-                channels.div_ceil(table.f32.conv.nr),
+                channels.div_ceil(table.f32.conv.nr()),
                 table.f32.conv.mr(),
                 1,
             ),
@@ -293,11 +298,11 @@ fn nan_comes_through_relu() {
             &views[0],
             &mut arena,
         );
-        let mut packed = vec![0.0; packed_len(20, 20, table.f32.conv.nr)];
-        (table.f32.conv.pack)(
+        let mut packed = vec![0.0; packed_len(20, 20, table.f32.conv.nr())];
+        table.f32.conv.pack(
             &[(&[1.0; 400], 20)],
             &[0.0; 20],
-            table.f32.conv.nr,
+            table.f32.conv.nr(),
             &mut packed,
         );
         let conv = Conv {
@@ -308,7 +313,7 @@ fn nan_comes_through_relu() {
             out: views[1],
             grid: Grid::choose(
                 4,
-                20_usize.div_ceil(table.f32.conv.nr),
+                20_usize.div_ceil(table.f32.conv.nr()),
                 table.f32.conv.mr(),
                 1,
             ),
@@ -335,7 +340,7 @@ fn grid_covers_everything_in_about_as_many_items_as_wanted() {
                     assert!(grid.panels * grid.panel_blocks >= panels, "{what}");
                     assert!(grid.panels * (grid.panel_blocks - 1) < panels, "{what}");
                     let possible = m.div_ceil(mr) * panels;
-                    assert!(grid.len() >= wanted.min(possible).div_ceil(2), "{what}");
+                    assert!(grid.items() >= wanted.min(possible).div_ceil(2), "{what}");
                 }
             }
         }

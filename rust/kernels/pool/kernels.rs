@@ -4,7 +4,8 @@ use super::avg::{AvgPool, avg_pool};
 use super::max::{MaxPool, max_pool};
 use crate::simd::Simd;
 
-/// The routines of the pools, for one tier and tensors of `T`. Having them means that this machine has the tier.
+/// The routines of the pools, for one tier and tensors of `T`. Only a proof that this machine has the
+/// tier makes them.
 #[derive(Clone, Copy)]
 pub struct PoolKernels<T> {
     /// One output pixel of a max pool.
@@ -14,8 +15,8 @@ pub struct PoolKernels<T> {
 }
 
 impl PoolKernels<f32> {
-    /// The kernels of tier `S`, which the machine must have.
-    pub(in crate::kernels) fn new<S: Simd>() -> Self {
+    /// The kernels of tier `S`.
+    pub(in crate::kernels) fn new<S: Simd>(_proof: S) -> Self {
         Self {
             max: max_pool::<S>,
             avg: avg_pool::<S>,

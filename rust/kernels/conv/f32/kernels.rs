@@ -6,20 +6,17 @@ use crate::dtype::Dtype;
 use crate::kernels::conv::tile_shape::TileShape;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Portable, Simd};
+use crate::simd::{Portable, Simd, flush_denormals};
 
-/// The routines of a convolution layer, for one tier. Having them means that this machine has the
-/// tier.
+/// The routines of a convolution layer, for one tier. Only a proof that this machine has the tier
+/// makes them, so calling them needs no other.
 #[derive(Clone, Copy)]
 pub struct ConvKernels {
-    /// Channels of a packed panel: two registers.
-    pub nr: usize,
+    nr: usize,
     /// `tiles[m - 1]` computes tiles of m pixels, up to the tier's MR.
-    pub tiles: &'static [ConvTile],
-    /// Packs weights into panels.
-    pub pack: Pack,
-    /// Multiplies weights by batch norm's factors.
-    pub scale_rows: ScaleRows,
+    pub(super) tiles: &'static [ConvTile],
+    pack: Pack,
+    scale_rows: ScaleRows,
 }
 
 /// The tile routines of a tier, one for each number of rows.
@@ -33,23 +30,23 @@ macro_rules! tiles {
 
 impl ConvKernels {
     /// The kernels of the portable tier.
-    pub(in crate::kernels) fn portable() -> Self {
-        Self::new::<Portable>(tiles!(Portable: 1 2 3 4))
+    pub(in crate::kernels) fn portable(proof: Portable) -> Self {
+        Self::new(proof, tiles!(Portable: 1 2 3 4))
     }
 
-    /// The kernels of AVX2, which the machine must have.
+    /// The kernels of AVX2.
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::kernels) fn avx2() -> Self {
-        Self::new::<Avx2>(tiles!(Avx2: 1 2 3 4 5 6))
+    pub(in crate::kernels) fn avx2(proof: Avx2) -> Self {
+        Self::new(proof, tiles!(Avx2: 1 2 3 4 5 6))
     }
 
-    /// The kernels of AVX-512, which the machine must have.
+    /// The kernels of AVX-512.
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::kernels) fn avx512() -> Self {
-        Self::new::<Avx512>(tiles!(Avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14))
+    pub(in crate::kernels) fn avx512(proof: Avx512) -> Self {
+        Self::new(proof, tiles!(Avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14))
     }
 
-    fn new<S: Simd>(tiles: &'static [ConvTile]) -> Self {
+    fn new<S: Simd>(_proof: S, tiles: &'static [ConvTile]) -> Self {
         Self {
             nr: 2 * S::LANES,
             tiles,
@@ -58,9 +55,37 @@ impl ConvKernels {
         }
     }
 
+    /// Channels of a packed panel: two registers.
+    pub fn nr(&self) -> usize {
+        self.nr
+    }
+
     /// The most output pixels of a tile.
     pub fn mr(&self) -> usize {
         self.tiles.len()
+    }
+
+    /// Packs `weights` and `bias` into panels of `nr` output channels.
+    ///
+    /// - `weights`: the matrices `[out_channels, k_i]`, row-major, that are summed, one for each
+    ///   segment of the convolution; a panel has their k one after the other.
+    /// - `bias`: `[out_channels]`.
+    /// - `packed`: `packed_len(out_channels, Σ k_i, nr)` elements, all written; surplus
+    ///   channels of the last panel are zero.
+    ///
+    /// # Panics
+    /// If a length does not fit the others.
+    pub fn pack(&self, weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]) {
+        // SAFETY: having `self` proves the tier.
+        unsafe { (self.pack)(weights, bias, nr, packed) };
+    }
+
+    /// Multiplies each row of `weights` (`[channels, k]`) with its channel's scale, in f64, rounded
+    /// once. Denormals count as zero, as operands and as results: they mean nothing as weights, and
+    /// slow the arithmetic down.
+    pub fn scale_rows(&self, weights: &mut [f32], scale: &[f64]) {
+        // SAFETY: having `self` proves the tier.
+        flush_denormals(|| unsafe { (self.scale_rows)(weights, scale) });
     }
 
     /// The register tile.

@@ -18,12 +18,12 @@ impl ConvKernels {
     /// # Panics
     /// If `weights` ends before the layer's panels.
     pub unsafe fn run_item(&self, conv: &Conv, item: usize, arena: *mut u8, weights: &[u8]) {
-        if item < conv.grid.len() {
+        if item < conv.grid.items() {
             // SAFETY: the caller's.
             unsafe { self.run_block(conv, item, arena, weights, Shift::default()) };
         } else {
             // SAFETY: the border of one image of `out`, which no other item touches.
-            unsafe { conv.out.zero_border(item - conv.grid.len(), arena) };
+            unsafe { conv.out.zero_border(item - conv.grid.items(), arena) };
         }
     }
 

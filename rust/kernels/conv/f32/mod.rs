@@ -6,5 +6,5 @@ pub(super) mod pack;
 mod tile;
 
 pub use kernels::ConvKernels;
-pub use pack::{Pack, ScaleRows, packed_len, panel_len};
+pub use pack::{packed_len, panel_len};
 pub use tile::{ConvTile, TileArgs};

@@ -11,24 +11,23 @@ pub fn panel_len(k: usize, nr: usize) -> usize {
     nr * (1 + k)
 }
 
-/// The number of elements that [`Pack`] writes: those of `⌈out_channels / NR⌉` panels.
+/// The number of elements of packed weights: those of `⌈out_channels / NR⌉` panels.
 pub fn packed_len(out_channels: usize, k: usize, nr: usize) -> usize {
     out_channels.div_ceil(nr) * panel_len(k, nr)
 }
 
-/// Packs `weights` and `bias` into panels of `nr` output channels.
+/// The packing of a tier: see [`ConvKernels::pack`](super::ConvKernels::pack).
 ///
-/// - `weights`: the matrices `[out_channels, k_i]`, row-major, that are summed, one for each
-///   segment of the convolution; a panel has their k one after the other.
-/// - `bias`: `[out_channels]`.
-/// - `packed`: `packed_len(out_channels, Σ k_i, nr)` elements, all written; surplus
-///   channels of the last panel are zero.
-///
-/// Panics if a length does not fit the others.
-pub type Pack = fn(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]);
+/// # Safety
+/// The machine has the tier.
+pub(super) type Pack =
+    unsafe fn(weights: &[(&[f32], usize)], bias: &[f32], nr: usize, packed: &mut [f32]);
 
-/// The packing, compiled for tier `S`, which the machine must have.
-pub(super) fn pack<S: Simd>(
+/// The packing, compiled for tier `S`.
+///
+/// # Safety
+/// See [`Pack`].
+pub(super) unsafe fn pack<S: Simd>(
     weights: &[(&[f32], usize)],
     bias: &[f32],
     nr: usize,
@@ -40,7 +39,7 @@ pub(super) fn pack<S: Simd>(
     for (matrix, k) in weights {
         assert_eq!(matrix.len(), out_channels * k);
     }
-    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    // SAFETY: the caller guarantees the tier.
     let s = unsafe { S::assume() };
     for (p, panel) in packed.chunks_exact_mut(panel_len(k_total, nr)).enumerate() {
         let first = p * nr;
@@ -77,13 +76,19 @@ fn transpose(matrix: &[f32], k: usize, nr: usize, rows: &mut [f32]) {
     }
 }
 
-/// Multiplies each row of `weights` (`[channels, k]`) with its channel's scale, in f64, rounded
-/// once. Denormal results become zero: they mean nothing as weights, and slow the arithmetic down.
-pub type ScaleRows = fn(weights: &mut [f32], scale: &[f64]);
+/// The scaling of a tier: see [`ConvKernels::scale_rows`](super::ConvKernels::scale_rows).
+///
+/// # Safety
+/// The machine has the tier.
+pub(super) type ScaleRows = unsafe fn(weights: &mut [f32], scale: &[f64]);
 
-/// The scaling, compiled for tier `S`, which the machine must have.
-pub(super) fn scale_rows<S: Simd>(weights: &mut [f32], scale: &[f64]) {
-    // SAFETY: as in `pack`.
+/// The scaling, compiled for tier `S`. Denormal results become zero without the help of the
+/// processor's mode.
+///
+/// # Safety
+/// See [`ScaleRows`].
+pub(super) unsafe fn scale_rows<S: Simd>(weights: &mut [f32], scale: &[f64]) {
+    // SAFETY: the caller guarantees the tier.
     let s = unsafe { S::assume() };
     let k = weights.len() / scale.len();
     s.vectorize(
@@ -117,7 +122,10 @@ mod tests {
         let mut packed = vec![f32::NAN; packed_len(3, 3, 2)];
         for table in KernelTable::available() {
             packed.fill(f32::NAN);
-            (table.f32.conv.pack)(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
+            table
+                .f32
+                .conv
+                .pack(&[(&a, 2), (&b, 1)], &bias, 2, &mut packed);
             assert_eq!(
                 packed,
                 [
@@ -133,7 +141,7 @@ mod tests {
     fn rows_are_scaled_and_denormals_become_zero() {
         for table in KernelTable::available() {
             let mut weights = [1.5, -2.0, 1e-20, 1.0];
-            (table.f32.conv.scale_rows)(&mut weights, &[0.5, 1e-20]);
+            table.f32.conv.scale_rows(&mut weights, &[0.5, 1e-20]);
             assert_eq!(weights, [0.75, -1.0, 0.0, 1e-20]);
         }
     }

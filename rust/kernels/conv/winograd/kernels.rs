@@ -4,10 +4,10 @@ use super::scheme::{F2, F4};
 use super::size::TileSize;
 use super::tile::{InputTile, OutputTile, input_tile, output_tile};
 use super::weights::{TransformWeights, transform_weights};
-use crate::simd::Simd;
+use crate::simd::{Simd, flush_denormals};
 
-/// The transforms of a Winograd layer, for one tier. Having them means that this machine has the
-/// tier.
+/// The transforms of a Winograd layer, for one tier. Only a proof that this machine has the tier
+/// makes them, so calling them needs no other.
 #[derive(Clone, Copy)]
 pub struct WinogradKernels {
     two: WinogradTransforms,
@@ -17,8 +17,7 @@ pub struct WinogradKernels {
 /// The transforms of tiles of one size.
 #[derive(Clone, Copy)]
 pub struct WinogradTransforms {
-    /// `U = G g Gᵀ`.
-    pub weights: TransformWeights,
+    weights: TransformWeights,
     /// `V = Bᵀ d B`.
     pub input: InputTile,
     /// `out = relu(Aᵀ p A + bias + residual)`.
@@ -26,8 +25,8 @@ pub struct WinogradTransforms {
 }
 
 impl WinogradKernels {
-    /// The kernels of tier `S`, which the machine must have.
-    pub(in crate::kernels) fn new<S: Simd>() -> Self {
+    /// The kernels of tier `S`.
+    pub(in crate::kernels) fn new<S: Simd>(_proof: S) -> Self {
         Self {
             two: WinogradTransforms {
                 weights: transform_weights::<S, F2, 2, 4>,
@@ -48,5 +47,17 @@ impl WinogradKernels {
             TileSize::Two => &self.two,
             TileSize::Four => &self.four,
         }
+    }
+}
+
+impl WinogradTransforms {
+    /// `U = G g Gᵀ` for each pair of channels, in f64, rounded once; denormals count as zero.
+    ///
+    /// - `ohwi`: windows `[out_channels, 3, 3, in_channels]`.
+    /// - `u`: overwritten with the matrices `[A · A, out_channels, in_channels]`, point (row, column)
+    ///   at `row · A + column`; its memory is used again.
+    pub fn transform_weights(&self, ohwi: &[f32], in_channels: usize, u: &mut Vec<f32>) {
+        // SAFETY: having `self` proves the tier.
+        flush_denormals(|| unsafe { (self.weights)(ohwi, in_channels, u) });
     }
 }

@@ -37,7 +37,6 @@ pub use kernels::{WinogradKernels, WinogradTransforms};
 pub use layers::{PointProducts, TransformInput, TransformOutput};
 pub use size::TileSize;
 pub use tile::{InputTile, InputTileArgs, OutputTile, OutputTileArgs};
-pub use weights::TransformWeights;
 
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,8 @@ fn weights_are_transformed_on_both_sides() {
     windows[(9 + 5) * 3 + 2] = 1.0;
     for table in KernelTable::available() {
         let mut u = vec![f32::NAN; 5];
-        (table.f32.winograd.of_size(TileSize::Four).weights)(&windows, 3, &mut u);
+        let transforms = table.f32.winograd.of_size(TileSize::Four);
+        transforms.transform_weights(&windows, 3, &mut u);
         for (point, matrix) in u.chunks_exact(6).enumerate() {
             let expected = F4::G[point / 6][1] * F4::G[point % 6][2];
             assert_eq!(matrix, [0.0, 0.0, 0.0, 0.0, 0.0, expected as f32]);

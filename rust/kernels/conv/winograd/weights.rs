@@ -3,17 +3,20 @@
 use super::scheme::Scheme;
 use crate::simd::Simd;
 
-/// `U = G g Gᵀ` for each pair of channels, in f64, rounded once.
+/// The weights' transform of a tier: see
+/// [`WinogradTransforms::transform_weights`](super::WinogradTransforms::transform_weights).
 ///
-/// - `ohwi`: windows `[out_channels, 3, 3, in_channels]`.
-/// - `u`: overwritten with the matrices `[A · A, out_channels, in_channels]`, point (row, column)
-///   at `row · A + column`; its memory is used again.
-pub type TransformWeights = fn(ohwi: &[f32], in_channels: usize, u: &mut Vec<f32>);
+/// # Safety
+/// The machine has the tier.
+pub(super) type TransformWeights = unsafe fn(ohwi: &[f32], in_channels: usize, u: &mut Vec<f32>);
 
-/// The weights' transform by scheme `T`, compiled for tier `S`, which the machine must have:
-/// plain loops over the input channels, which the compiler vectorizes. No tier fuses the
-/// multiplications with the additions, so all give the same bits.
-pub(super) fn transform_weights<S, T, const M: usize, const A: usize>(
+/// The weights' transform by scheme `T`, compiled for tier `S`: plain loops over the input channels,
+/// which the compiler vectorizes. No tier fuses the multiplications with the additions, so all give
+/// the same bits.
+///
+/// # Safety
+/// See [`TransformWeights`].
+pub(super) unsafe fn transform_weights<S, T, const M: usize, const A: usize>(
     ohwi: &[f32],
     in_channels: usize,
     u: &mut Vec<f32>,
@@ -21,7 +24,7 @@ pub(super) fn transform_weights<S, T, const M: usize, const A: usize>(
     S: Simd,
     T: Scheme<M, A>,
 {
-    // SAFETY: only a `KernelTable` hands this out, and having one means that the tier is there.
+    // SAFETY: the caller guarantees the tier.
     let s = unsafe { S::assume() };
     s.vectorize(
         #[inline(always)]

@@ -1,0 +1,146 @@
+"""The result of a comparison: a row for each step, and its text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...terminal.tables import plural, text_table
+from .diagnose import Diagnosis
+
+_GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+_HEADER = ("step", "kind", "shape", "max abs", "rel L2", "cosine")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The distance between the two sides at one step.
+
+    Attributes:
+        name: the operation's name, or `image` for the network's input.
+        kind: `conv`, `batch_norm`, ...; `image` for the input.
+        shape: the shape of the first side's result, NHWC.
+        other_shape: the shape of the second side's result.
+        max_abs: the largest absolute difference. NaN if the shapes differ, as in the next two.
+        relative_l2: the Euclidean norm of the difference, divided by that of the first side's
+            result.
+        cosine: the cosine of the angle between the two results as vectors.
+        ok: True if `relative_l2` is within the tolerance.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    other_shape: tuple[int, ...]
+    max_abs: float
+    relative_l2: float
+    cosine: float
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two networks' results, step by step; `print` it for a table.
+
+    Attributes:
+        a: the name of the first side.
+        b: the name of the second side.
+        rows: the steps that both have, in network order.
+        tolerance: the largest relative L2 difference that counts as equal.
+        first_wrong: the first step that differs; None if all agree.
+        diagnosis: the mistake that explains it, if it is a known one.
+        can_diagnose: True if one side is a model, which knows the right results.
+        missing: the steps of the network that one side lacks.
+        unknown: names of results that the network does not have.
+    """
+
+    a: str
+    b: str
+    rows: tuple[Row, ...]
+    tolerance: float
+    first_wrong: str | None
+    diagnosis: Diagnosis | None
+    can_diagnose: bool
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True if every step agrees."""
+        return self.first_wrong is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields by name, in types that JSON has; NaN and infinity become None."""
+        values: dict[str, Any] = _finite(asdict(self))
+        return values
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, color: bool = False) -> str:
+        """Write the table and the verdict.
+
+        Args:
+            color: show steps that agree in green and the others in red, by ANSI codes.
+        """
+        head, *lines = text_table([_HEADER, *map(self._cells, self.rows)], left=3).split("\n")
+        lines = [self._marked(row, line, color) for row, line in zip(self.rows, lines, strict=True)]
+        title = (
+            f"a: {self.a}\nb: {self.b}\nequal up to a relative L2 difference of {self.tolerance:g}"
+        )
+        return "\n".join([title, "", head, *lines, "", *self._verdict()])
+
+    def _marked(self, row: Row, line: str, color: bool) -> str:
+        verdict = "ok" if row.ok else "WRONG"
+        if row.name == self.first_wrong:
+            verdict += " <- first"
+        line = f"{line}  {verdict}"
+        return f"{_GREEN if row.ok else _RED}{line}{_PLAIN}" if color else line
+
+    @staticmethod
+    def _cells(row: Row) -> tuple[str, ...]:
+        shape = " x ".join(map(str, row.shape))
+        if row.shape != row.other_shape:
+            other = " x ".join(map(str, row.other_shape))
+            return row.name, row.kind, f"{shape}; b: {other}", "-", "-", "-"
+        numbers = f"{row.max_abs:.1e}", f"{row.relative_l2:.1e}", f"{row.cosine:.4f}"
+        return row.name, row.kind, shape, *numbers
+
+    def _verdict(self) -> list[str]:
+        lines = []
+        if self.first_wrong is None:
+            lines.append(f"all {len(self.rows)} steps agree")
+        else:
+            wrong = sum(not row.ok for row in self.rows)
+            lines.append(f"{wrong} of {len(self.rows)} steps differ, first {self.first_wrong}")
+            if not self.can_diagnose:
+                lines.append("with a model on one side there would be a diagnosis")
+            elif self.diagnosis is None:
+                lines.append("this looks like no mistake that is known here")
+            else:
+                lines += [
+                    f"it looks like: {self.diagnosis.mistake}, at {self.diagnosis.layer}",
+                    f"  {self.diagnosis.text}",
+                ]
+        if self.missing:
+            lines.append(f"not compared, for one side lacks them: {_listed(self.missing)}")
+        if self.unknown:
+            lines.append(f"not compared, for the network has no such step: {_listed(self.unknown)}")
+        return lines
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    """Write a few names, and how many there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])}, ... ({plural(len(names), 'step')})"

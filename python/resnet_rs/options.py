@@ -1,0 +1,307 @@
+"""`Options`: every choice that loading a network offers.
+
+This file is the single statement of the options: names, types, defaults, checks, documentation and
+command-line flags. The signatures of `ResNet` and `load` come from `Options` by `option_function`
+and `option_method`, their documentation by `described`, the flags of the commands by `flags`.
+
+To add an option, add a field. If the core takes it, mark it `core=True`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from . import arguments
+from .images.spec import Preprocessing, preset
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Self = TypeVar("_Self")
+
+BACKENDS = ("fast", "reference")
+
+BYTES_ORIGIN = "weights (bytes)"
+"""The name of weights in memory in messages, in place of a path."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option on the command line.
+
+    Attributes:
+        help: its help text.
+        metavar: the placeholder of its value.
+        choices: the only values, if there are few.
+        kind: `text`, `count` (a whole number from 1 up) or `off` (`--no-NAME` for False).
+    """
+
+    help: str
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    kind: str = "text"
+
+
+def _option(
+    default: Any,
+    doc: str,
+    *,
+    check: Callable[[str, Any], Any] | None = None,
+    core: bool = False,
+    flag: Flag | None = None,
+) -> Any:
+    """A field of `Options`.
+
+    Args:
+        default: the value that stands for "not given"; it is not checked.
+        doc: the text for `Args:` in docstrings.
+        check: checks and normalises a value; it is called with the name and the value.
+        core: whether the compiled core takes the option as a keyword argument.
+        flag: the flag on the command line, for all commands that load a model.
+    """
+    metadata = {"doc": doc, "check": check, "core": core, "flag": flag}
+    return field(default=default, metadata=metadata)
+
+
+def _weights(name: str, value: Any) -> str | bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    return arguments.path(name, value)
+
+
+def _preprocessing(name: str, value: Any) -> dict[str, Any] | str:
+    """Fields, or the name of a preset, whose values depend on the architecture."""
+    if isinstance(value, Preprocessing):
+        return arguments.json_object(name, value.as_dict())
+    if isinstance(value, str):
+        preset(value)
+        return value
+    return arguments.json_object(name, value)
+
+
+def _names(name: str, value: Any) -> dict[str, Any] | str:
+    """Rules in the caller's order, or the path of a file with them."""
+    check = arguments.json_object if isinstance(value, Mapping) else arguments.path
+    return check(name, value)
+
+
+def _num_classes(name: str, value: Any) -> int:
+    return arguments.count(name, value, least=0)
+
+
+def _backend(name: str, value: Any) -> str:
+    backend: str = arguments.choice(name, value, BACKENDS)
+    return backend
+
+
+@dataclass(frozen=True)
+class Options:
+    """The weights to load, and how to load and run them: checked, picklable, never changed.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or out of range; the message begins
+            with its name.
+    """
+
+    weights: str | os.PathLike[str] | bytes = field(
+        metadata={
+            "doc": "a directory with `model.safetensors` and `config.json`, a `.safetensors` "
+            "file, or anything else that docs/formats.md lists (torch, Keras, ONNX, Hugging Face, "
+            "timm, text); or the bytes of a `.safetensors` file.",
+            "check": _weights,
+            "flag": Flag(
+                "a directory with model.safetensors and config.json, or any other file of weights "
+                "that resnet-rs convert takes",
+                metavar="DIR",
+            ),
+        }
+    )
+    _: KW_ONLY
+    architecture: str | None = _option(
+        None,
+        "the network's name, for weights that do not state it.",
+        check=arguments.text,
+        flag=Flag(
+            "the network, such as resnet50, for weights that do not state it", metavar="NAME"
+        ),
+    )
+    variant: Mapping[str, Any] | None = _option(
+        None,
+        "the network's differences from that architecture (docs/weights.md); laid over those that "
+        "the weights state.",
+        check=arguments.json_object,
+    )
+    num_classes: int | None = _option(
+        None,
+        "0 leaves the last layer out, so that `logits` gives the pooled features; any other number "
+        "must be the weights' own.",
+        check=_num_classes,
+    )
+    labels: Sequence[str] | None = _option(
+        None,
+        "the classes' names by index, in place of the weights' own.",
+        check=arguments.texts,
+    )
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = _option(
+        None,
+        "a `Preprocessing`, some of its fields in a dict, or the name of a torchvision preset, "
+        "such as `IMAGENET1K_V1`; laid over what the weights state.",
+        check=_preprocessing,
+    )
+    names: Mapping[str, str | None] | str | os.PathLike[str] | None = _option(
+        None,
+        "for a file with other tensor names, a map from them to torchvision's: a dict, or the path "
+        "of a JSON file with one.",
+        check=_names,
+    )
+    key: str | None = _option(
+        None,
+        "the network to take from a file that holds several, such as `model` and `model_ema`.",
+        check=arguments.text,
+    )
+    config: Mapping[str, Any] | None = _option(
+        None,
+        "fields of a `config.json` for weights that come without one, such as bytes; laid over the "
+        "weights' own, and under the arguments above.",
+        check=arguments.json_object,
+    )
+    isa: str | None = _option(
+        None,
+        "the kernels to use, `portable`, `avx2` or `avx512`; by default `RESNET_RS_ISA` if it is "
+        "set, else the fastest that this machine has.",
+        core=True,
+        flag=Flag(
+            "the kernels to use (default: RESNET_RS_ISA, else the fastest this machine has)",
+            choices=("portable", "avx2", "avx512"),
+        ),
+    )
+    threads: int | None = _option(
+        None,
+        "the number of threads of a forward; by default `RESNET_RS_NUM_THREADS`, "
+        "`RAYON_NUM_THREADS` or `OMP_NUM_THREADS`, the first that is set, else the CPUs that this "
+        "process may use.",
+        check=arguments.count,
+        core=True,
+        flag=Flag(
+            "the number of threads (default: RESNET_RS_NUM_THREADS, RAYON_NUM_THREADS or "
+            "OMP_NUM_THREADS, else the CPUs this process may use)",
+            metavar="N",
+            kind="count",
+        ),
+    )
+    winograd: bool = _option(
+        True,
+        "whether 3x3 convolutions may use Winograd's algorithm, which multiplies less: faster, "
+        "with weights that take more memory, and other rounding.",
+        check=arguments.flag,
+        core=True,
+        flag=Flag("compute every convolution directly: slower, with less memory", kind="off"),
+    )
+    backend: str = _option(
+        "fast",
+        "`fast`, or `reference` for plain NumPy in float64: the same results by the formulas of "
+        "`resnet_rs.reference`, within the rounding of float32, in seconds an image.",
+        check=_backend,
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, check = getattr(self, one.name), one.metadata["check"]
+            if check is not None and value is not one.default:
+                object.__setattr__(self, one.name, check(one.name, value))
+
+    @property
+    def path(self) -> str | None:
+        """The absolute path of the weights; None for bytes."""
+        return self.weights if isinstance(self.weights, str) else None
+
+    @property
+    def origin(self) -> str:
+        """The name of the weights in messages: their path, if they have one."""
+        return self.path or BYTES_ORIGIN
+
+    def for_core(self) -> dict[str, Any]:
+        """The keyword arguments of the core's `Network`."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if _is_core(one)}
+
+    def identity(self) -> str:
+        """A text that is equal for equal options; it leaves the bytes of weights out."""
+        import json
+
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["weights"] = self.path
+        if isinstance(self.names, Mapping):
+            # Of several rules that match a name the first counts, so their order matters.
+            values["names"] = list(self.names.items())
+        return json.dumps(values, sort_keys=True)
+
+
+def _is_core(one: Any) -> bool:
+    return bool(one.metadata.get("core"))
+
+
+def flags() -> dict[str, Flag]:
+    """The options that every command which loads a model has, by name."""
+    found = {one.name: one.metadata["flag"] for one in fields(Options)}
+    return {name: flag for name, flag in found.items() if flag is not None}
+
+
+def option_function(
+    make: Callable[_P, Options],
+) -> Callable[[Callable[[Options], _R]], Callable[_P, _R]]:
+    """Give a function of `Options` the signature of `Options` itself: pass `Options` for `make`."""
+
+    def decorate(function: Callable[[Options], _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def with_options(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            return function(make(*args, **kwargs))
+
+        _sign(with_options, inspect.signature(Options).parameters.values(), function)
+        return with_options
+
+    return decorate
+
+
+def option_method(
+    make: Callable[_P, Options],
+) -> Callable[[Callable[[_Self, Options], _R]], Callable[Concatenate[_Self, _P], _R]]:
+    """Do the same for a method."""
+
+    def decorate(
+        method: Callable[[_Self, Options], _R],
+    ) -> Callable[Concatenate[_Self, _P], _R]:
+        @functools.wraps(method)
+        def with_options(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            return method(self, make(*args, **kwargs))
+
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        _sign(with_options, (own, *inspect.signature(Options).parameters.values()), method)
+        return with_options
+
+    return decorate
+
+
+def _sign(function: Any, parameters: Any, original: Any) -> None:
+    """Set the signature that `help` and editors show."""
+    returned = inspect.signature(original).return_annotation
+    function.__signature__ = inspect.Signature(parameters, return_annotation=returned)
+
+
+def described(documented: _R) -> _R:
+    """Fill in the options where a docstring has the line `<options>` under `Args:`."""
+    text = documented.__doc__
+    if text is not None:  # it is None under python -OO
+        place = next(line for line in text.splitlines() if line.strip() == "<options>")
+        indent = place[: place.index("<")]
+        items = (f"{one.name}: {one.metadata['doc']}" for one in fields(Options))
+        wrapped = (
+            textwrap.fill(item, 100, initial_indent=indent, subsequent_indent=indent + "    ")
+            for item in items
+        )
+        documented.__doc__ = text.replace(place, "\n".join(wrapped))
+    return documented

@@ -1,0 +1,1 @@
+"""Folders: image files found, results written."""

@@ -1,0 +1,68 @@
+"""From logits to scores: the output function, and the mean over an image's views."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import softmax_top_k
+from ..images.views import VIEWS
+
+
+def class_scores(
+    logits: NDArray[np.float32], top_k: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Apply the output function, which is softmax, and pick each image's best classes.
+
+    This is the only place where logits become scores: predictions, probabilities, streams and the
+    mean over views all come here. A model that states its output function (softmax, sigmoid or
+    none) would choose it here.
+
+    Args:
+        logits: `[n, classes]`, C-contiguous.
+        top_k: the number of classes to pick; None for all.
+
+    Returns:
+        Scores and indices of the classes, each `[n, top_k]`, best first; equal scores are ordered
+        by index.
+    """
+    return softmax_top_k(logits, logits.shape[1] if top_k is None else top_k)
+
+
+def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The score of every class, `[n, classes]` in the order of the logits."""
+    scores, indices = class_scores(logits)
+    probabilities = np.empty_like(scores)
+    np.put_along_axis(probabilities, indices, scores, axis=1)
+    return probabilities
+
+
+def best_of(
+    probabilities: NDArray[np.float32], top_k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The largest of each row and their indices, largest first, equal ones by index."""
+    indices = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].astype(np.int64)
+    return np.take_along_axis(probabilities, indices, axis=1), indices
+
+
+class MeanProbabilities:
+    """The mean over the views of each image, summed in float64 in the order in which they come.
+
+    Args:
+        images: the number of images.
+        classes: the number of classes.
+        tta: one of `VIEWS`.
+    """
+
+    def __init__(self, images: int, classes: int, tta: str) -> None:
+        self._sums = np.zeros((images, classes))
+        self._views = VIEWS[tta]
+
+    def add(self, logits: NDArray[np.float32], images: NDArray[np.intp]) -> None:
+        """Add views: logits `[n, classes]`, and `[n]`, the image of each, from 0."""
+        # Unlike `sums[images] += ...`, this adds every row of an image that comes more than once.
+        np.add.at(self._sums, images, probabilities_of(logits))
+
+    def result(self) -> NDArray[np.float32]:
+        """`[images, classes]`, once every view of every image was added."""
+        return (self._sums / self._views).astype(np.float32)

@@ -1,0 +1,31 @@
+"""Tables of text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Lay rows out in columns, two spaces apart.
+
+    Args:
+        rows: cells, as many in every row; the header is a row like the others.
+        left: the number of columns that are aligned left; all others are aligned right.
+
+    Returns:
+        A line for each row, without spaces at the ends.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def plural(number: int, noun: str) -> str:
+    """Write a number with its noun: `1 thread`, `2 threads`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,1 @@
+"""Weights: from a file of any format to a network that runs."""

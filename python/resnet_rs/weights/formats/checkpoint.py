@@ -1,0 +1,43 @@
+"""The result of reading a weights file, before and after its names are torchvision's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """The content of a file, as the reader of its format gives it.
+
+    Attributes:
+        tensors: the arrays under the file's own names, in torch's layout (convolutions OIHW,
+            linear layers `[out, in]`), float32 or float16 and C-contiguous; views of a mapped
+            file are welcome. Integer tensors such as `num_batches_tracked` are left out.
+        config: those fields of our config.json that the file states; empty for a state dict.
+        remarks: what the user should know: what was unwrapped, stripped, folded or assumed.
+    """
+
+    tensors: dict[str, NDArray[Any]]
+    config: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network that is ready for the core.
+
+    Attributes:
+        tensors: the arrays under torchvision's names, in torch's layout, float32 or float16.
+        config: a complete config.json, except for `preprocessing`, which is absent or lacks fields
+            if neither the file nor the caller states it.
+        origin: the path that was read, for messages.
+        remarks: what the user should know, in the order in which it happened.
+    """
+
+    tensors: dict[str, NDArray[Any]]
+    config: dict[str, Any]
+    origin: str
+    remarks: tuple[str, ...] = ()

@@ -1,0 +1,365 @@
+"""Completes a file's content, with the caller's overrides, to a network ready for the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ... import _core
+from ..._core import WeightsError
+from ...images.spec import Preprocessing, preset
+from . import names as naming
+from . import prefixes, shapes
+from .checkpoint import Checkpoint, RawCheckpoint
+from .files import listed
+from .names import DETECTRON2, NameRules, Tensors
+
+_FORMAT_VERSION = 1
+
+_MAX_SIDE = 1 << 16
+
+# torch's count of training steps, which a forward does not need.
+_COUNTER = "num_batches_tracked"
+
+_NOT_LOADED = {
+    "resnetaa": "it has a pooling (anti-aliasing) after a 3x3 convolution",
+    "resnetblur": "it has a blur before every stride",
+    "seresnet": "it has squeeze-and-excitation gates",
+    "seresnext": "it has squeeze-and-excitation gates",
+    "ecaresnet": "it has channel attention",
+    "skresn": "it has selective kernels",
+    "resnet50_gn": "it has group norms",
+    "resnet50_clip": "it has an attention pool",
+    "resnetrs": "it has squeeze-and-excitation gates",
+    "resnetv2": "its norms come before its convolutions (pre-activation)",
+    "res2net": "its 3x3 convolutions are split into scales",
+    "resnest": "it has split attention",
+}
+"""Relatives by the start of their names, and why their tensors would give wrong numbers."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The caller's statements, which take precedence over the file's; None for no statement."""
+
+    architecture: str | None = None
+    variant: Mapping[str, Any] | None = None
+    num_classes: int | None = None
+    labels: Sequence[str] | None = None
+    preprocessing: Any = None
+    names: NameRules | None = None
+    key: str | None = None
+
+
+def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
+    """Give the tensors torchvision's names, fill in the config, and check one with the other.
+
+    Raises:
+        WeightsError: the network is not known, is not said, or its tensors do not fit it.
+    """
+    tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    if overrides.names is None:
+        return _complete(replace(raw, tensors=tensors), origin, overrides)
+    drop_heads = _is_headless(raw, overrides)
+    tensors, remarks, notes = _by_rules(tensors, overrides.names, origin, overrides.key, drop_heads)
+    renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
+    try:
+        return _complete(renamed, origin, replace(overrides, key=None))
+    except WeightsError as error:
+        if notes:
+            raise WeightsError(f"{error} ({'; '.join(notes)})") from error
+        raise
+
+
+def _by_rules(
+    tensors: Tensors, rules: NameRules, origin: str, key: str | None, drop_heads: bool
+) -> tuple[Tensors, list[str], list[str]]:
+    """Rename tensors by the caller's rules.
+
+    Returns:
+        The tensors by their new names; all remarks; and the remarks that may explain an error.
+    """
+    remarks: list[str] = []
+    notes: list[str] = []
+    if key is None:
+        wrappers = prefixes.shared_wrappers(tensors)
+    else:
+        chosen, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
+        wrappers = [key if key.endswith(".") or not key else f"{key}."]
+        tensors = {f"{wrappers[0]}{name}": tensor for name, tensor in chosen.items()}
+    tensors, unused = naming.apply_rules(tensors, rules, origin, wrappers)
+    if key is None and wrappers:
+        notes.append(f'stripped "{"".join(wrappers)}" from every name')
+    if unused:
+        notes.append(f"names: no tensor was renamed or left out by {listed(unused)}")
+    return tensors, [*remarks, f"renamed tensors by names ({len(rules)} rules)", *notes], notes
+
+
+def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
+    return overrides.num_classes == 0 or raw.config.get("num_classes") == 0
+
+
+def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
+    """`complete` for names of a known project."""
+    headless = _is_headless(raw, overrides)
+    tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
+    try:
+        config = _config(raw.config, tensors, scheme, origin, overrides)
+    except shapes.NotResNetError as error:
+        raise WeightsError(f"{origin}: {error}") from error
+    if headless:
+        tensors, left_out = _without_heads(tensors)
+        if left_out:
+            remarks.append(f"num_classes is 0, so left out: {listed(left_out)}")
+    elif config["num_classes"] == 0:
+        # The remains of a damaged fc are surplus, and named by the check.
+        remarks.append("the file has no fc: the network gives embeddings, no classes")
+    _check(tensors, config, origin)
+    if scheme == DETECTRON2:
+        remarks.append(
+            "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
+            "PIXEL_STD of their config); here images are R, G, B in 0 to 1: state mean and std "
+            "accordingly, and for B, G, R reverse the input channels of conv1.weight"
+        )
+    return Checkpoint(tensors, config, origin, (*raw.remarks, *remarks))
+
+
+def _named(
+    tensors: Tensors, origin: str, key: str | None, *, drop_heads: bool
+) -> tuple[Tensors, str | None, list[str]]:
+    """The network's tensors by torchvision's names; the naming scheme they had; remarks."""
+    tensors, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
+    scheme = naming.scheme_of(tensors)
+    if scheme not in (None, naming.TORCHVISION):
+        assert scheme is not None
+        remarks.append(f"the tensors have the names of {scheme}")
+        tensors = {naming.to_torchvision(name, scheme): t for name, t in tensors.items()}
+    return tensors, scheme, remarks
+
+
+def _config(
+    stated: Mapping[str, Any],
+    tensors: Tensors,
+    scheme: str | None,
+    origin: str,
+    overrides: Overrides,
+) -> dict[str, Any]:
+    """Merge the file's config, what the shapes imply, and the caller's overrides, in this order."""
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    architecture = overrides.architecture or stated.get("architecture")
+    if architecture is None:
+        stated_variant = {**stated.get("variant", {}), **(overrides.variant or {})}
+        raise WeightsError(f"{origin}: {_question(found, stated_variant)}")
+    require_known(architecture, origin)
+    variant = {
+        **stated.get("variant", {}),
+        **shapes.implied_variant(found),
+        **(overrides.variant or {}),
+    }
+    if scheme == DETECTRON2 and "stride_on" not in variant and _is_bottleneck(found):
+        raise WeightsError(
+            f"{origin}: detectron2's networks have their stride either on the first 1x1 "
+            "convolution of a block (STRIDE_IN_1X1=True, the MSRA models) or on the 3x3 "
+            "(STRIDE_IN_1X1=False, models from torchvision), and the tensors do not say: pass "
+            'variant={"stride_on": "conv1"} or variant={"stride_on": "conv2"}'
+        )
+    config: dict[str, Any] = {"format_version": _FORMAT_VERSION, "architecture": architecture}
+    if variant := shapes.differing(architecture, variant):
+        config["variant"] = variant
+    config["num_classes"] = _num_classes(stated, found, origin, overrides)
+    labels = _labels(stated, config["num_classes"], origin, overrides)
+    if labels is not None:
+        config["labels"] = labels
+    preprocessing = {
+        **stated.get("preprocessing", {}),
+        **_preprocessing(overrides.preprocessing, architecture),
+    }
+    channels = variant.get("in_channels", 3)
+    if channels != 3 and not {"mean", "std"} <= preprocessing.keys():
+        raise WeightsError(
+            f"{origin}: the network takes images of {channels} channels, and the mean and standard "
+            'deviation of each are not known: pass preprocessing={"mean": [...], "std": [...]}'
+        )
+    if preprocessing:
+        config["preprocessing"] = preprocessing
+    if "source" in stated:
+        config["source"] = stated["source"]
+    return config
+
+
+def require_known(architecture: str, origin: str) -> None:
+    """Check that a network of this name can be loaded.
+
+    Raises:
+        TypeError: no name at all.
+        WeightsError: there is no such network here; a relative's own difference is said.
+    """
+    if not isinstance(architecture, str):
+        raise TypeError(f"architecture must be a name; got {type(architecture).__name__}")
+    known = _core.architectures()
+    if architecture in known:
+        return
+    for start, reason in _NOT_LOADED.items():
+        if architecture.startswith(start):
+            raise WeightsError(f"{origin}: {architecture} is not supported: {reason}")
+    raise WeightsError(
+        f"{origin}: architecture: expected one of {', '.join(known)}, found {architecture!r}"
+    )
+
+
+def _question(found: Mapping[str, shapes.Shape], stated_variant: Mapping[str, Any]) -> str:
+    """Ask the caller for the network, with the candidates that the shapes fit."""
+    fitting = shapes.candidates(found)
+    if not fitting:
+        return (
+            "the file does not say which network its tensors are of, and they are of none that is "
+            f"known: {shapes.misfit(found)}"
+        )
+    choice = " or ".join(map(str, fitting))
+    question = (
+        f"the file does not say which network its tensors are of. Their shapes fit {choice}: if "
+        "it is that, pass it"
+    )
+    if _is_bottleneck(found) and "stride_on" not in stated_variant:
+        question += (
+            '. If the stride is on the first 1x1 convolution of a block (v1), add "stride_on": '
+            '"conv1" to variant'
+        )
+    return question + (
+        ". Relatives with a blur or a pooling of their own (resnetaa50, resnetblur50) have the "
+        "same tensors, and are not supported"
+    )
+
+
+def _preprocessing(wish: Any, architecture: str) -> dict[str, Any]:
+    """The fields of config.json's `preprocessing` that the caller states.
+
+    Raises:
+        TypeError: neither a `Preprocessing`, a dict nor a name.
+        ValueError: no such preset.
+    """
+    if wish is None:
+        return {}
+    if isinstance(wish, str):
+        wish = preset(wish, architecture)
+    if isinstance(wish, Preprocessing):
+        wish = wish.as_dict()
+    if not isinstance(wish, Mapping):
+        raise TypeError(
+            "preprocessing must be a Preprocessing, a dict of its fields or a preset's name such "
+            f"as IMAGENET1K_V1; got {type(wish).__name__}"
+        )
+    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in wish.items()}
+    named = fields.pop("preset", None)
+    return fields if named is None else {**_preprocessing(named, architecture), **fields}
+
+
+def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:
+    return "layer1.0.conv3.weight" in found
+
+
+def _num_classes(
+    stated: Mapping[str, Any], found: Mapping[str, shapes.Shape], origin: str, overrides: Overrides
+) -> int:
+    rows = found.get("fc.weight", (0,))[0] if found.get("fc.weight") else 0
+    told = overrides.num_classes if overrides.num_classes is not None else stated.get("num_classes")
+    if told is None or told == 0:
+        return 0 if told == 0 else rows
+    if told != rows:
+        raise WeightsError(
+            f"{origin}: num_classes: expected {rows}, as fc.weight has, got {told}"
+            if rows
+            else f"{origin}: num_classes is {told}, but there is no tensor fc.weight"
+        )
+    return rows
+
+
+def _labels(
+    stated: Mapping[str, Any], num_classes: int, origin: str, overrides: Overrides
+) -> list[str] | None:
+    labels = overrides.labels if overrides.labels is not None else stated.get("labels")
+    if labels is None or (num_classes == 0 and overrides.labels is None):
+        return None
+    labels = list(labels)
+    if len(labels) != num_classes:
+        raise WeightsError(
+            f"{origin}: labels: expected {num_classes}, one for each class, got {len(labels)}"
+        )
+    return labels
+
+
+def _without_heads(tensors: Tensors) -> tuple[Tensors, list[str]]:
+    """The tensors up to the last block, and the names of the others."""
+    body = {name: tensor for name, tensor in tensors.items() if shapes.BODY.fullmatch(name)}
+    return body, [name for name in tensors if name not in body]
+
+
+def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
+    """Compare names and shapes with the network that the config describes.
+
+    Raises:
+        WeightsError: naming the first missing or mis-shaped tensor, or the surplus ones.
+    """
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    size = _sides(config.get("preprocessing", {}).get("crop"))
+    network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
+    if "preprocessing" in config:
+        network["preprocessing"] = config["preprocessing"]
+    try:
+        expected = shapes.parameters(network, size)
+    except ValueError as error:
+        raise WeightsError(f"{origin}: {error}") from error
+    if difference := shapes.first_difference(expected, found):
+        raise WeightsError(f"{origin}: {difference}{_hint(found, config, expected)}")
+    if surplus := [name for name in found if name not in expected.shapes]:
+        raise WeightsError(
+            f"{origin}: not part of {config['architecture']}: {listed(surplus)}. "
+            f"{_advice_on_surplus(surplus)}"
+        )
+
+
+def _advice_on_surplus(surplus: list[str]) -> str:
+    """Advise on tensors that the network has no place for."""
+    if any(".se." in name for name in surplus):
+        return "Squeeze-and-excitation (se) is not supported"
+    if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
+        # Leaving these out would give a network that runs, and is another one.
+        return "They belong to blocks that are not supported"
+    return "To leave tensors out, name them: names={...: None}"
+
+
+def _sides(crop: Any) -> tuple[int, int] | None:
+    """Height and width of a crop; None for none, or for one that the core will not take."""
+    match crop:
+        case [int(height), int(width)] if max(height, width) <= _MAX_SIDE and height > 0 < width:
+            return height, width
+        case int(side) if 0 < side <= _MAX_SIDE:
+            return side, side
+    return None
+
+
+def _hint(
+    found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
+) -> str:
+    """Suggest what else the caller may have meant."""
+    head = found.get("fc.weight", ())
+    features = shapes.structure(found).channels[-1]
+    if "head" in config.get("variant", {}):
+        wanted = expected.shapes.get("fc.weight", head)
+        if len(head) == 2 and head != wanted:
+            crop = config.get("preprocessing", {}).get("crop")
+            return (
+                f". fc takes {head[1]} features, and the head that is stated gives {wanted[1]} "
+                f"from images of {crop or '224, as no crop is stated'}: state the size of the "
+                "images as preprocessing's crop, or another head"
+            )
+    elif len(head) == 2 and head[1] > features and head[1] % features == 0:
+        return (
+            f". fc takes {head[1] // features} values of each of the {features} channels: if the "
+            "head pools to a map and flattens it, state it, as in "
+            'variant={"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}}, and the '
+            "image size as preprocessing's crop"
+        )
+    fitting = [c for c in shapes.candidates(found) if c.architecture != config["architecture"]]
+    return f". The shapes fit {' or '.join(map(str, fitting))}" if fitting else ""

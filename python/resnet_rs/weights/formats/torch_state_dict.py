@@ -1,0 +1,194 @@
+"""Finds the state dict in a saved object: under a key, or inside a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..._core import WeightsError
+from .pickle_machine import Inert
+from .torch_budget import Budget
+from .torch_tensor import TensorRef
+
+Items = dict[str | int, Any]
+
+WRAPPERS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "params",
+    "model_ema",
+    "state_dict_ema",
+    "model_ema_state_dict",
+    "ema",
+    "student",
+    "teacher",
+)
+"""Keys under which training scripts keep a state dict, in order of preference."""
+
+DEEPEST_WRAPPER = 4
+DEEPEST_MODULE = 64
+LONGEST_NAME = 1000
+ENTRY_BYTES = 200
+"""Memory that an entry of a flattened model is charged for, beside its name."""
+
+SHOWN = 5
+"""Most names that a message lists."""
+
+
+def find_state_dict(
+    content: Any, key: str | None, budget: Budget
+) -> tuple[dict[str, TensorRef], list[str]]:
+    """Find the tensors of one network.
+
+    Args:
+        content: the value of the file's pickle.
+        key: the key of the state dict, nested keys joined by `/`; by default the usual keys are
+            searched.
+        budget: the budget of memory for a flattened model.
+
+    Returns:
+        The tensors under the names that they have in the file, and remarks on what was unwrapped
+        and left out.
+
+    Raises:
+        WeightsError: there is no such key, or no state dict.
+    """
+    remarks: list[str] = []
+    node = content if key is None else _follow(content, key)
+    node = _unwrap(node, key or "", remarks)
+    if _is_module(node):
+        remarks.append(f"took the parameters and buffers of a whole saved model ({node.name[:80]})")
+        items = _flatten(node, budget)
+    else:
+        items = _items(node) or {}
+    tensors = {
+        name: value
+        for name, value in items.items()
+        if isinstance(name, str) and isinstance(value, TensorRef)
+    }
+    others = [name for name in items if name not in tensors]
+    if not tensors:
+        found = f"other things: {shown(others)}" if others else _kind(node)
+        raise WeightsError(
+            f"expected a dict of tensors, itself or under one of {list(WRAPPERS)}, got {found}"
+        )
+    if others:
+        remarks.append(f"left out what is no tensor: {shown(others)}")
+    return tensors, remarks
+
+
+def shown(names: Iterable[object]) -> str:
+    """Join the first few names, each cut to a readable length."""
+    every = [str(name)[:80] for name in names]
+    return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")
+
+
+def _follow(content: Any, key: str) -> Any:
+    node = content
+    for step in key.split("/"):
+        items = _items(node)
+        if items is None or step not in items:
+            there = f"the keys there are {shown(items)}" if items else "there are no keys there"
+            raise WeightsError(f"no {step!r} in it (of key={key!r}): {there}")
+        node = items[step]
+    return node
+
+
+def _unwrap(node: Any, path: str, remarks: list[str]) -> Any:
+    """Go down the usual keys as long as there are any, and remark on each."""
+    for _ in range(DEEPEST_WRAPPER):
+        items = _items(node)
+        if items is None or _is_module(node):
+            break
+        keys = [key for key in WRAPPERS if key in items and _leads(items[key], DEEPEST_WRAPPER)]
+        if not keys and not _has_tensors(node):
+            keys = [key for key, value in items.items() if isinstance(key, str) and _holds(value)]
+            if len(keys) > 1:
+                raise WeightsError(
+                    f"several state dicts, under {shown(keys)}: choose one with key={keys[0]!r}"
+                )
+        if not keys:
+            break
+        remark = f"took the state dict under {keys[0]!r}"
+        if len(keys) > 1:
+            prefix = f"{path}/" if path else ""
+            remark += f", not {shown(keys[1:])} (key={prefix + keys[1]!r} chooses)"
+        remarks.append(remark)
+        path = f"{path}/{keys[0]}" if path else keys[0]
+        node = items[keys[0]]
+    return node
+
+
+def _leads(node: Any, depth: int) -> bool:
+    """Report whether a state dict is here, or below under the usual keys."""
+    if _holds(node):
+        return True
+    items = _items(node)
+    if items is None or depth == 0:
+        return False
+    return any(_leads(items[key], depth - 1) for key in WRAPPERS if key in items)
+
+
+def _holds(node: Any) -> bool:
+    return _is_module(node) or _has_tensors(node)
+
+
+def _has_tensors(node: Any) -> bool:
+    """Report whether it is a dict of tensors, at least one of which is not a single number."""
+    return any(
+        isinstance(name, str) and isinstance(value, TensorRef) and value.shape
+        for name, value in (_items(node) or {}).items()
+    )
+
+
+def _items(node: Any) -> Items | None:
+    """The items of a dict, or of a stand-in for an object that was filled like one."""
+    if isinstance(node, Inert):
+        return node.items
+    return node if isinstance(node, dict) else None
+
+
+def _is_module(node: Any) -> bool:
+    return (
+        isinstance(node, Inert)
+        and isinstance(node.state, dict)
+        and all(isinstance(node.state.get(k), dict) for k in ("_parameters", "_modules"))
+    )
+
+
+def _flatten(module: Inert, budget: Budget) -> Items:
+    """The state dict of a pickled `torch.nn.Module`: what its `state_dict()` would give."""
+    items: Items = {}
+    waiting: list[tuple[str, Any, int]] = [("", module, 0)]
+    while waiting:
+        prefix, part, depth = waiting.pop()
+        if not _is_module(part):
+            continue
+        own = {**part.state["_parameters"], **_dict(part.state.get("_buffers"))}
+        children = part.state["_modules"]
+        for name in (*own, *children):
+            budget.spend(ENTRY_BYTES + len(prefix) + len(str(name)))
+        if depth > DEEPEST_MODULE or len(prefix) > LONGEST_NAME:
+            raise WeightsError("modules inside modules without an end")
+        items.update({f"{prefix}{k}": v for k, v in own.items() if v is not None})
+        waiting += [(f"{prefix}{k}.", child, depth + 1) for k, child in children.items()][::-1]
+    return items
+
+
+def _dict(value: Any) -> Items:
+    return value if isinstance(value, dict) else {}
+
+
+def _kind(node: Any) -> str:
+    """Describe a value in words that a message can show."""
+    if isinstance(node, Inert):
+        return f"an object of {node.name[:80] or 'no name'}"
+    if isinstance(node, TensorRef):
+        return "a single tensor"
+    return "an empty dict" if isinstance(node, dict) else f"a {type(node).__name__}"

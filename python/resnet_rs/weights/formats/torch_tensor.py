@@ -1,0 +1,258 @@
+"""Tensors of a torch file: references to their numbers, and NumPy arrays of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..._core import WeightsError
+from .pickle_machine import Global
+from .torch_budget import Budget
+
+ITEM_BYTES = {
+    "Float": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Double": 8,
+    "Long": 8,
+    "Int": 4,
+    "Short": 2,
+    "Char": 1,
+    "Byte": 1,
+    "Bool": 1,
+    "Untyped": 1,
+    "QInt8": 1,
+    "QUInt8": 1,
+    "QInt32": 4,
+    "ComplexFloat": 8,
+    "ComplexDouble": 16,
+}
+"""The kinds of storage, as `torch.FloatStorage` and its like call them."""
+
+INTEGERS = frozenset(("Long", "Int", "Short", "Char", "Byte", "Bool"))
+FLOATS = {"Float": "f4", "Half": "f2", "BFloat16": "u2", "Double": "f8"}
+"""NumPy's type for each kind of float; it has none for bfloat16."""
+
+STORAGE_MODULES = frozenset(("torch", "torch.storage", "torch.cuda"))
+MOST_DIMENSIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRef:
+    """A flat run of numbers outside the pickle.
+
+    Attributes:
+        key: the storage's name in the file.
+        kind: a key of `ITEM_BYTES`.
+        size: numbers in the storage, as the pickle says.
+        view_offset: the first number of a storage that is a view of another.
+    """
+
+    key: str
+    kind: str
+    size: int
+    view_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor: a strided view of a storage. Nothing of it is checked against the storage yet.
+
+    Attributes:
+        storage: the storage of the numbers.
+        offset: the first number, counted from the storage's start.
+        shape: the sizes.
+        strides: the steps, counted in numbers.
+        dtype: a dtype beside the storage's kind, as torch calls it; empty for the usual ones.
+    """
+
+    storage: StorageRef
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str = ""
+
+    @property
+    def is_integer(self) -> bool:
+        """True for a tensor of integers, such as `num_batches_tracked`."""
+        return not self.dtype and self.storage.kind in INTEGERS
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+
+class Storages(Protocol):
+    """The storages of a file, in either format."""
+
+    little_endian: bool
+
+    def content(self, storage: StorageRef) -> memoryview:
+        """The bytes of a storage, exactly as many as its kind and size ask for.
+
+        Raises:
+            WeightsError: there is no such storage, or it has another size.
+        """
+        ...
+
+
+def storage_ref(identity: Any) -> StorageRef | Global:
+    """Interpret a persistent id of `torch.save`.
+
+    Raises:
+        WeightsError: it is not such an id.
+    """
+    match identity:
+        case ("module", Global() as name, *_):
+            # A whole pickled model: the class, beside its source code.
+            return name
+        case ("storage", Global() as kind, str(key), _, int(size)):
+            return StorageRef(key, _kind(kind), size)
+        case ("storage", Global() as kind, str(key), _, int(size), None):
+            return StorageRef(key, _kind(kind), size)
+        case ("storage", Global() as kind, str(key), _, int(size), (_, int(offset), int(_))):
+            return StorageRef(key, _kind(kind), size, view_offset=offset)
+    raise WeightsError("a reference to something outside that is no storage")
+
+
+def _kind(name: Global) -> str:
+    kind = name.name.removesuffix("Storage")
+    if name.module not in STORAGE_MODULES or kind not in ITEM_BYTES:
+        raise WeightsError(f"{name.module}.{name.name} is no kind of storage")
+    return kind
+
+
+def rebuild_tensor(arguments: Sequence[Any]) -> TensorRef:
+    """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)`, and its first version.
+
+    Raises:
+        WeightsError: the arguments do not fit.
+    """
+    match arguments:
+        case (StorageRef() as storage, int(offset), (tuple() | list()) as shape, strides, *_):
+            if (
+                isinstance(strides, (tuple, list))
+                and len(shape) == len(strides) <= MOST_DIMENSIONS
+                and all(type(n) is int for n in (*shape, *strides))
+            ):
+                offset += storage.view_offset
+                return TensorRef(storage, offset, tuple(shape), tuple(strides))
+    raise WeightsError("a tensor without a storage, offset, shape and strides")
+
+
+def rebuild_tensor_of_dtype(arguments: Sequence[Any]) -> TensorRef:
+    """`torch._utils._rebuild_tensor_v3(storage, ..., dtype)`: dtypes without storages of their own.
+
+    Raises:
+        WeightsError: the arguments do not fit.
+    """
+    tensor = rebuild_tensor(arguments)
+    dtype = arguments[6] if len(arguments) > 6 else None
+    if not isinstance(dtype, Global):
+        raise WeightsError("a tensor without a dtype")
+    return TensorRef(tensor.storage, tensor.offset, tensor.shape, tensor.strides, dtype.name)
+
+
+def first_argument(arguments: Sequence[Any]) -> Any:
+    """`torch._utils._rebuild_parameter(data, ...)`: the parameter's tensor.
+
+    Raises:
+        WeightsError: there is no argument.
+    """
+    if not arguments:
+        raise WeightsError("a parameter without a tensor")
+    return arguments[0]
+
+
+class ArrayMaker:
+    """Makes arrays of tensors, checking that each lies inside its storage.
+
+    Args:
+        storages: the file's storages.
+        budget: the budget of memory for copies.
+    """
+
+    def __init__(self, storages: Storages, budget: Budget) -> None:
+        self._storages = storages
+        self._budget = budget
+
+    def array(self, name: str, tensor: TensorRef) -> NDArray[Any]:
+        """The numbers of a float tensor, C-contiguous, float16 or float32.
+
+        float32 and float16 that lie in order are views of the file and read-only; bfloat16 and
+        float64 become float32.
+
+        Raises:
+            WeightsError: the tensor reaches outside its storage, or is of another dtype.
+        """
+        kind = tensor.storage.kind
+        if tensor.dtype or kind not in FLOATS:
+            raise WeightsError(
+                f"{name}: expected float32, float16, bfloat16 or float64, "
+                f"got {tensor.dtype or kind}: convert the state dict with .float() before saving"
+            )
+        _check_inside(name, tensor)
+        if not tensor.count:
+            return _empty(name, tensor.shape)
+        item_bytes = ITEM_BYTES[kind]
+        order = "<" if self._storages.little_endian else ">"
+        numbers = np.frombuffer(
+            self._storages.content(tensor.storage),
+            np.dtype(order + FLOATS[kind]),
+            offset=tensor.offset * item_bytes,
+        )
+        view = np.lib.stride_tricks.as_strided(
+            numbers,
+            tensor.shape,
+            [stride * item_bytes if n > 1 else 0 for n, stride in _axes(tensor)],
+            writeable=False,
+        )
+        return self._plain(view, kind)
+
+    def _plain(self, view: NDArray[Any], kind: str) -> NDArray[Any]:
+        """Give native float16 or float32 in C order, copied only if necessary."""
+        native = view.dtype.newbyteorder("=")
+        if kind in ("Float", "Half"):
+            if view.dtype == native and view.flags.c_contiguous and view.flags.aligned:
+                return view
+            self._budget.spend(view.size * view.itemsize)
+            return np.array(view, native, order="C")
+        self._budget.spend(view.size * 4)
+        if kind == "BFloat16":
+            # The upper half of a float32.
+            bits = view.astype(np.uint32, order="C")
+            bits <<= 16
+            return bits.view(np.float32)
+        with np.errstate(all="ignore"):
+            # A number beyond float32 becomes infinite, which the network refuses by name.
+            return view.astype(np.float32, order="C")
+
+
+def _check_inside(name: str, tensor: TensorRef) -> None:
+    """Check that every number lies in the storage; Python's integers cannot overflow."""
+    shape, strides, first = tensor.shape, tensor.strides, tensor.offset
+    if min((*shape, *strides, first, tensor.storage.size), default=0) < 0:
+        raise WeightsError(f"{name}: a negative size, stride or offset")
+    if tensor.count:
+        last = first + sum((n - 1) * stride for n, stride in _axes(tensor))
+        if last >= tensor.storage.size:
+            raise WeightsError(
+                f"{name}: reaches number {last} of a storage of {tensor.storage.size}"
+            )
+
+
+def _empty(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        return np.empty(shape, np.float32)
+    except (ValueError, OverflowError):
+        raise WeightsError(f"{name}: no numbers, and sizes that no array has") from None
+
+
+def _axes(tensor: TensorRef) -> list[tuple[int, int]]:
+    return list(zip(tensor.shape, tensor.strides, strict=True))

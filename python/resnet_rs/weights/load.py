@@ -1,0 +1,253 @@
+"""Load a network: from the caller's options to a `Loaded` that runs.
+
+Three ways lead there:
+
+- a resnet_rs weights directory, or a `.safetensors` file with a `config.json` beside it or with
+  torchvision's tensor names: the core reads it by itself;
+- the bytes of a `.safetensors` file: the core is handed the tensors;
+- any other file: `formats` reads it, and the core is handed the tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from .._core import Network, WeightsError, architectures, safetensors_index
+from ..images.spec import preset
+from ..options import Options
+from .config import CONFIG_OPTIONS, Config, merged, overrides_of
+from .files import Stamp, config_beside, files_of, stamp_of
+from .loaded import Loaded
+from .small_files import read_small, require_regular
+
+if TYPE_CHECKING:
+    from .formats import Checkpoint
+
+# Fields of the config.json of timm and Hugging Face that a resnet_rs config.json does not have.
+_FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", "input_size"})
+# Dtypes that `formats` converts, and the core does not read.
+_CONVERTED = frozenset({"BF16", "F64"})
+
+
+def load(options: Options, architecture: str | None = None) -> Loaded:
+    """Read the weights and pack them.
+
+    Args:
+        options: the weights, and how to load and run them.
+        architecture: the only architecture that is accepted, as a class such as `ResNet50` does;
+            None accepts any.
+
+    Raises:
+        FileNotFoundError: there is no such file or directory.
+        WeightsError: the weights or the config are malformed, or of another architecture.
+        UnsupportedIsaError: this machine lacks the tier.
+        ValueError: nothing states the architecture.
+    """
+    overrides = overrides_of(options)
+    _check_architecture("architecture", overrides.get("architecture"), architecture)
+    # The class's architecture counts as stated, for weights that do not state theirs.
+    stated = overrides if architecture is None else {"architecture": architecture, **overrides}
+    path = options.path
+    if path is None:
+        return _from_bytes(options, stated, architecture)
+    stamp = stamp_of(path)
+    if options.names is None and options.key is None and _may_be_ours(path):
+        weights = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+        if os.path.exists(weights):
+            require_regular(weights)
+        config_path = config_beside(path)
+        config = _own_config(config_path)
+        if config is not None:
+            _check_architecture(
+                f"{config_path}: architecture", config.get("architecture"), architecture
+            )
+            # An empty config is a malformed one: the core reads it again and names the fault.
+            text = _with_overrides(config, overrides) if config and overrides else None
+            return _by_the_core(options, path, stamp, text)
+        if not os.path.exists(config_path):
+            if os.path.isdir(path):
+                if _lacks_only_config(path):
+                    return _by_the_core(options, path, stamp, None)  # its error names the file
+            elif _is_bare(path) and "architecture" in stated:
+                text = _with_overrides({"format_version": 1}, stated)
+                loaded = _by_the_core(options, path, stamp, text)
+                if "preprocessing" not in stated:
+                    loaded.remarks = (_no_config_message(path, loaded.config),)
+                return loaded
+    return _by_formats(options, path, stamp, stated, architecture)
+
+
+def class_name(architecture: str) -> str:
+    """The name of an architecture's class: `ResNet50` for `resnet50`."""
+    for lower, name in (("resnet", "ResNet"), ("resnext", "ResNeXt"), ("wide_", "Wide")):
+        architecture = architecture.replace(lower, name)
+    return architecture
+
+
+def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) -> Loaded:
+    """Let the core read the file; `config` replaces its config.json."""
+    arguments = options.for_core()
+    if config is not None:
+        arguments["config"] = config
+    network = Network(path, **arguments)
+    file = network.weights_path
+    return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
+
+
+def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str | None) -> Loaded:
+    """Hand the core the tensors of a `.safetensors` file in memory."""
+    from .formats import RawCheckpoint
+    from .formats.complete import Overrides, complete
+    from .formats.names import read_rules
+    from .safetensors_bytes import tensors_in
+
+    data = options.weights
+    assert isinstance(data, bytes)
+    overrides = _overrides(options, stated)
+    if overrides["names"] is not None:
+        overrides["names"] = read_rules(overrides["names"])
+
+    def read() -> Checkpoint:
+        raw = RawCheckpoint(tensors_in(data))
+        return complete(raw, options.origin, Overrides(**overrides))
+
+    return _from_checkpoint(options, read, stated, architecture)
+
+
+def _by_formats(
+    options: Options, path: str, stamp: Stamp, stated: Mapping[str, Any], architecture: str | None
+) -> Loaded:
+    """Read a format of another project."""
+    from . import formats
+
+    overrides = _overrides(options, stated)
+
+    def read() -> Checkpoint:
+        return formats.read(path, **overrides)
+
+    return _from_checkpoint(options, read, stated, architecture, stamp)
+
+
+def _from_checkpoint(
+    options: Options,
+    read: Callable[[], Checkpoint],
+    stated: Mapping[str, Any],
+    architecture: str | None,
+    stamp: Stamp = (),
+) -> Loaded:
+    """Hand the core the result of `read`, which itself complains of what is missing."""
+    checkpoint = read()
+    further = {name: value for name, value in stated.items() if name not in CONFIG_OPTIONS}
+    config = {**checkpoint.config, **further}
+    origin = options.origin
+    _check_architecture(f"{origin}: architecture", checkpoint.config["architecture"], architecture)
+    network = Network.from_tensors(
+        checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
+    )
+    loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
+    if "preprocessing" not in config:
+        loaded.remarks = (_no_config_message(origin, loaded.config),)
+    return loaded
+
+
+def _overrides(options: Options, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `formats.read` beside the path."""
+    overrides = {name: stated[name] for name in CONFIG_OPTIONS if name in stated}
+    return {**overrides, "names": options.names, "key": options.key}
+
+
+def _may_be_ours(path: str) -> bool:
+    return os.path.isdir(path) or path.endswith(".safetensors")
+
+
+def _own_config(path: str) -> dict[str, Any] | None:
+    """Read the fields of a resnet_rs config.json; a malformed one has none.
+
+    Returns:
+        None if there is no file, or if it is a config.json of timm or Hugging Face.
+
+    Raises:
+        WeightsError: it is no regular file, or too large for a config.
+    """
+    import json
+
+    try:
+        content = read_small(path)
+    except FileNotFoundError:
+        return None
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    is_theirs = "format_version" not in config and config.keys() & _FIELDS_OF_OTHERS
+    return None if is_theirs else config
+
+
+def _lacks_only_config(path: str) -> bool:
+    """Tell whether a directory holds `model.safetensors`, or no weights at all."""
+    return os.path.exists(os.path.join(path, "model.safetensors")) or not files_of(path)
+
+
+def _is_bare(path: str) -> bool:
+    """Tell whether the core can read this `.safetensors` file by itself.
+
+    Raises:
+        WeightsError: it is a malformed one.
+    """
+    index = safetensors_index(path)
+    kinds = {entry[0] for entry in index.values()}
+    # A file without tensors goes to the core, which refuses it.
+    return not index or ("layer1.0.conv1.weight" in index and not kinds & _CONVERTED)
+
+
+def _tensors_of(path: str) -> dict[str, NDArray[Any]]:
+    from pathlib import Path
+
+    from .formats.safetensors_file import read_safetensors
+
+    return read_safetensors(Path(path)).tensors
+
+
+def _check_architecture(where: str, found: Any, expected: str | None) -> None:
+    """Refuse the weights of one network for the class of another.
+
+    An unknown name passes: the core refuses it, and lists the known ones.
+    """
+    if expected is None or found == expected or found not in architectures():
+        return
+    raise WeightsError(
+        f"{where}: {class_name(expected)} takes the weights of {expected}, and these are of "
+        f"{found}: use {class_name(found)} or resnet_rs.load"
+    )
+
+
+def _with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """Write a config with overrides as JSON, for the core."""
+    spec = overrides.get("preprocessing")
+    if isinstance(spec, str):
+        architecture = overrides.get("architecture", config.get("architecture"))
+        overrides = {**overrides, "preprocessing": preset(spec, architecture)}
+    return _to_json(merged(config, overrides))
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def _no_config_message(path: str, config: Config) -> str:
+    spec = config.preprocessing
+    labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
+    return (
+        f"there is no config.json beside {path}: assuming torchvision's IMAGENET1K_V2 "
+        f"preprocessing (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
+        f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
+        'with "preprocessing" and "labels" and pass the directory'
+    )

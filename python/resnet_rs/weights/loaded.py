@@ -1,0 +1,116 @@
+"""`Loaded`: a network in memory, with everything that is known of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from .._core import Network, WeightsError
+from .config import Config
+from .files import Fingerprint, Stamp, stamp_of
+from .labels import class_labels
+
+if TYPE_CHECKING:
+    from ..options import Options
+
+
+class HasLoaded(Protocol):
+    """Anything that holds a loaded network, such as a `ResNet`."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The network."""
+        ...
+
+
+class Loaded:
+    """A network in memory, shared by a model and its copies. The package's rooms work on it.
+
+    Attributes:
+        options: the caller's choices.
+        network: the compiled network, or its stand-in in NumPy.
+        config: the description of the weights, defaults filled in.
+        labels: the classes' names by index.
+        remarks: assumptions made while reading, for the user to see as warnings.
+        pretrained: the published name that the weights were fetched by, and the architecture;
+            None for other weights.
+        stamp: the time and size of the files before they were read.
+        fingerprint: the hashes of the files, computed on first use (see `pickling`).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        network: Network,
+        read_tensors: Callable[[], dict[str, NDArray[Any]]],
+        *,
+        stamp: Stamp = (),
+    ) -> None:
+        self.options = options
+        self.config = Config.from_dict(network.config)
+        self.labels = class_labels(self.config)
+        self.remarks: tuple[str, ...] = ()
+        self.pretrained: tuple[str, str | None] | None = None
+        self.stamp = stamp
+        self.fingerprint: Fingerprint | None = None
+        self.network = network
+        self._read_tensors = read_tensors
+        if options.backend == "reference":
+            from .reference_network import ReferenceNetwork
+
+            stand_in = ReferenceNetwork(network, self.tensors(), self.config)
+            self.network = cast(Network, stand_in)
+
+    def warn(self, stacklevel: int) -> None:
+        """Show the remarks as warnings.
+
+        Args:
+            stacklevel: as `warnings.warn` takes it, counted from this method.
+        """
+        for remark in self.remarks:
+            warnings.warn(remark, UserWarning, stacklevel=stacklevel)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The `(height, width)` that the network is prepared for: `Preprocessing.input_size`."""
+        return self.config.preprocessing.input_size
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Read the tensors again: torchvision's names to arrays in torch's layout.
+
+        Raises:
+            WeightsError: the files have changed.
+            OSError: they are gone.
+        """
+        path = self.options.path
+        if path is not None and stamp_of(path) != self.stamp:
+            raise WeightsError(f"{path}: the files have changed since the model was loaded")
+        tensors = self._read_tensors()
+        if self.config.num_classes == 0:
+            return {name: array for name, array in tensors.items() if not name.startswith("fc.")}
+        return tensors
+
+    @property
+    def last_map(self) -> str:
+        """The name of the layer before the pool."""
+        names = self.network.layer_names
+        return names[names.index("avgpool") - 1]
+
+    @property
+    def last_channels(self) -> int:
+        """The number of channels of the last feature map."""
+        channels: int = next(
+            operation["output_shape"][2]
+            for operation in self.network.operations(*self.input_size)
+            if operation["name"] == self.last_map
+        )
+        return channels
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """`layer1`, `layer2`, ...: each stands for the last block of its stage."""
+        names = (name.split(".")[0] for name in self.network.layer_names)
+        return tuple(dict.fromkeys(name for name in names if name.startswith("layer")))

@@ -1,0 +1,117 @@
+//! Loading a network from files, and its properties.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::tests::{CLASSES, image, network, random_weights, shape, write};
+use super::{Head, Images, Network, Options};
+use crate::error::Error;
+use crate::simd::Isa;
+
+/// The config of the tests' tiny network.
+const CONFIG: &str = r#"{"format_version": 1, "architecture": "resnet50", "variant": {
+    "blocks": [2, 2, 1, 2], "widths": [5, 9, 17, 33], "expansion": 3, "stem_widths": [10]}}"#;
+
+fn load(path: &Path) -> Result<Network, Error> {
+    let options = Options {
+        isa: Some(Isa::Portable),
+        threads: Some(1),
+        ..Options::default()
+    };
+    Network::load(path, &options)
+}
+
+#[test]
+fn a_directory_is_loaded_with_its_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.safetensors");
+    write(&random_weights(), &file);
+    fs::write(dir.path().join("config.json"), CONFIG).unwrap();
+
+    let expected = network(&random_weights(), Isa::Portable, 1);
+    let size = shape(1, 30, 40);
+    let x = image(size, 1);
+    let logits = |network: &Network| {
+        network
+            .forward(Images::F32(&x), size, Head::Logits)
+            .unwrap()
+    };
+    // The file alone is loaded with the config beside it.
+    for path in [dir.path(), &file] {
+        let network = load(path).unwrap();
+        assert!(network.has_config());
+        assert_eq!(network.weights_path(), file);
+        assert_eq!(network.num_classes(), CLASSES);
+        assert_eq!(logits(&network), logits(&expected));
+    }
+}
+
+#[test]
+fn a_directory_without_a_config_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&random_weights(), &dir.path().join("model.safetensors"));
+    let error = load(dir.path()).err().unwrap();
+    assert!(matches!(error, Error::Io { .. }));
+    let message = error.to_string();
+    assert!(
+        message.contains("config.json") && message.contains("docs/weights.md"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_without_a_config_is_loaded_as_the_default_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tiny.safetensors");
+    write(&random_weights(), &file);
+    // The weights are not those of a resnet50, which the error says; no config is asked for.
+    let error = load(&file).err().unwrap();
+    assert!(matches!(error, Error::Weights { .. }));
+    let message = error.to_string();
+    assert!(
+        message.contains("tensor layer1.2.") && !message.contains("config.json"),
+        "{message}"
+    );
+}
+
+#[test]
+fn parameters_are_all_values_but_the_running_statistics() {
+    let weights = random_weights();
+    let trained = weights
+        .iter()
+        .filter(|(name, _)| !name.contains("running_"));
+    let expected: usize = trained.map(|(_, (_, values))| values.len()).sum();
+    assert!(expected > 1000);
+    assert_eq!(
+        network(&weights, Isa::Portable, 1).num_parameters(),
+        expected
+    );
+}
+
+#[test]
+fn release_forgets_plans() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let plan = || network.forward_plan(shape(1, 8, 8), 1);
+    let first = plan();
+    assert!(Arc::ptr_eq(&first, &plan()));
+    network.release();
+    assert!(!Arc::ptr_eq(&first, &plan()));
+}
+
+#[test]
+fn only_whole_pixels_are_normalised_into_as_many_values() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let normalize = |pixels: usize, values: usize| {
+        let mut out = vec![f32::NAN; values];
+        let result = network.normalize(&vec![0; pixels], &mut out);
+        result.map(|()| out.iter().all(|v| v.is_finite()))
+    };
+    assert!(normalize(6, 6).unwrap());
+    // Other lengths, each of whole pixels; equal lengths, not whole pixels.
+    for (pixels, values) in [(6, 3), (3, 6), (7, 7)] {
+        let message = normalize(pixels, values).unwrap_err().to_string();
+        assert!(message.contains("whole pixels of 3 channels"), "{message}");
+        assert!(message.contains(&format!("found {pixels}")), "{message}");
+    }
+}
