@@ -93,7 +93,7 @@ class Network:
         """
     @property
     def config(self) -> dict[str, Any]:
-        """The fields of config.json, validated and with defaults filled in: a new dict each time."""
+        """The fields of config.json, validated, with defaults filled in; a new dict each time."""
     @property
     def has_config(self) -> bool:
         """True if a `config.json` was read; otherwise the config is all defaults."""
