@@ -139,15 +139,21 @@ class TestRefusals:
         if field == "op_type":
             self.refuse(path, node.name, f"({value})")
 
-    @pytest.mark.parametrize("strided", [[1, 1, 2], [2, 2, 1], [1, 2, 2]])
-    def test_strides_of_no_resnet(self, strided: list[int], sound: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("strided", "conv", "expected", "got"),
+        [([1, 1, 2], "conv2", 2, 1), ([2, 2, 1], "conv2", 1, 2), ([1, 2, 2], "conv3", 1, 2)],
+    )
+    def test_strides_of_no_resnet(
+        self, strided: list[int], conv: str, expected: int, got: int, sound: Path, tmp_path: Path
+    ) -> None:
         """In the first block that shrinks its input, which the others are held against."""
         graph = onnx.load(sound)
         for node, stride in zip(nodes_of(graph, "Conv")[5:8], strided, strict=True):
             set_attribute(node, "strides", [stride, stride])
         path = tmp_path / "x.onnx"
         path.write_bytes(graph.SerializeToString())
-        self.refuse(path, "node /layer2/layer2.0/", "strides")
+        message = f"a convolution with stride {expected}, got stride {got}"
+        self.refuse(path, f"node /layer2/layer2.0/{conv}/", message)
 
     def test_stride_that_wanders(self, sound: Path, tmp_path: Path) -> None:
         """v1.5 in the second stage and v1 in the third."""
@@ -156,7 +162,9 @@ class TestRefusals:
             set_attribute(node, "strides", [stride, stride])
         path = tmp_path / "x.onnx"
         path.write_bytes(graph.SerializeToString())
-        self.refuse(path, "node /layer3/layer3.0/", "[1, 2, 1]", "[2, 1, 1]")
+        self.refuse(
+            path, "node /layer3/layer3.0/conv1/", "a convolution with stride 1, got stride 2"
+        )
 
     def test_values_that_are_given_twice(self, sound: Path, tmp_path: Path) -> None:
         graph = onnx.load(sound)
@@ -237,6 +245,46 @@ class TestRefusals:
         path = tmp_path / "x.onnx"
         path.write_bytes(graph.SerializeToString())
         self.refuse(path, "version 7 to 25", str(opset))
+
+    def test_constants_that_unfold(self, sound: Path, tmp_path: Path) -> None:
+        """Few numbers that a Gather would make 67 million of."""
+        graph = onnx.load(sound)
+        zeros = np.zeros(8000, np.int64)
+        graph.graph.initializer.append(numpy_helper.from_array(zeros[None], "row"))
+        graph.graph.initializer.append(numpy_helper.from_array(zeros, "places"))
+        graph.graph.node.insert(0, helper.make_node("Gather", ["row", "places"], ["many"]))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        tracemalloc.start()
+        try:
+            self.refuse(path, "(Gather)", "too many")
+            assert tracemalloc.get_traced_memory()[1] < 10 << 20
+        finally:
+            tracemalloc.stop()
+
+    def test_chain_without_blocks(self, tmp_path: Path) -> None:
+        nodes = [
+            helper.make_node("Relu", [f"v{index}"], [f"v{index + 1}"], name=f"relu{index}")
+            for index in range(3)
+        ]
+        image = helper.make_tensor_value_info("v0", TensorProto.FLOAT, [1, 3, 8, 8])
+        result = helper.make_tensor_value_info("v3", TensorProto.FLOAT, None)
+        graph = helper.make_graph(nodes, "chain", [image], [result])
+        opsets = [helper.make_opsetid("", 13)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "x.onnx")
+        self.refuse(tmp_path / "x.onnx", "node relu2 ", "a residual block before it", "no ResNet")
+
+    @pytest.mark.parametrize("operator", ["Relu", "GlobalAveragePool", "Gemm"])
+    def test_operation_beside_those_of_a_resnet(
+        self, operator: str, sound: Path, tmp_path: Path
+    ) -> None:
+        """A ReLU more on the result of the last such node."""
+        graph = onnx.load(sound)
+        value = nodes_of(graph, operator)[-1].output[0]
+        graph.graph.node.append(helper.make_node("Relu", [value], ["more"], name="beside"))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "node beside ", "no ResNet")
 
     def test_two_inputs(self, sound: Path, tmp_path: Path) -> None:
         graph = onnx.load(sound)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..._core import WeightsError
 from ..small_files import read_small
 from ..small_files import require_regular as require_regular
 
+_T = TypeVar("_T")
+_Check = Callable[[Any], bool]
+
 MAX_LIST_SHOWN = 6
 """Most names that an error message lists."""
+
+MAX_NAME_SHOWN = 200
+"""Most characters of a name in such a list; a damaged file has names of any length."""
 
 
 def read_json(path: Path) -> Any:
@@ -40,10 +46,11 @@ def read_object(path: Path) -> Fields:
     return Fields(str(path), read_json(path))
 
 
-def listed(names: list[str]) -> str:
-    """Join the first few names, and state how many more there are."""
-    more = len(names) - MAX_LIST_SHOWN
-    return ", ".join(names[:MAX_LIST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def listed(names: Iterable[object]) -> str:
+    """Join the first few names, cut to a readable length, and state how many more there are."""
+    every = [str(name)[:MAX_NAME_SHOWN] for name in names]
+    more = len(every) - MAX_LIST_SHOWN
+    return ", ".join(every[:MAX_LIST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class Fields:
@@ -75,62 +82,41 @@ class Fields:
 
     def text(self, name: str, default: str = "") -> str:
         """A string."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            raise self.error(name, "a string")
-        return value
+        return self._get(name, default, lambda value: isinstance(value, str), "a string")
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise self.error(name, "true or false")
-        return value
+        return self._get(name, default, lambda value: isinstance(value, bool), "true or false")
 
     def integer(self, name: str, default: int) -> int:
         """A whole number from 0 up."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not _is_count(value):
-            raise self.error(name, "a whole number from 0 up")
-        return int(value)
+        return self._get(name, default, _is_count, "a whole number from 0 up")
 
     def number(self, name: str, default: float) -> float:
         """A finite number."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not _is_number(value):
-            raise self.error(name, "a number")
-        return float(value)
+        return float(self._get(name, default, _is_number, "a number"))
 
     def integers(self, name: str, default: list[int]) -> list[int]:
         """A list of whole numbers from 0 up, not empty."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, list) or not value or not all(map(_is_count, value)):
-            raise self.error(name, "a list of whole numbers")
-        return list(value)
+        return list(self._get(name, default, _is_list_of(_is_count), "a list of whole numbers"))
 
     def numbers(self, name: str, default: list[float]) -> list[float]:
         """A list of finite numbers, not empty."""
-        value = self.values.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, list) or not value or not all(map(_is_number, value)):
-            raise self.error(name, "a list of numbers")
-        return [float(number) for number in value]
+        found = self._get(name, default, _is_list_of(_is_number), "a list of numbers")
+        return [float(number) for number in found]
 
     def inner(self, name: str) -> Fields:
         """An inner object; one without fields if it is absent."""
         value = self.values.get(name)
         return Fields(f"{self.origin}: {name}", {} if value is None else value)
+
+    def _get(self, name: str, default: _T, fits: _Check, expected: str) -> _T:
+        value: _T | None = self.values.get(name)
+        if value is None:
+            return default
+        if not fits(value):
+            raise self.error(name, expected)
+        return value
 
 
 def _is_count(value: Any) -> bool:
@@ -144,6 +130,11 @@ def _is_number(value: Any) -> bool:
         and abs(value) < 1e300
         and math.isfinite(value)
     )
+
+
+def _is_list_of(fits: _Check) -> _Check:
+    """Give the check for a list that is not empty."""
+    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
 def _shown(value: Any) -> str:

@@ -108,21 +108,8 @@ def _as_torch(
         tensors[name] = np.require(array, requirements=["C", "A"])
 
     found = {name: array.shape for name, array in tensors.items()}
-    candidates = shapes.candidates(found)
-    if not candidates:
-        raise WeightsError(f"the arrays' shapes do not fit together: {TAKEN}")
-    architecture = candidates[0].architecture
-    variant = {
-        **candidates[0].variant,
-        **shapes.implied_variant(found),
-        "stride_on": "conv1",
-        "norm_epsilon": description.epsilon,
-    }
-    config: dict[str, Any] = {
-        "architecture": architecture,
-        "variant": shapes.differing(architecture, variant),
-        "num_classes": len(tensors["fc.weight"]) if "fc.weight" in tensors else 0,
-    }
+    unseen = {"stride_on": "conv1", "norm_epsilon": description.epsilon}
+    config = shapes.fitting_config(found, unseen)
     remarks += description.remarks
     if rgb:
         config["preprocessing"] = _preprocessing(description.input_size)

@@ -161,6 +161,8 @@ def _expand(node: Node, arrays: list[Array]) -> Array:
 
 
 def _gather(node: Node, arrays: list[Array]) -> Array:
+    if arrays[0].size * arrays[1].size > MAX_FOLDED:
+        raise ValueError(f"{arrays[1].size} places of {arrays[0].size} numbers are too many")
     return np.take(arrays[0], arrays[1].astype(np.int64), axis=integer(node, "axis", 0))
 
 

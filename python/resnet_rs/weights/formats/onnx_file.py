@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..._core import WeightsError
 from . import shapes
 from .checkpoint import RawCheckpoint
 from .files import require_regular
+from .onnx_arrays import tensors
 from .onnx_graph import Flow
-from .onnx_network import tensors
+from .onnx_match import Match, image_size
+from .onnx_network import find_network
 from .onnx_proto import read_graph
-from .onnx_walk import Walk
 
 # bfloat16 takes twice the memory as float32; a graph may also share the arrays of its norms.
 _ROOM = 2
@@ -48,23 +48,11 @@ def read_onnx(path: Path) -> RawCheckpoint:
 
 def _checkpoint(path: Path) -> RawCheckpoint:
     graph = read_graph(path)
-    network = Walk(Flow(graph)).network
+    flow = Flow(graph)
+    network = find_network(flow)
     arrays, remarks = tensors(network, _ROOM * graph.file_bytes + _SPARE_BYTES)
     found = {name: array.shape for name, array in arrays.items()}
-    candidates = shapes.candidates(found)
-    if not candidates:
-        structure = shapes.structure(found)
-        raise WeightsError(
-            f"the tensors' shapes fit no ResNet ({structure.block} blocks {list(structure.blocks)})"
-        )
-    variant: dict[str, Any] = {
-        **candidates[0].variant,
-        **shapes.implied_variant(found),
-        **network.variant,
-    }
-    config: dict[str, Any] = {
-        "architecture": candidates[0].architecture,
-        "variant": shapes.differing(candidates[0].architecture, variant),
-        "num_classes": 0 if network.fc is None else len(arrays["fc.weight"]),
-    }
-    return RawCheckpoint(arrays, config, (*network.remarks, *remarks))
+    config = shapes.fitting_config(found, network.variant)
+    match = Match(flow, network, shapes.operations(config, image_size(flow)))
+    config["variant"] |= shapes.differing(config["architecture"], {"head": match.head})
+    return RawCheckpoint(arrays, config, (*flow.remarks, *match.remarks, *remarks))

@@ -65,6 +65,11 @@ class Flow:
         """The steps that take a value."""
         return self._consumers.get(value, [])
 
+    def only_consumer(self, value: str) -> Step | None:
+        """The step that takes a value, if there is just one."""
+        steps = self.consumers(value)
+        return steps[0] if len(steps) == 1 else None
+
     def producer(self, value: str) -> Step | None:
         """The step that computes a value; None for the image."""
         return self._by_output.get(value)
@@ -124,10 +129,10 @@ class Flow:
         value, padding = self._padded(node)
         if padding is not None and padding.value != 0:
             raise NotResNetError(node, "padding with zeros", str(padding.value))
-        area = window(node, padding, weight.shape[2:])
+        attributes = window(node, padding, weight.shape[2:])
+        attributes["groups"] = integer(node, "group", 1)
         bias = self._weight(node, 2, 1) if len(node.inputs) > 2 and node.inputs[2] else None
-        groups = integer(node, "group", 1)
-        self._add_step("conv", node, [value], constants=[weight, bias], window=area, groups=groups)
+        self._add_step("conv", node, [value], constants=[weight, bias], attributes=attributes)
 
     def _batch_norm(self, node: Node) -> None:
         if integer(node, "spatial", 1) != 1:
@@ -185,22 +190,19 @@ class Flow:
         harmless = producer is not None and producer.kind == "relu"
         if padding is not None and not (padding.value < -1e30 or (padding.value == 0 and harmless)):
             raise NotResNetError(node, "padding that a maximum does not see", str(padding.value))
-        area = window(node, padding, None)
-        self._add_step("max_pool", node, [value], window=area)
+        self._add_step("max_pool", node, [value], attributes=window(node, padding))
 
     def _avg_pool(self, node: Node) -> None:
         value, padding = self._padded(node)
         if padding is not None:
             raise NotResNetError(node, "an average without a Pad before it")
-        area = window(node, None, None)
         counted = bool(integer(node, "count_include_pad", 0))
-        self._add_step("avg_pool", node, [value], window=area, count_padding=counted)
+        attributes = {**window(node, None), "count_include_pad": counted}
+        self._add_step("avg_pool", node, [value], attributes=attributes)
 
     def _global_avg_pool(self, node: Node) -> None:
         if node.operator == "ReduceMean":
-            axes = self._numbers_of(node, 1, "axes")
-            if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
-                raise NotResNetError(node, "the mean over height and width", f"axes {axes}")
+            self._check_sides(node, self._numbers_of(node, 1, "axes"))
         self._add_step("global_avg_pool", node, [self._value(node, node.inputs[0])])
 
     def _flatten(self, node: Node) -> None:
@@ -214,9 +216,7 @@ class Flow:
             if not unknown and (target is None or len(target) != 2):
                 raise NotResNetError(node, "one row for each image", str(target))
         if node.operator == "Squeeze":
-            axes = self._numbers_of(node, 1, "axes", [2, 3])
-            if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
-                raise NotResNetError(node, "height and width squeezed", f"axes {axes}")
+            self._check_sides(node, self._numbers_of(node, 1, "axes", [2, 3]))
         self._add_step("flatten", node, [self._value(node, node.inputs[0])])
 
     def _linear(self, node: Node) -> None:
@@ -289,14 +289,11 @@ class Flow:
     def _padded(self, node: Node) -> tuple[str, Padding | None]:
         """A node's first input, without the Pad before it."""
         padding = self._paddings.get(node.inputs[0])
-        return (
-            (self._value(node, node.inputs[0]), None)
-            if padding is None
-            else (
-                padding.source,
-                padding,
-            )
-        )
+        return (self._value(node, node.inputs[0]) if padding is None else padding.source), padding
+
+    def _check_sides(self, node: Node, axes: list[int] | None) -> None:
+        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+            raise NotResNetError(node, "the axes of height and width", f"axes {axes}")
 
     def _remark(self, text: str) -> None:
         if text not in self.remarks:

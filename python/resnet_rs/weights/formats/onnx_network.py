@@ -1,257 +1,169 @@
-"""The ResNet that an ONNX graph holds: its parts, and its arrays by torchvision's names."""
+"""Finds the convolutions of a ResNet in an ONNX graph, and names them as torchvision does.
+
+The branches between one addition and the next are a residual block. Nothing else is checked here:
+`onnx_match` compares the graph with the network that the names and the shapes stand for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..._core import WeightsError
-from .onnx_constants import MAX_FILLED, as_floats
-from .onnx_proto import Array
-from .onnx_steps import NotResNetError, Step, Window
+from .onnx_graph import Flow
+from .onnx_steps import NotResNetError, Step
 
-EPSILON = 1e-5
+_EPSILON = 1e-5
 """The epsilon of a graph without batch norms."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution, and the batch norm after it if there is one."""
+    """A convolution, and the batch norm after it if there is one, with torchvision's names."""
 
+    conv_name: str
+    norm_name: str
     conv: Step
     norm: Step | None
-    output: str
-
-    @property
-    def window(self) -> Window:
-        """The convolution's window."""
-        assert self.conv.window is not None
-        return self.conv.window
 
 
 @dataclass(frozen=True)
-class Block:
-    """A residual block: its convolutions, its shortcut, and whether a pooling precedes that."""
-
-    units: list[Unit]
-    shortcut: Unit | None
-    pooled: bool
-    relu_before_add: bool
-
-    @property
-    def stride(self) -> int:
-        """The factor by which the block shrinks its input."""
-        stride = 1
-        for unit in self.units:
-            stride *= unit.window.stride
-        return stride
-
-
-@dataclass
 class Network:
-    """The parts of a ResNet.
+    """The parts of a ResNet that have parameters.
 
     Attributes:
-        stem: one convolution, or three.
-        stages: the blocks of each stage.
+        units: the convolutions.
         fc: the linear layer; None for a network without classes.
-        head: a config's `head`: `global_avg_pool`, or a pooling of its own.
-        remarks: what the user should know.
+        variant: the fields of a config's `variant` that shapes do not show, except the head.
     """
 
-    stem: list[Unit] = field(default_factory=list)
-    stages: list[list[Block]] = field(default_factory=list)
-    fc: Step | None = None
-    head: str | dict[str, Any] = "global_avg_pool"
-    remarks: list[str] = field(default_factory=list)
-
-    def units(self) -> Iterator[tuple[str, str, Unit]]:
-        """Each unit with torchvision's names for its convolution and its batch norm."""
-        if len(self.stem) == 1:
-            yield "conv1", "bn1", self.stem[0]
-        else:
-            for index, unit in enumerate(self.stem):
-                norm = f"conv1.{3 * index + 1}" if index < len(self.stem) - 1 else "bn1"
-                yield f"conv1.{3 * index}", norm, unit
-        for stage, blocks in enumerate(self.stages, 1):
-            # A pooling has no parameters but a place in the names, even where the stride is 1.
-            first = 1 if any(block.pooled for each in self.stages for block in each) else 0
-            for index, block in enumerate(blocks):
-                name = f"layer{stage}.{index}"
-                for number, unit in enumerate(block.units, 1):
-                    yield f"{name}.conv{number}", f"{name}.bn{number}", unit
-                if block.shortcut is not None:
-                    downsample = f"{name}.downsample"
-                    yield f"{downsample}.{first}", f"{downsample}.{first + 1}", block.shortcut
-
-    @property
-    def variant(self) -> dict[str, Any]:
-        """The fields of a config's `variant` that shapes do not show."""
-        blocks = [block for stage in self.stages for block in stage]
-        variant: dict[str, Any] = {"norm_epsilon": EPSILON}
-        for _, _, unit in self.units():
-            if unit.norm is not None:
-                variant["norm_epsilon"] = unit.norm.epsilon
-        if blocks[0].relu_before_add:
-            variant["relu_before_add"] = True
-        if self.head != "global_avg_pool":
-            variant["head"] = self.head
-        if len(blocks[0].units) == 3:
-            strided = [block for block in blocks if block.stride > 1]
-            first = any(block.units[0].window.stride > 1 for block in strided)
-            variant["stride_on"] = "conv1" if first else "conv2"
-        return variant
+    units: list[Unit]
+    fc: Step | None
+    variant: dict[str, Any]
 
 
-class Arrays:
-    """Turns constants into a network's arrays, each once, and counts the bytes that are new.
+@dataclass(frozen=True)
+class _Block:
+    """The convolutions of a residual block's two branches, and its result.
 
-    Args:
-        most_bytes: what may be new: copies, conversions and folded weights.
+    Attributes:
+        convs: two or three.
+        projection: the shortcut's, one at most.
+        pooled: whether an average precedes that.
+        relu_before_add: whether a ReLU ends the main branch.
+        output: the value after the addition and its ReLU.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
-        self._taken: dict[int, tuple[Array, Array]] = {}
-        self._filled: dict[bytes, Array] = {}
-
-    def of(self, constant: Array) -> Array:
-        """Give a constant, C-contiguous, as float32 or as the float16 that it is."""
-        if id(constant) not in self._taken:
-            repeated = constant.size > 1 and not any(constant.strides)
-            array = self._repeated(constant) if repeated else as_floats(constant)
-            if not (repeated or np.may_share_memory(array, constant)):
-                self.spend(array)
-            # With the constant, so that no other gets its id.
-            self._taken[id(constant)] = constant, array
-        return self._taken[id(constant)][1]
-
-    def _repeated(self, constant: Array) -> Array:
-        """Give a constant that is one number everywhere as a view of a shared array.
-
-        It takes no bytes in the file, so it should take few in memory.
-        """
-        number = as_floats(constant.flat[:1])
-        key = number.tobytes()
-        if key not in self._filled or self._filled[key].size < constant.size:
-            # Twice as large each time, and few different ones, so that all of them stay small.
-            length = 1 << (constant.size - 1).bit_length()
-            self._filled[key] = np.full(length, number, np.float32)
-            if sum(array.size for array in self._filled.values()) > 2 * MAX_FILLED:
-                raise WeightsError("the graph has too many large constants of one number each")
-        return self._filled[key][: constant.size].reshape(constant.shape)
-
-    def spend(self, array: Array) -> None:
-        """Count an array that is not a view of the file.
-
-        Raises:
-            WeightsError: there are more than the file can need.
-        """
-        self._left -= array.nbytes
-        if self._left < 0:
-            raise WeightsError("the tensors take more room than their file: it is damaged")
+    convs: list[Step]
+    projection: list[Step]
+    pooled: bool
+    relu_before_add: bool
+    output: str
 
 
-def tensors(network: Network, most_bytes: int) -> tuple[dict[str, Array], list[str]]:
-    """The network's arrays under torchvision's names, and remarks.
-
-    Batch norms stay as they are where every convolution has one, all with the same epsilon;
-    otherwise those that are there are folded into their convolutions.
-
-    Args:
-        network: the graph's network.
-        most_bytes: what the arrays may take together, beside the file.
+def find_network(flow: Flow) -> Network:
+    """Find the network of a graph.
 
     Raises:
-        WeightsError: an array does not fit its operation, or they take more.
+        WeightsError: the graph does not consist of a stem and residual blocks; the first node that
+            is out of place is named.
     """
-    arrays = Arrays(most_bytes)
-    units = list(network.units())
-    norms = [unit.norm for _, _, unit in units]
-    epsilons = {norm.epsilon for norm in norms if norm is not None}
-    keep = None not in norms and len(epsilons) == 1
-    remarks = []
-    if not keep:
-        some = any(norm is not None for norm in norms)
-        remarks.append(
-            "the batch norms were folded into the convolutions, as some were already"
-            if some
-            else "the batch norms are folded into the convolutions"
-        )
-    result: dict[str, Array] = {}
-    for conv, norm, unit in units:
-        weight, bias = _conv_arrays(unit, arrays) if keep else _folded(unit, arrays)
-        result[f"{conv}.weight"] = weight
-        if bias is not None:
-            result[f"{conv}.bias"] = bias
-        if keep:
-            named = _norm_arrays(unit, arrays)
-            result |= {f"{norm}.{part}": array for part, array in named.items()}
-    if network.fc is not None:
-        result |= _linear_arrays(network.fc, arrays)
-    return result, remarks
+    stem = _path(flow, flow.only_consumer(flow.input))
+    blocks: list[_Block] = []
+    value = stem[-1].output if stem else flow.input
+    while len(flow.consumers(value)) == 2:
+        block = _block(flow, value)
+        blocks.append(block)
+        value = block.output
+        if len(block.convs) != len(blocks[0].convs):
+            raise NotResNetError(block.convs[0].node, "a block like those before it")
+    if not stem:
+        raise WeightsError("the graph has no stem before its residual blocks: it is no ResNet")
+    if not blocks:
+        raise NotResNetError(stem[-1].node, "a residual block before it, whose input is used twice")
+    convs = _convs(stem)
+    if len(convs) not in (1, 3):
+        raise NotResNetError(stem[0].node, "a stem of one or three convolutions", str(len(convs)))
+    units = [
+        Unit(conv_name, norm_name, conv, _norm(flow, conv))
+        for conv_name, norm_name, conv in _named(convs, blocks)
+    ]
+    tail = _path(flow, flow.only_consumer(value))
+    fc = next((step for step in tail if step.kind == "linear"), None)
+    return Network(units, fc, _variant(units, blocks))
 
 
-def _conv_arrays(unit: Unit, arrays: Arrays) -> tuple[Array, Array | None]:
-    weight, bias = unit.conv.constants
-    assert weight is not None
-    if bias is None:
-        return arrays.of(weight), None
-    if bias.shape != weight.shape[:1]:
+def _path(flow: Flow, step: Step | None) -> list[Step]:
+    """The steps from one to the next branch, addition or end."""
+    path = []
+    while step is not None and step.kind != "add":
+        path.append(step)
+        step = flow.only_consumer(step.output)
+    return path
+
+
+def _block(flow: Flow, value: str) -> _Block:
+    """The block that starts at a value."""
+    branches = flow.consumers(value)
+    paths = [_path(flow, step) for step in branches]
+    shortcut, main = sorted(paths, key=lambda path: len(_convs(path)))
+    convs, projection = _convs(main), _convs(shortcut)
+    add = flow.only_consumer(main[-1].output) if main else None
+    if add is None or len(convs) not in (2, 3) or len(projection) > 1:
         raise NotResNetError(
-            unit.conv.node, f"a bias of {weight.shape[0]} numbers", str(list(bias.shape))
+            branches[1].node,
+            "the sum of two or three convolutions and of a shortcut with one at most",
         )
-    numbers = arrays.of(bias)
-    # Exporters that fold nothing give every convolution a bias of zeros.
-    is_zero = np.array_equal(numbers, np.zeros_like(numbers))
-    return arrays.of(weight), None if is_zero else numbers
+    relu = flow.only_consumer(add.output)
+    return _Block(
+        convs,
+        projection,
+        pooled=any(step.kind == "avg_pool" for step in shortcut),
+        relu_before_add=main[-1].kind == "relu",
+        output=relu.output if relu is not None and relu.kind == "relu" else add.output,
+    )
 
 
-def _norm_arrays(unit: Unit, arrays: Arrays) -> dict[str, Array]:
-    assert unit.norm is not None
-    weight = unit.conv.constants[0]
-    assert weight is not None
-    result = {}
-    parts = ("weight", "bias", "running_mean", "running_var")
-    for part, constant in zip(parts, unit.norm.constants, strict=True):
-        assert constant is not None
-        if constant.shape != weight.shape[:1]:
-            raise NotResNetError(
-                unit.norm.node, f"a {part} of {weight.shape[0]} numbers", str(list(constant.shape))
-            )
-        result[part] = arrays.of(constant)
-    return result
+def _convs(path: list[Step]) -> list[Step]:
+    return [step for step in path if step.kind == "conv"]
 
 
-def _folded(unit: Unit, arrays: Arrays) -> tuple[Array, Array]:
-    """Fold a batch norm into its convolution; return weight and bias.
-
-    With s = gamma / sqrt(variance + epsilon): weight * s, and beta + (bias - mean) * s.
-    """
-    weight, bias = _conv_arrays(unit, arrays)
-    if unit.norm is None:
-        return weight, np.zeros(len(weight), np.float32) if bias is None else bias
-    norm = _norm_arrays(unit, arrays)
-    with np.errstate(all="ignore"):  # a damaged file's numbers; the core refuses what is not finite
-        parts = {name: array.astype(np.float64) for name, array in norm.items()}
-        scale = parts["weight"] / np.sqrt(parts["running_var"] + unit.norm.epsilon)
-        shift = parts["bias"] + ((0 if bias is None else bias) - parts["running_mean"]) * scale
-        weight = weight * scale.astype(np.float32)[:, None, None, None]
-    arrays.spend(weight)
-    return weight, shift.astype(np.float32)
+def _norm(flow: Flow, conv: Step) -> Step | None:
+    step = flow.only_consumer(conv.output)
+    return step if step is not None and step.kind == "batch_norm" else None
 
 
-def _linear_arrays(fc: Step, arrays: Arrays) -> dict[str, Array]:
-    weight, bias = fc.constants
-    assert weight is not None
-    if fc.transposed:
-        weight = weight.T
-    matrix = arrays.of(weight)
-    if bias is None:
-        return {"fc.weight": matrix, "fc.bias": np.zeros(len(matrix), matrix.dtype)}
-    if bias.shape != matrix.shape[:1]:
-        raise NotResNetError(fc.node, f"a bias of {len(matrix)} numbers", str(list(bias.shape)))
-    return {"fc.weight": matrix, "fc.bias": arrays.of(bias)}
+def _named(stem: list[Step], blocks: list[_Block]) -> Iterator[tuple[str, str, Step]]:
+    """Yield torchvision's names of each convolution and of its batch norm, and the convolution."""
+    first, *others = stem
+    if not others:
+        yield "conv1", "bn1", first
+    else:
+        yield "conv1.0", "conv1.1", first
+        yield "conv1.3", "conv1.4", others[0]
+        yield "conv1.6", "bn1", others[1]
+    # A pooling has no parameters but a place in the names, even if the stride is 1.
+    pooled = any(block.pooled for block in blocks)
+    stage = index = 0
+    for block in blocks:
+        starts_stage = block.projection or stage == 0
+        stage, index = (stage + 1, 0) if starts_stage else (stage, index + 1)
+        name = f"layer{stage}.{index}"
+        for number, conv in enumerate(block.convs, 1):
+            yield f"{name}.conv{number}", f"{name}.bn{number}", conv
+        for conv in block.projection:
+            yield f"{name}.downsample.{pooled:d}", f"{name}.downsample.{pooled + 1}", conv
+
+
+def _variant(units: list[Unit], blocks: list[_Block]) -> dict[str, Any]:
+    epsilons = [unit.norm.epsilon for unit in units if unit.norm is not None]
+    variant: dict[str, Any] = {
+        "norm_epsilon": epsilons[-1] if epsilons else _EPSILON,
+        "relu_before_add": blocks[0].relu_before_add,
+    }
+    strides = [[conv.attributes["stride"] for conv in block.convs] for block in blocks]
+    if len(strides[0]) == 3:
+        strided = [each for each in strides if each != [1, 1, 1]]
+        variant["stride_on"] = "conv1" if strided and strided[0][0] > 1 else "conv2"
+    return variant

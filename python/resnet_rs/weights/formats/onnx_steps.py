@@ -26,16 +26,6 @@ class NotResNetError(WeightsError):
 
 
 @dataclass
-class Window:
-    """The window of a convolution or pooling, the same in both directions."""
-
-    kernel: int
-    stride: int
-    padding: int
-    ceil_mode: bool = False
-
-
-@dataclass
 class Step:
     """One operation.
 
@@ -47,10 +37,8 @@ class Step:
         output: the value that it gives.
         constants: weight and bias of a convolution or a linear layer; weight, bias, mean and
             variance of a batch norm.
-        window: of a convolution or pooling.
-        groups: of a convolution.
+        attributes: of a convolution or pooling, by the names of the core's operations.
         epsilon: of a batch norm.
-        count_padding: whether an average counts the padding.
         transposed: whether a linear layer's weight is `[in, out]`.
     """
 
@@ -59,10 +47,8 @@ class Step:
     inputs: list[str]
     output: str
     constants: list[Array | None] = field(default_factory=list)
-    window: Window | None = None
-    groups: int = 1
+    attributes: dict[str, int] = field(default_factory=dict)
     epsilon: float = 1e-5
-    count_padding: bool = False
     transposed: bool = False
 
 
@@ -99,8 +85,17 @@ def numbers_of(node: Node, constant: Array) -> list[int]:
     return [int(number) for number in constant.ravel()]
 
 
-def window(node: Node, pad: Padding | None, shape: Sequence[int] | None) -> Window:
-    """The window of a convolution or pooling, which must be square and even on all sides."""
+def window(node: Node, pad: Padding | None, shape: Sequence[int] | None = None) -> dict[str, int]:
+    """Read the window of a convolution or pooling: square, and padded evenly on all sides.
+
+    Args:
+        node: the operation.
+        pad: the Pad node before it.
+        shape: height and width of a convolution's weight.
+
+    Returns:
+        `kernel`, `stride`, `padding` and `ceil_mode`.
+    """
     kernel = integers(node, "kernel_shape", list(shape or ()))
     strides = integers(node, "strides", [1, 1])
     pads = integers(node, "pads", [0, 0, 0, 0])
@@ -128,4 +123,9 @@ def window(node: Node, pad: Padding | None, shape: Sequence[int] | None) -> Wind
             "the same kernel, stride and padding in both directions",
             f"kernel {kernel}, strides {strides}, pads {pads}",
         )
-    return Window(kernel[0], strides[0], pads[0], bool(integer(node, "ceil_mode", 0)))
+    return {
+        "kernel": kernel[0],
+        "stride": strides[0],
+        "padding": pads[0],
+        "ceil_mode": bool(integer(node, "ceil_mode", 0)),
+    }

@@ -192,23 +192,38 @@ def parameters(config: Mapping[str, Any], size: tuple[int, int] | None = None) -
     Raises:
         WeightsError: the config is malformed, or describes no network.
     """
-    side = (_DEFAULT_SIDE, _DEFAULT_SIDE) if size is None else size
-    variant = config.get("variant") or {}
-    if isinstance(variant, Mapping):
-        channels = _bounded_channels(variant)
-        # Any mean and deviation do, where none is stated: one for each channel.
-        neutral = {"mean": [0.0] * channels, "std": [1.0] * channels}
-        config = {"preprocessing": neutral, **config}
-    operations = _core.operations(json.dumps({"format_version": 1, **config}), *side)
     shapes = {}
     optional = set()
-    normed = any(operation["kind"] == "batch_norm" for operation in operations)
-    for operation in operations:
+    found = operations(config, size)
+    normed = any(operation["kind"] == "batch_norm" for operation in found)
+    for operation in found:
         for role, (name, shape) in operation["parameters"].items():
             shapes[name] = tuple(shape)
             if normed and operation["kind"] == "conv" and role == "bias":
                 optional.add(name)
     return Parameters(shapes, frozenset(optional))
+
+
+def operations(
+    config: Mapping[str, Any], size: tuple[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """Give the core's operations of the network that a config describes.
+
+    Args:
+        config: as for `parameters`.
+        size: see there.
+
+    Raises:
+        WeightsError: the config is malformed, or describes no network.
+    """
+    side = (_DEFAULT_SIDE, _DEFAULT_SIDE) if size is None else size
+    variant = config.get("variant") or {}
+    if isinstance(variant, Mapping):
+        channels = _bounded_channels(variant)
+        # Any mean and deviation do, if none is stated: one for each channel.
+        neutral = {"mean": [0.0] * channels, "std": [1.0] * channels}
+        config = {"preprocessing": neutral, **config}
+    return _core.operations(json.dumps({"format_version": 1, **config}), *side)
 
 
 def _bounded_channels(variant: Mapping[str, Any]) -> int:
@@ -314,6 +329,31 @@ def differing(architecture: str, variant: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `variant` that differ from the architecture itself."""
     own = {**_structure_of(architecture).variant, **_UNSEEN}
     return {k: v for k, v in variant.items() if k not in own or own[k] != v}
+
+
+def fitting_config(shapes: Mapping[str, Shape], unseen: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the config of the first network that these shapes fit.
+
+    Args:
+        shapes: torchvision's names to shapes.
+        unseen: the fields of `variant` that shapes do not show.
+
+    Returns:
+        `architecture`, `variant` and `num_classes`.
+
+    Raises:
+        NotResNetError: they fit none.
+    """
+    fitting = candidates(shapes)
+    if not fitting:
+        raise NotResNetError(f"the tensors' shapes fit no ResNet: {misfit(shapes)}")
+    architecture = fitting[0].architecture
+    variant = {**fitting[0].variant, **implied_variant(shapes), **unseen}
+    return {
+        "architecture": architecture,
+        "variant": differing(architecture, variant),
+        "num_classes": shapes.get("fc.weight", (0,))[0],
+    }
 
 
 def misfit(shapes: Mapping[str, Shape]) -> str:

@@ -18,9 +18,10 @@ from typing import Any
 from ..._core import WeightsError
 from . import zip_members
 from .checkpoint import RawCheckpoint
+from .files import listed
 from .pickle_machine import Global, Inert, PickleMachine
 from .torch_budget import Budget
-from .torch_state_dict import find_state_dict, shown
+from .torch_state_dict import find_state_dict
 from .torch_tensor import (
     ITEM_BYTES,
     ArrayMaker,
@@ -70,7 +71,7 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         integers = [name for name, tensor in tensors.items() if tensor.is_integer]
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
-            remarks.append(f"left out tensors of integers: {shown(others)}")
+            remarks.append(f"left out tensors of integers: {listed(others)}")
         maker = ArrayMaker(storages, budget)
         arrays = {
             name: maker.array(name[:80], tensor)
@@ -251,5 +252,5 @@ def _load_legacy(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
         places[storage.key] = begin, place
     missing = [key for key in seen if key not in places]
     if missing:
-        raise WeightsError(f"a damaged legacy file: no storage {shown(missing)}")
+        raise WeightsError(f"a damaged legacy file: no storage {listed(missing)}")
     return content, _LegacyStorages(data, places)

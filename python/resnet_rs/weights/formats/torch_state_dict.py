@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ..._core import WeightsError
+from .files import listed
 from .pickle_machine import Inert
 from .torch_budget import Budget
 from .torch_tensor import TensorRef
@@ -36,9 +36,6 @@ DEEPEST_MODULE = 64
 LONGEST_NAME = 1000
 ENTRY_BYTES = 200
 """Memory that an entry of a flattened model is charged for, beside its name."""
-
-SHOWN = 5
-"""Most names that a message lists."""
 
 
 def find_state_dict(
@@ -74,19 +71,13 @@ def find_state_dict(
     }
     others = [name for name in items if name not in tensors]
     if not tensors:
-        found = f"other things: {shown(others)}" if others else _kind(node)
+        found = f"other things: {listed(others)}" if others else _kind(node)
         raise WeightsError(
             f"expected a dict of tensors, itself or under one of {list(WRAPPERS)}, got {found}"
         )
     if others:
-        remarks.append(f"left out what is no tensor: {shown(others)}")
+        remarks.append(f"left out what is no tensor: {listed(others)}")
     return tensors, remarks
-
-
-def shown(names: Iterable[object]) -> str:
-    """Join the first few names, each cut to a readable length."""
-    every = [str(name)[:80] for name in names]
-    return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")
 
 
 def _follow(content: Any, key: str) -> Any:
@@ -94,7 +85,7 @@ def _follow(content: Any, key: str) -> Any:
     for step in key.split("/"):
         items = _items(node)
         if items is None or step not in items:
-            there = f"the keys there are {shown(items)}" if items else "there are no keys there"
+            there = f"the keys there are {listed(items)}" if items else "there are no keys there"
             raise WeightsError(f"no {step!r} in it (of key={key!r}): {there}")
         node = items[step]
     return node
@@ -111,14 +102,14 @@ def _unwrap(node: Any, path: str, remarks: list[str]) -> Any:
             keys = [key for key, value in items.items() if isinstance(key, str) and _holds(value)]
             if len(keys) > 1:
                 raise WeightsError(
-                    f"several state dicts, under {shown(keys)}: choose one with key={keys[0]!r}"
+                    f"several state dicts, under {listed(keys)}: choose one with key={keys[0]!r}"
                 )
         if not keys:
             break
         remark = f"took the state dict under {keys[0]!r}"
         if len(keys) > 1:
             prefix = f"{path}/" if path else ""
-            remark += f", not {shown(keys[1:])} (key={prefix + keys[1]!r} chooses)"
+            remark += f", not {listed(keys[1:])} (key={prefix + keys[1]!r} chooses)"
         remarks.append(remark)
         path = f"{path}/{keys[0]}" if path else keys[0]
         node = items[keys[0]]

@@ -74,139 +74,82 @@ _RA4 = TimmPreset(224, 0.9, 288, 1.0, "bicubic", _HALF, _HALF)
 _RA4_WIDE = TimmPreset(224, 0.95, 288, 1.0, "bicubic", _HALF, _HALF)
 _WHOLE = TimmPreset(224, 1.0, None, None, "bicubic")
 
-# Within an architecture timm's default tag comes first.
-TIMM_WEIGHTS: dict[str, dict[str, TimmPreset]] = {
-    "resnet18": {
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
-        "fb_swsl_ig1b_ft_in1k": _LINEAR,
-        "gluon_in1k": _CUBIC,
-        "tv_in1k": _LINEAR,
-    },
-    "resnet34": {
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "bt_in1k": _RAND,
-        "gluon_in1k": _CUBIC,
-        "ra4_e3600_r224_in1k": _RA4,
-        "tv_in1k": _LINEAR,
-    },
-    "resnet26": {
-        "bt_in1k": _RAND,
-    },
-    "resnet50": {
-        "a1_in1k": _STRIKES_BACK,
-        "a1h_in1k": _A1H_SMALL,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "am_in1k": _CUBIC,
-        "b1k_in1k": _STRIKES_BACK,
-        "b2k_in1k": _STRIKES_BACK,
-        "bamboo": _WHOLE,
-        "bt_in1k": _RAND,
-        "c1_in1k": _STRIKES_BACK,
-        "c2_in1k": _STRIKES_BACK,
-        "d_in1k": _STRIKES_BACK,
-        "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
-        "fb_swsl_ig1b_ft_in1k": _LINEAR,
-        "gluon_in1k": _CUBIC,
-        "ra_in1k": _RAND,
-        "ram_in1k": _RAND,
-        "tv2_in1k": _TV2,
-        "tv_in1k": _LINEAR,
-    },
-    "resnet101": {
-        "a1h_in1k": _STRIKES_BACK,
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "gluon_in1k": _CUBIC,
-        "tv2_in1k": _TV2,
-        "tv_in1k": _LINEAR,
-    },
-    "resnet152": {
-        "a1h_in1k": _STRIKES_BACK,
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "gluon_in1k": _CUBIC,
-        "tv2_in1k": _TV2,
-        "tv_in1k": _LINEAR,
-    },
-    "resnet18d": {
-        "ra2_in1k": _RAND,
-        "ra4_e3600_r224_in1k": _RA4,
-    },
-    "resnet26d": {
-        "bt_in1k": _RAND,
-    },
-    "resnet34d": {
-        "ra2_in1k": _RAND,
-    },
-    "resnet50d": {
-        "ra2_in1k": _RAND,
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "gluon_in1k": _CUBIC,
-        "ra4_e3600_r224_in1k": _RA4_WIDE,
-    },
-    "resnet101d": {
-        "ra2_in1k": _RAND_LARGE,
-        "gluon_in1k": _CUBIC,
-    },
-    "resnet152d": {
-        "ra2_in1k": _RAND_LARGE,
-        "gluon_in1k": _CUBIC,
-    },
-    "resnet200d": {
-        "ra2_in1k": _RAND_LARGE,
-    },
-    "resnext50_32x4d": {
-        "a1h_in1k": _STRIKES_BACK,
-        "a1_in1k": _STRIKES_BACK,
-        "a2_in1k": _STRIKES_BACK,
-        "a3_in1k": _A3,
-        "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
-        "fb_swsl_ig1b_ft_in1k": _LINEAR,
-        "gluon_in1k": _CUBIC,
-        "ra_in1k": _RAND,
-        "tv2_in1k": _TV2,
-        "tv_in1k": _LINEAR,
-    },
-    "resnext50d_32x4d": {
-        "bt_in1k": _RAND,
-    },
-    "resnext101_32x4d": {
-        "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
-        "fb_swsl_ig1b_ft_in1k": _LINEAR,
-        "gluon_in1k": _CUBIC,
-    },
-    "resnext101_32x8d": {
-        "tv_in1k": _LINEAR,
-        "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
-        "fb_swsl_ig1b_ft_in1k": _LINEAR,
-        "fb_wsl_ig1b_ft_in1k": _LINEAR,
-        "tv2_in1k": _TV2,
-    },
-    "resnext101_64x4d": {
-        "c1_in1k": _STRIKES_BACK,
-        "gluon_in1k": _CUBIC,
-        "tv_in1k": _LINEAR,
-    },
-    "wide_resnet50_2": {
-        "racm_in1k": _RAND,
-        "tv2_in1k": _TV2,
-        "tv_in1k": _LINEAR,
-    },
-    "wide_resnet101_2": {
-        "tv_in1k": _LINEAR,
-        "tv2_in1k": _TV2,
-    },
+# The preset of each tag, except in the networks that follow.
+_PRESETS = {
+    "a1_in1k": _STRIKES_BACK,
+    "a1h_in1k": _STRIKES_BACK,
+    "a2_in1k": _STRIKES_BACK,
+    "a3_in1k": _A3,
+    "am_in1k": _CUBIC,
+    "b1k_in1k": _STRIKES_BACK,
+    "b2k_in1k": _STRIKES_BACK,
+    "bamboo": _WHOLE,
+    "bt_in1k": _RAND,
+    "c1_in1k": _STRIKES_BACK,
+    "c2_in1k": _STRIKES_BACK,
+    "d_in1k": _STRIKES_BACK,
+    "fb_ssl_yfcc100m_ft_in1k": _LINEAR,
+    "fb_swsl_ig1b_ft_in1k": _LINEAR,
+    "fb_wsl_ig1b_ft_in1k": _LINEAR,
+    "gluon_in1k": _CUBIC,
+    "ra2_in1k": _RAND,
+    "ra4_e3600_r224_in1k": _RA4,
+    "ra_in1k": _RAND,
+    "racm_in1k": _RAND,
+    "ram_in1k": _RAND,
+    "tv2_in1k": _TV2,
+    "tv_in1k": _LINEAR,
 }
+_EXCEPTIONS = {
+    "resnet101d.ra2_in1k": _RAND_LARGE,
+    "resnet152d.ra2_in1k": _RAND_LARGE,
+    "resnet200d.ra2_in1k": _RAND_LARGE,
+    "resnet50.a1h_in1k": _A1H_SMALL,
+    "resnet50d.ra4_e3600_r224_in1k": _RA4_WIDE,
+}
+
+# Within an architecture timm's default tag comes first.
+_TAGS = {
+    "resnet18": (
+        "a1_in1k a2_in1k a3_in1k fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k gluon_in1k tv_in1k"
+    ),
+    "resnet34": "a1_in1k a2_in1k a3_in1k bt_in1k gluon_in1k ra4_e3600_r224_in1k tv_in1k",
+    "resnet26": "bt_in1k",
+    "resnet50": (
+        "a1_in1k a1h_in1k a2_in1k a3_in1k am_in1k b1k_in1k b2k_in1k bamboo bt_in1k c1_in1k "
+        "c2_in1k d_in1k fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k gluon_in1k ra_in1k "
+        "ram_in1k tv2_in1k tv_in1k"
+    ),
+    "resnet101": "a1h_in1k a1_in1k a2_in1k a3_in1k gluon_in1k tv2_in1k tv_in1k",
+    "resnet152": "a1h_in1k a1_in1k a2_in1k a3_in1k gluon_in1k tv2_in1k tv_in1k",
+    "resnet18d": "ra2_in1k ra4_e3600_r224_in1k",
+    "resnet26d": "bt_in1k",
+    "resnet34d": "ra2_in1k",
+    "resnet50d": "ra2_in1k a1_in1k a2_in1k a3_in1k gluon_in1k ra4_e3600_r224_in1k",
+    "resnet101d": "ra2_in1k gluon_in1k",
+    "resnet152d": "ra2_in1k gluon_in1k",
+    "resnet200d": "ra2_in1k",
+    "resnext50_32x4d": (
+        "a1h_in1k a1_in1k a2_in1k a3_in1k fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k "
+        "gluon_in1k ra_in1k tv2_in1k tv_in1k"
+    ),
+    "resnext50d_32x4d": "bt_in1k",
+    "resnext101_32x4d": "fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k gluon_in1k",
+    "resnext101_32x8d": (
+        "tv_in1k fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k fb_wsl_ig1b_ft_in1k tv2_in1k"
+    ),
+    "resnext101_64x4d": "c1_in1k gluon_in1k tv_in1k",
+    "wide_resnet50_2": "racm_in1k tv2_in1k tv_in1k",
+    "wide_resnet101_2": "tv_in1k tv2_in1k",
+}
+
+TIMM_WEIGHTS: dict[str, dict[str, TimmPreset]] = {
+    architecture: {
+        tag: _EXCEPTIONS.get(f"{architecture}.{tag}", _PRESETS[tag]) for tag in tags.split()
+    }
+    for architecture, tags in _TAGS.items()
+}
+"""The tags of each architecture, with their presets; timm's default tag comes first."""
 
 
 def timm_preset(name: str) -> TimmPreset | None:
