@@ -9,6 +9,7 @@ export RESNET_RS_REQUIRE_ISA ?= $(shell awk '/^flags/ { \
 	for (i = 1; i <= NF; i++) has[$$i] = 1; \
 	if (has["avx2"] && has["fma"]) printf "avx2,"; \
 	if (has["avx512f"]) printf "avx512,"; exit }' /proc/cpuinfo 2>/dev/null)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # No threads, files or clock: the core must type-check for it.
 WASM := wasm32-unknown-unknown
 PY_FILES := python tests tools benches examples
@@ -33,6 +34,38 @@ test-rust: ## Test the Rust core; needs no Python
 .PHONY: test-python
 test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
 	$(BIN)/python -m pytest
+
+# The kernels are compiled in seconds instead of minutes this way. A tier that is missing fails no test:
+# Miri has the portable one only.
+sanitize%: export CARGO_PROFILE_TEST_OPT_LEVEL = 1
+sanitize%: export RESNET_RS_REQUIRE_ISA =
+
+.PHONY: sanitize
+sanitize: sanitize-address sanitize-thread sanitize-miri ## Test the core with sanitizers and Miri (nightly)
+
+# Leaves out the one leak that is meant: see the file.
+.PHONY: sanitize-address
+sanitize-address:
+	RUSTFLAGS=-Zsanitizer=address LSAN_OPTIONS=suppressions=$(CURDIR)/tests/leaks.txt \
+		cargo +nightly test --lib --target $(HOST)
+
+# With a standard library of its own: races are reported where code without instrumentation synchronises.
+.PHONY: sanitize-thread
+sanitize-thread: nightly
+	RUSTFLAGS=-Zsanitizer=thread \
+		cargo +nightly test --lib --target $(HOST) -Zbuild-std -- threads:: infer::
+
+# First what needs no threads, by the stricter rules for references (Stacked Borrows). The queues of
+# rayon keep to Tree Borrows only, and its threads never end.
+.PHONY: sanitize-miri
+sanitize-miri: nightly
+	cargo +nightly miri test --lib -- simd:: memory::buffer kernels:: plan::arena weights::relay
+	MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks' \
+		cargo +nightly miri test --lib -- threads:: infer::small_tests
+
+.PHONY: nightly
+nightly:
+	rustup component add --toolchain nightly rust-src miri
 
 .PHONY: test-slow
 test-slow: build $(VENV)/.slow ## Pass the slow tests (installs Ray)

@@ -19,4 +19,6 @@ pub use plans::kernel_name;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
+mod small_tests;
+#[cfg(test)]
 mod tests;

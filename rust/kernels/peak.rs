@@ -82,6 +82,7 @@ mod tests {
     use crate::kernels::KernelTable;
 
     #[test]
+    #[cfg_attr(miri, ignore = "measures speed")]
     fn every_tier_has_a_peak() {
         for table in KernelTable::available() {
             let peak = table.f32.peak.measure();

@@ -27,8 +27,8 @@ impl Buffer {
         let fits = isize::try_from(len).is_ok();
         let len = fits.then_some(len).ok_or_else(too_much)?;
         let map = MmapMut::map_anon(len.max(1)).map_err(|_| too_much())?;
-        // Only advice: small pages work too.
-        #[cfg(target_os = "linux")]
+        // Only advice: small pages work too. Miri has no such call.
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self { map, len })
     }
@@ -83,6 +83,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri stops if there is not that much memory")]
     fn too_much_is_an_error() {
         for len in [usize::MAX, 1 << 62] {
             let message = Buffer::new(len, "activations").err().unwrap().to_string();

@@ -154,8 +154,39 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     assert!(case.out_border == 0 || border == 0.0, "{what}: border");
 }
 
+/// One case of each kind, as small as can be: Miri takes a second for a few hundred elements. The
+/// tiles of its tier have up to four pixels and eight channels.
+fn cases_for_miri() -> Vec<Case> {
+    let relu = |case: Case| Case { relu: true, ..case };
+    let mut cases = vec![
+        Case {
+            dense: true,
+            ..Case::new(3, 4, [3, 2], [7, 2, 3])
+        },
+        Case {
+            out_border: 1,
+            ..Case::new(3, 2, [2, 3], [3, 2, 1])
+        },
+        relu(Case {
+            shortcut: Some((2, 2)),
+            ..Case::new(1, 2, [5, 9], [1, 1, 0])
+        }),
+    ];
+    for (width, out_channels) in [(1, 3), (2, 8), (3, 5), (4, 9)] {
+        cases.push(relu(Case {
+            residual: true,
+            batch: 1,
+            ..Case::new(1, width, [5, out_channels], [1, 1, 0])
+        }));
+    }
+    cases
+}
+
 /// The shapes of the network, small; then sizes around every edge of tiles and panels.
 fn cases() -> Vec<Case> {
+    if cfg!(miri) {
+        return cases_for_miri();
+    }
     let mut cases = vec![
         Case::new(9, 7, [64, 64], [1, 1, 0]),
         Case::new(9, 7, [16, 48], [3, 1, 1]),
@@ -221,7 +252,7 @@ fn conv_matches_reference_on_every_tier() {
 #[test]
 fn conv_with_identity_weights_is_exact() {
     for table in KernelTable::available() {
-        let channels = 70;
+        let channels = if cfg!(miri) { 9 } else { 70 };
         let mut identity = vec![0.0; channels * channels];
         identity
             .iter_mut()
@@ -260,6 +291,7 @@ fn conv_with_identity_weights_is_exact() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no unsafe code, and slow")]
 fn panels_of_grouped_convolutions_read_the_channels_of_their_groups() {
     for (in_channels, out_channels, groups) in [
         (128, 128, 32),
@@ -327,6 +359,7 @@ fn nan_comes_through_relu() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no unsafe code, and slow")]
 fn grid_covers_everything_in_about_as_many_items_as_wanted() {
     for m in [1, 5, 49, 196, 3136, 12544, 100_000] {
         for panels in [1, 2, 16, 64] {
