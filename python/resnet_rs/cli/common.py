@@ -7,6 +7,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import TextIO
 
 from ..family import load
@@ -57,6 +58,7 @@ def plain_warnings() -> Iterator[None]:
 
 def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool = True) -> None:
     """Add the flags of `Options`: `--weights`, `--architecture`, `--isa`, ..."""
+    defaults = {one.name: one.default for one in fields(Options)}
     for name, flag in flags().items():
         text = name.replace("_", "-")
         if flag.kind == "off":
@@ -65,6 +67,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool
         parser.add_argument(
             f"--{text}",
             required=weights_required and name == "weights",
+            default=None if name == "weights" else defaults[name],
             metavar=flag.metavar,
             choices=flag.choices,
             type=count if flag.kind == "count" else str,
