@@ -85,10 +85,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::Dtype;
     use crate::graph::layer::{Layer, Op};
-    use crate::kernels::conv::TileShape;
-    use crate::kernels::{ActivationLayout, KernelShapes};
+    use crate::kernels::KernelTable;
     use crate::plan::{Algorithm, Grouping, LayerWeights};
 
     const SHAPE: Shape = Shape {
@@ -104,14 +102,8 @@ mod tests {
             output: 1,
             op: Op::GlobalAvgPool(0),
         }];
-        let kernels = KernelShapes {
-            layout: ActivationLayout::Nhwc,
-            f32: TileShape {
-                dtype: Dtype::F32,
-                mr: 4,
-                nr: 8,
-            },
-        };
+        let table = KernelTable::available().next().unwrap();
+        let kernels = table.shapes();
         let weights = LayerWeights::lay_out(&layers, &[Algorithm::Direct], &kernels);
         Plan::new(
             &layers,

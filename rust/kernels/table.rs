@@ -41,8 +41,8 @@ pub struct F32Kernels {
 }
 
 impl F32Kernels {
-    /// The kernels of tier `S`; None if this machine lacks it.
-    fn new<S: Simd>(conv: impl FnOnce(S) -> ConvKernels) -> Option<Self> {
+    /// The kernels of tier `S`, or None if this machine lacks it.
+    fn of<S: Simd>(conv: impl FnOnce(S) -> ConvKernels) -> Option<Self> {
         let proof = S::detect()?;
         Some(Self {
             conv: conv(proof),
@@ -59,14 +59,14 @@ impl KernelTable {
     /// than the tier's own instructions are chosen here, by `features`; f32 has none.
     pub fn new(isa: Isa, features: Features) -> Option<Self> {
         let f32 = match isa {
-            Isa::Portable => F32Kernels::new(ConvKernels::portable)?,
+            Isa::Portable => F32Kernels::of(ConvKernels::portable),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => F32Kernels::new(ConvKernels::avx2)?,
+            Isa::Avx2 => F32Kernels::of(ConvKernels::avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => F32Kernels::new(ConvKernels::avx512)?,
+            Isa::Avx512 => F32Kernels::of(ConvKernels::avx512),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => return None,
-        };
+            _ => None,
+        }?;
         Some(Self {
             isa,
             features,

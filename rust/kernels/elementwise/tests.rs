@@ -16,7 +16,7 @@ const SHAPE: [usize; 4] = if cfg!(miri) {
 
 #[test]
 fn norm_sum_and_relu_match_reference_on_every_tier() {
-    let [batch, height, width, channels] = SHAPE;
+    let channels = SHAPE[3];
     let (a, b) = (random(SHAPE, 1), random(SHAPE, 2));
     let weights: Vec<f32> = (0..2 * channels)
         .map(|i| ((i * 17 % 74) as f32 - 30.0) / 20.0)
@@ -29,7 +29,7 @@ fn norm_sum_and_relu_match_reference_on_every_tier() {
             (false, false, true),
             (true, true, true),
         ] {
-            let view = |border| activations([batch, height, width, channels], border);
+            let view = |border| activations(SHAPE, border);
             let mut views = [view(0), view(0), view(1)];
             let mut arena = lay_out(&mut views);
             put(&a, &views[0], &mut arena);
