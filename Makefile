@@ -35,28 +35,28 @@ test-rust: ## Test the Rust core; needs no Python
 test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
 	$(BIN)/python -m pytest
 
-# The kernels are compiled in seconds instead of minutes this way. A tier that is missing fails no test:
-# Miri has the portable one only.
+# Less optimisation, because instrumented kernels take minutes to compile otherwise. A missing tier fails no
+# test: Miri has only the portable one.
 sanitize%: export CARGO_PROFILE_TEST_OPT_LEVEL = 1
 sanitize%: export RESNET_RS_REQUIRE_ISA =
 
 .PHONY: sanitize
 sanitize: sanitize-address sanitize-thread sanitize-miri ## Test the core with sanitizers and Miri (nightly)
 
-# Leaves out the one leak that is meant: see the file.
+# leaks.txt names the one intended leak.
 .PHONY: sanitize-address
 sanitize-address:
 	RUSTFLAGS=-Zsanitizer=address LSAN_OPTIONS=suppressions=$(CURDIR)/tests/leaks.txt \
 		cargo +nightly test --lib --target $(HOST)
 
-# With a standard library of its own: races are reported where code without instrumentation synchronises.
+# The standard library is instrumented too: otherwise its synchronisation would look like data races.
 .PHONY: sanitize-thread
 sanitize-thread: nightly
 	RUSTFLAGS=-Zsanitizer=thread \
 		cargo +nightly test --lib --target $(HOST) -Zbuild-std -- threads:: infer::
 
 # Everything on one thread first. With several, rayon breaks the experimental rules for references, so
-# those are left out there, and its threads never end.
+# Miri does not check those there, and rayon's threads never end.
 .PHONY: sanitize-miri
 sanitize-miri: nightly
 	cargo +nightly miri test --lib -- simd:: memory::buffer kernels:: plan::arena weights::relay \

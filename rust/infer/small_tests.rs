@@ -20,7 +20,7 @@ const CLASSES: usize = 2;
 const HEIGHT: usize = 6;
 const WIDTH: usize = 8;
 
-/// One bottleneck whose input takes another shape, and one that adds it as it is.
+/// One bottleneck with a shortcut convolution, and one that adds its input as it is.
 fn architecture() -> Architecture {
     Architecture {
         blocks: vec![2],
