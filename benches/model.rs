@@ -84,7 +84,7 @@ struct Case {
     threads: usize,
 }
 
-/// Each tier with one thread, and with as many as a network takes by itself.
+/// Each tier with one thread, and with the default number of threads.
 fn cases() -> Vec<Case> {
     let mut threads = vec![
         1,

@@ -10,38 +10,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use resnet_rs::threads::Team;
 use resnet_rs::{Head, Images, Network, Options, Shape};
 
-/// The system's allocator, with a count of what each thread takes and gives back.
+/// The system's allocator, with a count of the bytes that each thread allocates and frees.
 ///
-/// Each thread has its own, so that what the test harness does meanwhile does not count.
+/// Each thread has its own count, so that the work of the test harness does not count.
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 thread_local! {
-    /// Bytes that this thread has ever taken.
+    /// Bytes that this thread has ever allocated.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
-    /// Bytes that it has ever given back.
+    /// Bytes that it has ever freed.
     static RETURNED: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: all is left to `System`; counting touches only this thread's cells, which need no memory
+// SAFETY: all calls go to `System`; counting touches only this thread's cells, which need no memory
 // of their own and have no destructor. The default `realloc` and `alloc_zeroed` come here too.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         TAKEN.set(TAKEN.get() + layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         RETURNED.set(RETURNED.get() + layout.size());
-        // SAFETY: the caller's; `pointer` came from `alloc`, and so from `System`.
+        // SAFETY: the caller keeps the contract of `dealloc`; `pointer` came from `alloc`, and so from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// Held by each test: the process's memory, which one of them looks at, is shared.
+/// Held by each test, because one of them measures the memory of the whole process.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,14 +100,14 @@ impl Call {
     }
 }
 
-/// The bytes that `f` takes on this thread.
+/// The bytes that `f` allocates on this thread.
 fn taken(f: impl FnOnce()) -> usize {
     let before = TAKEN.get();
     f();
     TAKEN.get() - before
 }
 
-/// The bytes that the workers of a team of `threads` have ever taken, this thread's left out.
+/// The bytes that the workers of a team of `threads` have ever allocated, without this thread's.
 fn taken_by_workers(threads: usize) -> usize {
     let sum = AtomicUsize::new(0);
     Team::get(threads).run(|worker| {
@@ -175,7 +175,7 @@ mod resident_memory {
 
     use super::*;
 
-    /// Two huge pages: what the system may add by itself.
+    /// Two huge pages, which the system may add on its own.
     const SLACK: usize = 4 << 20;
 
     /// The largest side of a shape; its activations are several times the slack, so that one
@@ -196,7 +196,7 @@ mod resident_memory {
         std::iter::repeat_with(move || shape(up_to(3), up_to(SIDE), up_to(SIDE)))
     }
 
-    /// The bytes that this thread has taken and not given back.
+    /// The bytes that this thread has allocated and not freed.
     fn live() -> isize {
         TAKEN.get().cast_signed() - RETURNED.get().cast_signed()
     }

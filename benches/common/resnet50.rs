@@ -8,7 +8,7 @@ use resnet_rs::graph::operations::Operation;
 /// Channels of an image.
 pub const IN_CHANNELS: usize = 3;
 
-/// Its operations, each by itself.
+/// Its operations, not fused.
 pub fn operations(classes: usize) -> Vec<Operation> {
     let architecture = family::named("resnet50").expect("the family has it");
     architecture.operations(classes, 1)

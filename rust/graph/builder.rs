@@ -71,7 +71,7 @@ impl Builder<'_> {
         self.push(name, &[x], Kind::Relu)
     }
 
-    /// A convolution and its batch norm. The padding keeps the image's size where the stride is 1.
+    /// A convolution and its batch norm. The padding keeps the image's size if the stride is 1.
     fn conv_norm(
         &mut self,
         [conv, norm]: [&str; 2],

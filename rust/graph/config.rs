@@ -15,7 +15,7 @@ use crate::error::Error;
 /// The format that this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
 
-/// A network's description besides its tensors.
+/// A network's description without its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_stated_has_defaults() {
+    fn fields_that_are_not_stated_have_defaults() {
         let config = read(r#"{"format_version": 1, "architecture": "resnet50"}"#).unwrap();
         assert_eq!(config, Config::default());
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn errors_name_the_invalid_field() {
         let with = |field: &str| {
             format!(r#"{{"format_version": 1, "architecture": "resnet50", {field}}}"#)
         };

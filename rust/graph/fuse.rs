@@ -1,4 +1,4 @@
-//! From operations to layers: a convolution takes in the operations that follow it.
+//! From operations to layers: operations are fused into the convolution before them.
 //!
 //! ```text
 //! conv → bn → relu                        one layer
@@ -18,7 +18,7 @@ use super::operations::{Kind, Operation, TensorId};
 
 /// The layers of a forward.
 ///
-/// - `fused`: puts operations together; otherwise each is a layer by itself.
+/// - `fused`: fuses operations; otherwise each is a layer of its own.
 pub fn fuse(operations: &[Operation], fused: bool) -> Vec<Layer> {
     let mut fusing = Fusing {
         fused,
@@ -29,7 +29,7 @@ pub fn fuse(operations: &[Operation], fused: bool) -> Vec<Layer> {
         let value = fusing.value(operation);
         fusing.values.push(value);
     }
-    // The last one is read by nobody.
+    // No operation reads the last one, so nothing has made a layer of it yet.
     fusing.tensor(operations.len());
     fusing.layers
 }
@@ -39,7 +39,7 @@ pub fn fuse(operations: &[Operation], fused: bool) -> Vec<Layer> {
 enum Value {
     /// The output of a layer.
     Tensor(TensorId),
-    /// A sum that no layer computes yet: more may be put into it.
+    /// A sum that no layer computes yet, so further operations may be fused into it.
     Sum(Sum),
 }
 
@@ -97,7 +97,7 @@ impl Fusing {
                     self.push_sum(sum, true)
                 }
                 Value::Tensor(a) => {
-                    // An addition that was left alone takes its ReLU in.
+                    // The ReLU is fused into an addition that is a layer of its own.
                     if let Some(Layer {
                         name: last,
                         output,

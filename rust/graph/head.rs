@@ -5,8 +5,8 @@ use super::operations::output_shapes;
 use super::preprocessing::Preprocessing;
 use crate::error::Error;
 
-/// The side of the map that fc reads. If the head is not a global pool, also that side and the side of
-/// the images.
+/// The side of the map that fc reads and, if the head is not a global pool, that side again with the
+/// side of the images.
 ///
 /// # Errors
 /// The head's window does not fit images of the config's size.

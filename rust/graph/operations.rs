@@ -11,7 +11,7 @@ pub type TensorId = usize;
 /// One operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// torchvision's name, where it has one; it starts the names of the operation's tensors.
+    /// torchvision's name, if it has one; the names of the operation's tensors start with it.
     pub name: String,
     /// The tensors that it reads.
     pub inputs: Vec<TensorId>,

@@ -15,7 +15,7 @@ pub struct Preprocessing {
     /// The mean of each channel, as a share of the full range.
     #[serde(serialize_with = "decimals")]
     pub mean: Vec<f32>,
-    /// The standard deviation of each channel, likewise.
+    /// The standard deviation of each channel, as a share of the full range.
     #[serde(serialize_with = "decimals")]
     pub std: Vec<f32>,
 }

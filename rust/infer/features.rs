@@ -1,4 +1,4 @@
-//! The outputs of layers, to be inspected.
+//! The outputs of layers, for inspection.
 
 use super::copies::copy_out;
 use super::images::{Images, batches};
@@ -13,8 +13,7 @@ use crate::threads::{Team, resolve_threads};
 pub type Activation = (String, [usize; 4], Vec<f32>);
 
 impl Network {
-    /// Every layer's output, in order: to be inspected, or compared with another implementation layer
-    /// by layer.
+    /// Every layer's output, in order, for inspection or to compare two implementations layer by layer.
     ///
     /// # Errors
     /// As for [`Network::forward`].
@@ -81,7 +80,7 @@ impl Network {
                 if !layers.contains(&layer) {
                     continue;
                 }
-                // A later step may write where this one did, so the steps run up to here first.
+                // A later step may overwrite this output, so the walk stops here and copies it.
                 let steps = &plan.steps[done..=end];
                 self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
                 done = end + 1;

@@ -32,14 +32,14 @@ pub enum Head {
 pub struct Options {
     /// The tier of kernels; None takes `RESNET_RS_ISA`, else the fastest of this machine.
     pub isa: Option<Isa>,
-    /// The number of threads; None takes that of the environment, else the cores that this process may
-    /// use.
+    /// The number of threads; None takes it from the environment variables, else the number of cores
+    /// that this process may use.
     pub threads: Option<usize>,
     /// Lets 3x3 convolutions with stride 1 run with Winograd's algorithm, which is faster; results
     /// differ from the direct ones by rounding.
     pub winograd: bool,
     /// Computes batch norm, addition and ReLU with the convolutions before them. Otherwise every
-    /// operation is a layer of its own, to be inspected.
+    /// operation is a layer of its own, for inspection.
     pub fused: bool,
 }
 
@@ -119,7 +119,7 @@ impl Network {
         Ok(network)
     }
 
-    /// Makes a network of tensors in memory, which are not needed afterwards.
+    /// Makes a network from tensors in memory, which are not needed afterwards.
     ///
     /// # Errors
     /// As for [`Network::load`].
@@ -223,7 +223,7 @@ impl Network {
             .sum()
     }
 
-    /// The operations that the network is made of, in order.
+    /// The network's operations, in order.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
     }
@@ -238,7 +238,7 @@ impl Network {
         self.architecture.in_channels
     }
 
-    /// The network's description besides its tensors.
+    /// The network's description without its tensors.
     pub fn config(&self) -> &Config {
         &self.config
     }

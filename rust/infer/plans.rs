@@ -1,4 +1,4 @@
-//! The plans of a network: for its forwards, and for looking at them.
+//! The plans of a network: for its forwards, and for inspection.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use crate::shape::Shape;
 const MAX_PLAN_PIXELS: usize = 128 * 224 * 224;
 
 impl Network {
-    /// The plan for looking at a batch of this shape: every layer for all images at once. For one
-    /// image it is the plan of a forward; a forward of several takes the first layers group by group.
+    /// The plan to inspect for a batch of this shape: every layer runs for all images at once. For one
+    /// image it is the plan of a forward; a forward of several images runs the first layers group by
+    /// group.
     ///
     /// # Errors
     /// The batch or a side is zero or too large.
@@ -37,7 +38,7 @@ impl Network {
         self.session.get().plan(shape, threads, make)
     }
 
-    /// A plan at `shape` for so many threads.
+    /// A plan at `shape` for `threads` threads.
     pub(super) fn make_plan(&self, shape: Shape, threads: usize, grouping: Grouping) -> Plan {
         Plan::new(
             &self.layers,

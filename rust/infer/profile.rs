@@ -21,7 +21,7 @@ impl Network {
         let ends: Vec<OnceLock<Instant>> = plan.steps.iter().map(|_| OnceLock::new()).collect();
         let begin = OnceLock::new();
         self.session.get().with_workspace(|workspace| {
-            // Waking the team is no step's work: an empty walk first.
+            // Waking the team belongs to no step, so an empty walk comes first.
             self.walk(&[], &plan, pixels, workspace, &team, &|_| ())?;
             let _ = begin.set(Instant::now());
             self.walk(&plan.steps, &plan, pixels, workspace, &team, &|i| {

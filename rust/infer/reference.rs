@@ -1,4 +1,4 @@
-//! The network in the reference loops: every operation by itself, summed in f64.
+//! The network computed by the reference loops: one operation at a time, summed in f64.
 //!
 //! It takes a few nanoseconds for each multiplication, so seconds for an image. The tests compare the
 //! fused and planned network with it, and it is the first stage of `resnet-rs bench --ladder`.

@@ -1,4 +1,4 @@
-//! Plans and workspaces that forwards leave for the next one.
+//! Plans and workspaces that are kept from one forward to the next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::shape::Shape;
 use crate::threads::Shares;
 
 /// The number of plans that are remembered, by shape and number of threads. A plan is small and
-/// quickly made; a program that uses more shapes than this in turn makes them again.
+/// made quickly; a program that alternates between more shapes makes some of them again.
 const PLANS: usize = 16;
 
 /// Plans by shape, and workspaces that no forward is using.
@@ -29,13 +29,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// At least `bytes` bytes.
+    /// Returns an arena of at least `bytes` bytes.
     ///
     /// # Errors
     /// The system does not have that much memory.
     pub fn arena(&mut self, bytes: usize) -> Result<&mut Buffer, Error> {
         if self.arena.as_ref().is_none_or(|arena| arena.len() < bytes) {
-            // Given back before the larger one is taken.
+            // The old one is freed before the larger one is allocated.
             self.arena = None;
             self.arena = Some(Buffer::new(bytes, "activations")?);
         }
@@ -46,7 +46,7 @@ impl Workspace {
 }
 
 impl Session {
-    /// The plan for `shape` and so many threads, made by `make` if it is not remembered.
+    /// Returns the plan for `shape` and `threads` threads; calls `make` if it is not remembered.
     pub fn plan(&self, shape: Shape, threads: usize, make: impl FnOnce() -> Plan) -> Arc<Plan> {
         let mut plans = lock(&self.plans);
         let is_same = |plan: &Arc<Plan>| plan.shape == shape && plan.threads == threads;
@@ -54,7 +54,7 @@ impl Session {
             Some(at) => plans.remove(at),
             None => Arc::new(make()),
         };
-        // The latest is last; the least recently used one goes.
+        // The most recently used plan is last; the least recently used one is dropped.
         if plans.len() == PLANS {
             plans.remove(0);
         }
@@ -70,7 +70,7 @@ impl Session {
         result
     }
 
-    /// Forgets plans and workspaces; forwards that are under way keep theirs.
+    /// Drops plans and workspaces; running forwards keep theirs.
     pub fn release(&self) {
         lock(&self.plans).clear();
         lock(&self.workspaces).clear();
@@ -78,7 +78,7 @@ impl Session {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done under these locks.
+    // A panic cannot leave the lists under these locks in an invalid state.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -34,7 +34,7 @@ unsafe impl Sync for StepContext<'_> {}
 /// steps before, and each item is done by one thread.
 pub unsafe fn run_item(step: &Step, item: usize, context: &StepContext) {
     match step.dtype() {
-        // SAFETY: the caller's; the table proves the tier.
+        // SAFETY: the caller keeps the same contract; the table proves the tier.
         Dtype::F32 => unsafe { run_item_f32(step, item, context, &context.table.f32) },
     }
 }
@@ -47,8 +47,8 @@ unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels:
         arena,
         ..
     } = *context;
-    // SAFETY: the caller's, and the kernels prove the tier; the plan has put every view inside the
-    // arena, and tensors that are alive together apart.
+    // SAFETY: the caller keeps the same contract, and the kernels prove the tier; the plan has placed
+    // every view inside the arena, and tensors that are alive together apart.
     unsafe {
         match step {
             Step::Input(layer) => layer.run_item(item, pixels, arena),

@@ -1,4 +1,4 @@
-//! How a tier lays activations out in the arena.
+//! The layout of a tier's activations in the arena.
 
 use super::view::{LINE_BYTES, View};
 use crate::dtype::Dtype;
@@ -9,7 +9,7 @@ use crate::shape::TensorShape;
 const ALIASING_BYTES: usize = 2048;
 
 /// A tier's layout of activations. The plan asks it for each tensor's [`View`] and computes no
-/// stride by itself, so a tier that wants another layout adds a variant here.
+/// strides itself, so a tier that wants another layout adds a variant here.
 ///
 /// Its rules are in bytes and hold for every dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,10 @@ impl ActivationLayout {
         }
     }
 
-    /// `count` matrices `[rows, channels]`, one behind the other, as images of one row.
+    /// `count` matrices `[rows, channels]`, one after the other, as images of one row.
     ///
-    /// The same place of each falls into another set of the first-level cache: their distance is
-    /// an odd number of cache lines.
+    /// Their distance is an odd number of cache lines, so that the same place of each falls into
+    /// another set of the first-level cache.
     pub fn matrices(self, dtype: Dtype, count: usize, rows: usize, channels: usize) -> View {
         let mut view = self.activations(dtype, [count, 1, rows, channels].into(), 0);
         let lines = view.image_stride_bytes() / LINE_BYTES;

@@ -45,7 +45,7 @@ unsafe fn burn<S: Simd>(rounds: usize) -> f32 {
                 total = s.add(total, sum);
             }
             let mut first = 0.0;
-            // SAFETY: one value.
+            // SAFETY: `first` is valid for writing one value.
             unsafe { s.store_first(1, &raw mut first, total) };
             first
         },
@@ -61,7 +61,8 @@ impl Peak {
         }
     }
 
-    /// Multiply-accumulates a second of one thread in registers, the best of a tenth of a second.
+    /// Measures the multiply-accumulates per second of one thread in registers, the best of a tenth of a
+    /// second.
     pub fn measure(&self) -> f64 {
         const ROUNDS: usize = 20_000;
         let macs = (ROUNDS * SUMS * self.lanes) as f64;

@@ -1,6 +1,6 @@
-//! Naive loops for every operation, NHWC, summed in f64: the definition of a right result.
+//! Naive loops for every operation, NHWC, summed in f64: the definition of the correct result.
 //!
-//! Nothing here is fast, and nothing here is clever. The tests compare the kernels with these
+//! Nothing here is fast or clever. The tests compare the kernels with these
 //! loops, and the whole network with torch in f64.
 
 use crate::shape::{AvgWindow, Window};
@@ -100,7 +100,7 @@ pub fn relu(x: &Tensor) -> Tensor {
     Tensor::from_fn(x.shape, |n, y, i, c| x.at(n, y, i, c).max(0.0))
 }
 
-/// The largest value under the window; pixels beyond the image do not take part.
+/// The largest value under the window; pixels beyond the image do not count.
 pub fn max_pool(x: &Tensor, window: Window) -> Tensor {
     let [batch, height, width, channels] = x.shape;
     let shape = [batch, window.output(height), window.output(width), channels];

@@ -1,4 +1,4 @@
-//! The shapes of a tier's kernels: all that a plan needs to know of them.
+//! The shapes of a tier's kernels, which are all that a plan needs to know about them.
 
 use super::activations::ActivationLayout;
 use super::conv::TileShape;

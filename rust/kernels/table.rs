@@ -17,7 +17,7 @@ use crate::simd::{Features, Isa, Simd};
 pub struct KernelTable {
     /// The tier.
     pub isa: Isa,
-    /// The features that the kernels were chosen by, besides the tier.
+    /// The features that the kernels were chosen by, in addition to the tier.
     pub features: Features,
     /// The layout of activations that the kernels work on.
     pub layout: ActivationLayout,

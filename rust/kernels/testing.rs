@@ -93,7 +93,7 @@ pub fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
     assert!(error <= TOLERANCE, "{what}: relative error {error:e}");
 }
 
-/// Lays views one behind the other, a gap of canaries after each.
+/// Lays views out one after the other, with a gap of canaries after each.
 pub fn lay_out(views: &mut [View]) -> Arena {
     const GAP: usize = 4 * LINE_BYTES;
     let mut end = GAP;

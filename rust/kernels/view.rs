@@ -16,14 +16,14 @@ pub const fn line_of<T: Element>() -> usize {
 /// An NHWC tensor with a border of zeros around each image, at an offset of the arena.
 ///
 /// The element of image `n`, pixel (`y`, `x`), channel `c` lies
-/// `n·image_stride + (y + border)·row_pitch + (x + border)·pixel_stride + c` elements behind byte
+/// `n·image_stride + (y + border)·row_pitch + (x + border)·pixel_stride + c` elements after byte
 /// `offset_bytes` of the arena. A convolution with padding p reads an input with a border of at
 /// least p, and so never asks whether a tap lies inside the image.
 ///
 /// Units: strides count elements of the tensor's dtype, as pointers of its type do. Places in the
 /// arena, which tensors of all dtypes share, and lengths there count bytes; their names say so.
 ///
-/// The strides are chosen by an [`ActivationLayout`](super::ActivationLayout), and by nothing else.
+/// Only an [`ActivationLayout`](super::ActivationLayout) chooses the strides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// The type of the elements.
@@ -131,7 +131,7 @@ impl View {
         x: usize,
     ) -> *mut T {
         debug_assert_eq!(T::DTYPE, self.dtype);
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the same contract.
         unsafe { arena.add(self.pixel_bytes(n, y, x)).cast() }
     }
 
@@ -150,8 +150,8 @@ impl View {
         let image = self.offset_bytes + n * self.image_stride_bytes();
         let end_of_image = image + self.image_stride_bytes();
         let row_bytes = self.width * self.pixel_stride * self.dtype.size();
-        // The rows above with the first row's left side are one run; then each row's right side
-        // with the next one's left side; then the last right side with the rows below.
+        // The first run is the rows above and the first row's left side. Then each row's right side and
+        // the next one's left side are a run. The last run is the last right side and the rows below.
         (0..=self.height).map(move |y| {
             let start = if y == 0 {
                 image
@@ -178,7 +178,7 @@ impl View {
     /// The tensor lies inside `arena`, and no other thread uses this border meanwhile.
     pub unsafe fn zero_border(&self, n: usize, arena: *mut u8) {
         for run in self.border_runs(n) {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps the same contract.
             unsafe { arena.add(run.start).write_bytes(0, run.len()) };
         }
     }

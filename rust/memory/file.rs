@@ -30,8 +30,8 @@ pub fn map(path: &Path) -> Result<Option<Mmap>, Error> {
         return Ok(None);
     }
     let file = File::open(path).map_err(io)?;
-    // SAFETY: the mapping is read-only and private to this loading; that nobody truncates the file
-    // meanwhile is what every user of memory-mapped files relies on.
+    // SAFETY: the mapping is read-only. As for every memory-mapped file, nobody may truncate the file
+    // meanwhile, which the documentation above demands.
     unsafe { Mmap::map(&file) }.map(Some).map_err(io)
 }
 

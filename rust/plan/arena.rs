@@ -1,4 +1,4 @@
-//! Offsets for tensors that live at different times, in one piece of memory: all of it in bytes.
+//! Offsets, in bytes, for tensors that live at different times in one block of memory.
 
 use crate::kernels::view::LINE_BYTES;
 

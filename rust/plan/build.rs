@@ -55,7 +55,7 @@ impl Plan {
             weights,
             layout: &layout,
             kernels,
-            // A few items for each thread even out other load on the machine.
+            // With a few items for each thread, other load on the machine is evened out.
             wanted: if threads == 1 { 1 } else { 8 * threads },
         };
         let mut steps = Vec::new();
@@ -85,7 +85,7 @@ impl Plan {
         }
     }
 
-    /// The steps up to and with the average pool: what an embedding needs.
+    /// The steps up to and including the average pool, which an embedding needs.
     pub fn embedding_steps(&self) -> &[PlannedStep] {
         &self.steps[..self.steps.len() - usize::from(self.has_fc)]
     }

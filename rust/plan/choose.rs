@@ -14,10 +14,10 @@ pub enum Algorithm {
     Winograd(TileSize),
 }
 
-/// The tile sizes, the one that saves most multiplications first, and the fewest tiles an image must
-/// have for each: a point's weights are read once and used for every tile, and with fewer tiles,
-/// reading the larger weights takes longer than the multiplications that they save. From `cargo bench --bench conv
-/// -- conv2` and whole forwards, whose weights come from memory.
+/// The tile sizes, beginning with the one that saves most multiplications, and the fewest tiles an image must
+/// have for each. A point's weights are read once and used for every tile; with fewer tiles, reading
+/// the larger weights takes longer than the multiplications that they save. The numbers come from
+/// `cargo bench --bench conv -- conv2` and whole forwards, whose weights come from memory.
 const FEWEST_TILES: [(TileSize, usize); 2] = [(TileSize::Four, 32), (TileSize::Two, 12)];
 
 /// The algorithm of `op` for an output of `height` x `width`.
@@ -28,8 +28,8 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
     let Op::Conv { sources, .. } = op else {
         return Algorithm::Direct;
     };
-    // Not for the image, tensor 0: the transforms take whole vectors of channels, and its pixels have
-    // no room for those.
+    // Never for the image, tensor 0: the transforms take whole vectors of channels, and its pixels have
+    // no room for them.
     let [(1.., conv)] = sources.as_slice() else {
         return Algorithm::Direct;
     };

@@ -24,7 +24,7 @@ const FEW_PIXELS: usize = 64;
 /// The number of images that go through the first layers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouping {
-    /// All of the batch: each layer is one step, or one after the other.
+    /// All of the batch: every layer runs for all images at once.
     Whole,
     /// As many as suit the caches: a few at a time through the layers that have many pixels, then
     /// the whole batch through those that have few pixels and many weights.
@@ -35,9 +35,9 @@ pub enum Grouping {
 pub struct Layout {
     /// The tensors between layers, by id: for the whole batch, or for one group of images.
     tensors: Vec<View>,
-    /// True for tensors of one group, whose place the next group uses again.
+    /// True for tensors of one group, whose place the next group reuses.
     is_grouped: Vec<bool>,
-    /// For each Winograd layer what it needs besides.
+    /// The scratch tensors of each Winograd layer.
     pub scratch: Vec<Option<WinogradLayer>>,
     /// Images of a group.
     pub group: usize,
@@ -105,7 +105,7 @@ impl Layout {
             .zip(tensors.iter().zip(&is_grouped))
             .map(|(used, (view, grouped))| match *used {
                 None => lifetime(0, 0, 0),
-                // It holds the groups that are through while the next one starts at the image.
+                // It holds the results of earlier groups while the next group starts at the image.
                 Some(Used { first, last }) if !grouped && first <= split => {
                     lifetime(view.len_bytes(), 0, last)
                 }
@@ -134,7 +134,7 @@ impl Layout {
         }
     }
 
-    /// A tensor as it is for some images of the batch.
+    /// The view of a tensor for some images of the batch.
     pub fn view(&self, id: TensorId, images: Range<usize>) -> View {
         let first = if self.is_grouped[id] { 0 } else { images.start };
         self.tensors[id].images(first, images.len())

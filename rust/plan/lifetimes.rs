@@ -14,13 +14,13 @@ pub(super) fn embedding_layers(layers: &[Layer]) -> usize {
     layers.len() - usize::from(layers.last().is_some_and(Layer::is_fc))
 }
 
-/// The use of each of `tensors` tensors by a forward, which needs none of them any more once their
-/// readers have run; None for a tensor that does not exist. Step 0 is the input's, step i + 1
+/// The use of each of `tensors` tensors by a forward, which no longer needs a tensor once its readers
+/// have run; None for a tensor that does not exist. Step 0 is the input's, step i + 1
 /// layer i's.
 ///
-/// This is all that a plan knows of the way it will be run. An executor that runs the layers
-/// otherwise has a function of its own in its place: for training, one that keeps a tensor up to
-/// the step of the backward pass which reads it.
+/// This is all that a plan knows about the executor. An executor that runs the layers in another way
+/// replaces this function: for training, by one that keeps a tensor until the step of the backward
+/// pass that reads it.
 pub(super) fn while_running(layers: &[Layer], tensors: usize) -> Vec<Option<Used>> {
     let mut used = vec![None; tensors];
     let mut touch = |id: TensorId, step: usize| {

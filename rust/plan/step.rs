@@ -34,7 +34,7 @@ pub enum Step {
     MaxPool(MaxPoolLayer),
     /// An average pool.
     AvgPool(AvgPoolLayer),
-    /// Batch norm, addition or ReLU by itself.
+    /// A batch norm, an addition or a ReLU that is not fused into a convolution.
     Elementwise(ElementwiseLayer),
 }
 

@@ -1,4 +1,4 @@
-//! The place of each layer's packed weights, one layer behind the other.
+//! The place of each layer's packed weights, one layer after the other.
 
 use super::choose::Algorithm;
 use crate::dtype::Dtype;
@@ -66,10 +66,10 @@ pub fn panel_k(conv: &ConvSpec, nr: usize) -> usize {
 }
 
 fn len_bytes(layer: &Layer, algorithm: Algorithm, tile: TileShape) -> usize {
-    // A value for each channel, beside panels or alone, is f32 whatever the panels are.
+    // Values for each channel, beside panels or alone, are f32, whatever the type of the panels.
     let values = |count: usize| (count * Dtype::F32.size()).next_multiple_of(LINE_BYTES);
     let Some(conv) = layer.convs().next() else {
-        // A batch norm by itself: scales and shifts.
+        // A batch norm without a convolution: scales and shifts.
         return match layer.op {
             Op::Elementwise {
                 norm: Some((_, channels)),

@@ -48,7 +48,7 @@ impl WinogradLayer {
         let tiles = images * size.tiles(out.height, out.width);
         let per_tile = size.points() * (input.channels + out.channels) * DTYPE.size();
         let largest = (threads * SCRATCH_PER_THREAD / per_tile).clamp(1, tiles);
-        // As even as can be, so that no block is left with a tile or two.
+        // As even as possible, so that no block has only a tile or two.
         let block = tiles.div_ceil(tiles.div_ceil(largest));
         Self {
             size,

@@ -1,4 +1,4 @@
-//! numpy arrays as the core takes and gives them.
+//! Conversions between numpy arrays and the core's slices.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub enum Batch<'py> {
 }
 
 impl<'py> Batch<'py> {
-    /// Of a call's argument, for a network of so many channels.
+    /// Borrows `x`, the argument of a call, for a network of `channels` channels.
     pub fn new(x: &Bound<'py, PyAny>, channels: usize) -> PyResult<(Self, Shape)> {
         let array = x.cast::<PyUntypedArray>().map_err(|_| {
             let found = x.get_type();
@@ -65,7 +65,7 @@ impl<'py> Batch<'py> {
         Ok((batch, shape))
     }
 
-    /// As the core takes them.
+    /// The images as the core's type.
     pub fn images(&self) -> PyResult<Images<'_>> {
         Ok(match self {
             Self::F32(x) => Images::F32(x.as_slice()?),
@@ -74,7 +74,7 @@ impl<'py> Batch<'py> {
     }
 }
 
-/// Tensors of the caller's, borrowed from numpy.
+/// The caller's tensors, borrowed from numpy.
 pub struct Arrays<'py>(Vec<(String, Array<'py>)>);
 
 enum Array<'py> {
@@ -83,7 +83,7 @@ enum Array<'py> {
 }
 
 impl<'py> Arrays<'py> {
-    /// Of a mapping from names to float32 and float16 arrays.
+    /// Borrows the arrays of a mapping from names to float32 or float16 arrays.
     pub fn new(tensors: &Bound<'py, PyAny>) -> PyResult<Self> {
         let mut arrays = Vec::new();
         for item in tensors.call_method0("items")?.try_iter()? {
@@ -114,7 +114,7 @@ impl<'py> Arrays<'py> {
         Ok(Self(arrays))
     }
 
-    /// As the core takes them.
+    /// The tensors as the core's type.
     pub fn entries(&self) -> PyResult<HashMap<String, Entry<'_>>> {
         let mut entries = HashMap::new();
         for (name, array) in &self.0 {
@@ -137,7 +137,7 @@ impl<'py> Arrays<'py> {
     }
 }
 
-/// A matrix of numpy's.
+/// A two-dimensional numpy array.
 pub type Matrix<'py, T> = Bound<'py, PyArray2<T>>;
 
 /// `data` as a matrix of this shape, without a copy.

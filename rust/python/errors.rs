@@ -25,7 +25,7 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            // With errno and file name Python makes FileNotFoundError and its like of it.
+            // Given errno and file name, Python raises FileNotFoundError and the like.
             Error::Io { path, source } => match errno(&source) {
                 Some(errno) => {
                     let text = source.to_string();

@@ -18,7 +18,7 @@ use crate::simd::{Features, Isa};
 use crate::threads;
 use crate::weights::{self, Tensors, WeightsFile};
 
-/// The names that a config's `architecture` may have.
+/// The values that `architecture` may have in config.json.
 #[pyfunction]
 pub fn architectures() -> Vec<&'static str> {
     family::names().collect()

@@ -1,4 +1,4 @@
-//! A network's operations as Python's lists and dicts.
+//! A network's operations as Python lists and dicts.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::graph::head::head_side;
 use crate::graph::operations::{Kind, Operation, output_shapes};
 use crate::shape::{MAX_POOL, Shape};
 
-/// The result of the function `operations`, for images of `[height, width, channels]`.
+/// The list of operations that Python gets, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
     py: Python<'py>,
     operations: &[Operation],

@@ -64,8 +64,8 @@ features! {
     }
 }
 
-/// The features that this machine has. A value can only be made by detection, so that code for a
-/// feature may trust it.
+/// The features that this machine has. Only detection makes a value, so code for a feature may rely
+/// on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(u32);
 

@@ -1,4 +1,4 @@
-//! Instruction-set tiers: those that this machine has, and the one to use.
+//! Instruction-set tiers: the tiers of this machine, and the choice of one.
 
 use std::fmt;
 use std::str::FromStr;

@@ -20,7 +20,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// For `threads` threads.
+    /// Creates a barrier for `threads` threads.
     pub fn new(threads: usize) -> Self {
         Self {
             threads,
@@ -58,7 +58,7 @@ impl Barrier {
         }
     }
 
-    /// Tells the others that this thread will not arrive any more.
+    /// Tells the others that this thread will never arrive.
     pub fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);
     }

@@ -1,15 +1,15 @@
-//! State that a forked child makes anew.
+//! State that a forked child creates again.
 //!
 //! After `fork` a child has a copy of the parent's memory but none of its threads: a pool has no
-//! workers there, and a mutex that another thread held is locked for ever. So everything
+//! workers there, and a mutex that another thread held stays locked for ever. So everything
 //! with threads or locks lives in a [`ProcessLocal`], which notices that it is in another process, and
 //! starts again. The parent's value is left alone, neither used nor dropped.
 
 use std::mem;
 use std::sync::OnceLock;
 
-/// A value for each process, made on first use: a list with an entry for each generation of
-/// forks, of which there is hardly ever more than one.
+/// A value for each process, created on first use: a list with one entry for each generation of
+/// forks, and so rarely more than one.
 pub struct ProcessLocal<T> {
     first: OnceLock<Box<Generation<T>>>,
 }
@@ -21,14 +21,14 @@ struct Generation<T> {
 }
 
 impl<T: Default> ProcessLocal<T> {
-    /// Without a value yet.
+    /// Creates a cell that holds no value yet.
     pub const fn new() -> Self {
         Self {
             first: OnceLock::new(),
         }
     }
 
-    /// This process's value.
+    /// Returns this process's value, created if there is none.
     pub fn get(&self) -> &T {
         let process = std::process::id();
         let mut slot = &self.first;
@@ -59,7 +59,7 @@ impl<T> Drop for ProcessLocal<T> {
         let mut slot = self.first.take();
         while let Some(mut generation) = slot {
             slot = generation.next.take();
-            // A parent's locks and threads are not there for its values to be dropped properly.
+            // A parent's value cannot be dropped here: its threads do not run in this process.
             if generation.process != std::process::id() {
                 mem::forget(generation);
             }

@@ -1,4 +1,4 @@
-//! Items of work, shared out among the workers of a team.
+//! Items of work, divided among the workers of a team.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use super::team::Worker;
 ///
 /// A worker does its own share first, a run of neighbouring items that it does in every forward,
 /// so that a layer finds in its cache what the worker wrote in the layer before; then it helps
-/// the others with what is left of theirs.
+/// the others with the rest of their shares.
 #[derive(Default)]
 pub struct Shares {
     next: Vec<AtomicUsize>,
@@ -16,7 +16,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Starts again with `steps` steps for `workers` workers; allocates only for more than before.
+    /// Resets the positions for `steps` steps and `workers` workers; allocates only if there are more
+    /// than before.
     pub fn reset(&mut self, steps: usize, workers: usize) {
         self.workers = workers;
         self.next
@@ -24,8 +25,8 @@ impl Shares {
         self.next.iter_mut().for_each(|next| *next.get_mut() = 0);
     }
 
-    /// Calls `work` for the items of `step` that fall to this worker: all `items` are done once,
-    /// by one worker or another.
+    /// Calls `work` for the items of `step` that fall to this worker. Over all workers, each of the
+    /// `items` is done once.
     pub fn for_each(
         &self,
         step: usize,

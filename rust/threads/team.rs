@@ -10,13 +10,13 @@ use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
-/// made on first use and kept.
+/// created on first use and kept.
 ///
 /// A forward is one job: its workers walk through all layers, with a barrier between a layer and
 /// the next, instead of starting and ending a parallel loop for each of them.
 pub struct Team {
     threads: usize,
-    /// None for one thread, and if no thread could be made.
+    /// None for one thread, and if the system refuses to start any thread.
     pool: Option<ThreadPool>,
     /// One job at a time: the workers of two jobs would wait for each other at their barriers.
     turn: Mutex<()>,
@@ -67,7 +67,7 @@ impl Team {
 
     fn new(threads: usize) -> Self {
         // The caller is a worker too. A system that is short of threads (`ulimit -u`) gives
-        // fewer, down to none besides the caller.
+        // fewer, in the worst case only the caller's.
         let pool = std::iter::successors(Some(threads - 1), |n| Some(n / 2))
             .take_while(|&n| n > 0)
             .find_map(|n| {

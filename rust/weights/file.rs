@@ -69,19 +69,19 @@ impl WeightsFile {
         &self.path
     }
 
-    /// The place in the file of `bytes`, a part of the mapping.
+    /// The range of the file that `bytes`, a part of the mapping, comes from.
     pub fn range(&self, bytes: &[u8]) -> Range<usize> {
         let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
         start..start + bytes.len()
     }
 
-    /// Takes `bytes`, a part of the mapping, out of this process's memory.
+    /// Removes the pages of `bytes`, a part of the mapping, from this process's memory.
     pub(super) fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
             let range = self.range(bytes);
             // SAFETY: pages of a read-only mapping of a file that are touched again are read
-            // from the file again. It is advice: where it fails, the pages stay.
+            // from the file again. It is only advice: if it fails, the pages stay.
             let _ = unsafe {
                 self.map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,

@@ -1,8 +1,8 @@
 //! The network's weights, folded, re-laid and packed, in one piece of memory.
 //!
 //! The unit of work is a panel: some tens of output channels of one layer, read from the file,
-//! re-laid, scaled and packed while they are in cache. So there is never more than a panel a
-//! thread in memory beside the file's pages and the result, and threads share the work evenly.
+//! re-laid, scaled and packed while they are in cache. So besides the file's pages and the result, only
+//! one panel for each thread is in memory, and threads share the work evenly.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -110,7 +110,7 @@ fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<
         let job = i % jobs.len();
         jobs[job].panels.push(panel);
     }
-    // If the output transform adds the biases, they follow on the panels.
+    // If the output transform adds the biases, they follow the panels.
     if !biases.is_empty() {
         biases[..out_channels].copy_from_slice(&layer.bias);
     }
@@ -124,7 +124,7 @@ struct Job<'a> {
     panels: Vec<&'a mut [f32]>,
 }
 
-/// A worker's memory from one job to the next: fresh pages would cost more than the work on them.
+/// A worker's memory, reused from one job to the next: new pages would cost more than the work.
 #[derive(Default)]
 struct Scratch {
     oihw: Vec<f32>,
@@ -148,7 +148,7 @@ impl Job<'_> {
         }
         let rows = layer.convs.iter().zip(&scratch.ohwi);
         match layer.algorithm {
-            // A shortcut's rows follow on the main convolution's.
+            // A shortcut's rows follow those of the main convolution.
             Algorithm::Direct => {
                 let rows: Vec<_> = rows
                     .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
@@ -158,19 +158,19 @@ impl Job<'_> {
                 }
             }
             Algorithm::Winograd(size) => {
-                let none = vec![0.0; bias.len()];
+                let zeros = vec![0.0; bias.len()];
                 for (conv, ohwi) in rows {
                     let ic = conv.spec.in_channels;
                     let transforms = kernels.winograd.of_size(size);
                     transforms.transform_weights(ohwi, ic, &mut scratch.points);
                     let matrices = scratch.points.chunks_exact(bias.len() * ic);
                     for (matrix, panel) in matrices.zip(&mut self.panels) {
-                        kernels.conv.pack(&[(matrix, ic)], &none, nr, panel);
+                        kernels.conv.pack(&[(matrix, ic)], &zeros, nr, panel);
                     }
                 }
             }
         }
-        // Layer by layer, not job by job: each release interrupts the other threads.
+        // Once for each layer, not for each job: a release interrupts the other threads.
         if layer.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             layer.convs.iter().for_each(|conv| conv.weights.release());
         }

@@ -4,11 +4,10 @@
 /// `ohwi[o, y, x, i] = oihw[o, i, y, x]`.
 ///
 /// torch keeps weights as `[out_channels, in_channels, height, width]`; the kernels walk over a
-/// pixel's channels first, so those come last. Swapping the wrong axes here is the classic
-/// mistake: it goes unseen if two of the sizes are equal.
+/// pixel's channels first, so those come last. Swapping the wrong axes is an easy mistake, and goes
+/// unnoticed if two of the sizes are equal.
 ///
-/// `ohwi` is overwritten, and its memory is used again; the content of `oihw` is
-/// undefined afterwards.
+/// `ohwi` is overwritten, and its memory is reused; the content of `oihw` is undefined afterwards.
 ///
 /// # Panics
 /// If `oihw` does not hold out · in · height · width elements.

@@ -18,11 +18,11 @@ pub(super) struct LayerSource<'a> {
     pub(super) convs: Vec<ConvSource<'a>>,
     /// The sum of all convolutions' biases.
     pub(super) bias: Vec<f32>,
-    /// A batch norm by itself, without a convolution.
+    /// A batch norm without a convolution before it.
     pub(super) norm: Option<Folded>,
     /// Channels of a panel.
     nr: usize,
-    /// Jobs that are not done yet.
+    /// The number of jobs that are not done yet.
     pub(super) left: AtomicUsize,
 }
 
@@ -104,7 +104,7 @@ impl<'a> LayerSource<'a> {
         }
     }
 
-    /// Products that are packed one behind the other.
+    /// The number of products that are packed one after the other.
     pub(super) fn products(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => 1,

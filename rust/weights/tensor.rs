@@ -40,16 +40,16 @@ impl Tensor<'_> {
             .error(format!("tensor {}: {message}", self.name))
     }
 
-    /// Takes the tensor's pages out of this process's memory; they stay in the file and in its cache.
-    /// Without this a network would be in memory twice while it is loaded.
+    /// Removes the tensor's pages from this process's memory; they stay in the file and in the system's
+    /// cache. Without this, a network would be in memory twice while it is loaded.
     pub fn release(&self) {
         if let Some(file) = self.origin.file {
             file.release(self.data);
         }
     }
 
-    /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is used
-    /// again.
+    /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is
+    /// reused.
     ///
     /// # Errors
     /// The type is not f32, f16 or bf16, or an element is infinite or NaN.

@@ -41,7 +41,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// An error of this file.
+    /// An error that names the tensors' origin.
     pub fn error(&self, message: impl Into<String>) -> Error {
         self.origin.error(message)
     }
@@ -128,7 +128,7 @@ impl<'a> Tensors<'a> {
             1 => String::new(),
             _ => format!(" (and {} more)", count - 1),
         };
-        // If nothing fits, a wrapper's prefix such as "module." is the usual reason.
+        // The usual reason is a wrapper's prefix such as "module.".
         let suffix = ".layer1.0.conv1.weight";
         let hint = self
             .entries

@@ -9,7 +9,8 @@ use safetensors::tensor::{SafeTensorError, TensorView};
 use super::file::Entry;
 use crate::error::Error;
 
-/// Writes tensors as a safetensors file: to a file beside `path` first, which is then renamed.
+/// Writes tensors as a safetensors file. They go to a temporary file beside `path`, which is then
+/// renamed.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -43,7 +44,7 @@ pub fn write_safetensors(
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
     let io = |e| Error::io(path, e);
-    // safetensors makes files that only their owner can read: it gets those of any new file.
+    // safetensors creates files that only their owner can read; this one gets the usual permissions.
     let permissions = File::create(&part)
         .and_then(|file| file.metadata())
         .map_err(io)?

@@ -59,7 +59,7 @@ mod tests {
             ([49, 16, 14, 8], [56, 1, 2, 8]),
             // Few of both: single tiles.
             ([49, 2, 14, 8], [14, 4, 1, 2]),
-            // As many as wanted, no more.
+            // Exactly as many as wanted.
             ([40, 4, 10, 4], [40, 1, 1, 4]),
             ([40, 4, 10, 8], [20, 2, 1, 4]),
         ] {

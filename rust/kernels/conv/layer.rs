@@ -1,13 +1,13 @@
 //! A convolution layer: the loops over its blocks, panels and tiles.
 //!
 //! ```text
-//! for each block of up to MAX_ROWS output pixels      (shared out among the threads)
-//!   for each block of panels of NR channels           (shared out if pixels are few)
+//! for each block of up to MAX_ROWS output pixels      (divided among the threads)
+//!   for each block of panels of NR channels           (divided too if pixels are few)
 //!     for each panel                                  its weights stay in L1 or L2
 //!       for each tile of up to MR pixels              in registers: f32/tile.rs
 //! ```
 //!
-//! K is never split, so each output is summed in one order, whatever the shares are.
+//! K is never split, so each output is summed in one order, however the work is divided.
 
 use std::ops::Range;
 use std::ptr;
@@ -83,8 +83,8 @@ impl Conv {
     /// Calls `run` for each tile of an item of the grid, panel by panel, on tensors that lie `shift`
     /// away from the views; a residual does not shift. A tile has 1 to MR pixels.
     ///
-    /// The pointers are only computed. If the views lie inside `arena`, so do they, and so do the
-    /// windows behind them.
+    /// It only computes the pointers. If the views lie inside `arena`, the pointers and their windows do
+    /// too.
     pub(super) fn for_each_tile<In: Element, Out: Element>(
         &self,
         item: usize,

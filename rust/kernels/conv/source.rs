@@ -96,7 +96,7 @@ impl Source {
 }
 
 /// The places of pixels in the order of a convolution's output: `n·image + y·row + x·pixel` elements
-/// behind byte `start_bytes` of the arena.
+/// after byte `start_bytes` of the arena.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
     start_bytes: usize,
@@ -115,7 +115,7 @@ impl Walk {
         }
     }
 
-    /// The same walk, so many bytes further on.
+    /// The same walk, `bytes` further on.
     pub(super) fn shifted(self, bytes: usize) -> Self {
         Self {
             start_bytes: self.start_bytes + bytes,
@@ -137,7 +137,7 @@ impl Walk {
             first / width % height,
             first % width,
         );
-        // The code that reads or writes there must know that it lies inside the arena.
+        // The code that dereferences the pointer must guarantee that it lies inside the arena.
         let start = arena.wrapping_add(self.start_bytes).cast::<T>();
         let mut filled = 0;
         while filled < pointers.len() {

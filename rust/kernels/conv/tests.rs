@@ -11,7 +11,7 @@ use crate::kernels::testing::{
 };
 use crate::shape::Window;
 
-/// A convolution as the tests describe it.
+/// One test's convolution.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     batch: usize,
@@ -64,7 +64,7 @@ unsafe fn run_item(
     packed: &[f32],
 ) {
     let (kernels, packed) = (&table.f32.conv, bytemuck::cast_slice(packed));
-    // SAFETY: the caller's.
+    // SAFETY: the caller keeps the same contract.
     unsafe { kernels.run_item(conv, item, arena.as_mut_ptr(), packed) };
 }
 
@@ -212,7 +212,7 @@ fn cases() -> Vec<Case> {
         },
         // Padded strides, from 512 channels on.
         Case::new(3, 5, [512, 33], [3, 1, 1]),
-        // Windows that are not what the network has.
+        // Windows that the network does not have.
         Case::new(6, 9, [5, 7], [5, 3, 2]),
         Case::new(6, 9, [5, 7], [2, 1, 0]),
         Case::new(1, 1, [3, 5], [3, 1, 1]),

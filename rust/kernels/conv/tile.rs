@@ -24,7 +24,7 @@ pub struct Tile<'a, In, Out> {
     pub residual: Option<&'a [*mut Out]>,
     /// The panel's number in the layer.
     pub panel: usize,
-    /// The tile's number among those that a block's panel has.
+    /// The tile's number among the tiles of a block's panel.
     pub index: usize,
     /// Tiles of a block's panel.
     pub count: usize,

@@ -15,7 +15,7 @@ pub struct TileShape {
 }
 
 impl TileShape {
-    /// Panels for so many output channels; the last one may be partly empty.
+    /// The number of panels for `out_channels` channels; the last one may be partly empty.
     pub fn panels(&self, out_channels: usize) -> usize {
         out_channels.div_ceil(self.nr)
     }

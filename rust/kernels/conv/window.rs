@@ -5,9 +5,9 @@ use std::ops::Range;
 /// The input channels that each panel of output channels reads: all of them or, in a grouped
 /// convolution, those of the groups that the panel's channels belong to.
 ///
-/// All panels read as many, so that they are packed alike: weights between channels of different
-/// groups are zeros. Where groups are narrower than a panel, most of its weights are; the products
-/// with them cost less than leaving the panel's shape would.
+/// All panels read the same number of channels, so that they are packed in the same way: weights
+/// between channels of different groups are zeros. If groups are narrower than a panel, most of its
+/// weights are zeros; multiplying them costs less than a panel of another shape would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelWindow {
     /// Channels that a panel reads.

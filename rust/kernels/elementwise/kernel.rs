@@ -34,7 +34,7 @@ pub type Elementwise = unsafe fn(&ElementwiseArgs);
 /// # Safety
 /// See [`Elementwise`].
 pub(in crate::kernels) unsafe fn elementwise<S: Simd>(args: &ElementwiseArgs) {
-    // SAFETY: the caller vouches for the tier and for `channels` values at each pixel.
+    // SAFETY: the caller guarantees the tier and `channels` values at each pixel.
     unsafe {
         let s = S::assume();
         s.vectorize(
@@ -51,7 +51,7 @@ pub(in crate::kernels) unsafe fn elementwise<S: Simd>(args: &ElementwiseArgs) {
                         if let Some((b, stride)) = args.b {
                             value += *b.add(pixel * stride + c);
                         }
-                        // In this form a NaN stays.
+                        // This form keeps a NaN.
                         if args.relu && value < 0.0 {
                             value = 0.0;
                         }

@@ -48,7 +48,7 @@ impl ElementwiseLayer {
             let both = &weights[start..][..2 * channels * size_of::<f32>()];
             bytemuck::cast_slice(both).split_at(channels)
         });
-        // SAFETY: the views lie inside the arena; the caller vouches for the tier.
+        // SAFETY: the views lie inside the arena; the caller guarantees the tier.
         unsafe {
             let first = |view: &View| view.pixel_ptr::<f32>(arena, n, y, 0);
             elementwise(&ElementwiseArgs {

@@ -8,7 +8,7 @@ use crate::kernels::view::View;
 pub struct InputLayer {
     /// The copy's place.
     pub out: View,
-    /// Its first image among the caller's.
+    /// The index of its first image among the caller's images.
     pub first_image: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Normalisation of pixels, by table.
 
 /// `(value / 255 - mean) / std` of each channel for each of the 256 values, in f32, rounded after
-/// each step as torchvision's `ToTensor` and `Normalize` do: the results are theirs to the bit.
+/// each step as torchvision's `ToTensor` and `Normalize` do: the results are the same to the bit.
 #[derive(Clone)]
 pub struct Normalization {
     values: Vec<[f32; 256]>,

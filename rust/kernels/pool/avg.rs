@@ -31,7 +31,7 @@ pub type AvgPool<T> = unsafe fn(&AvgPoolArgs<T>);
 /// # Safety
 /// See [`AvgPool`].
 pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs<f32>) {
-    // SAFETY: the caller vouches for the tier and for `channels` values at each pixel and `out`.
+    // SAFETY: the caller guarantees the tier and `channels` values at each pixel and `out`.
     unsafe {
         let s = S::assume();
         s.vectorize(

@@ -46,7 +46,7 @@ impl MaxPoolLayer {
                     pixels += 1;
                 }
             }
-            // SAFETY: as above; the caller vouches for the tier.
+            // SAFETY: as above; the caller guarantees the tier.
             unsafe {
                 max_pool(&MaxPoolArgs {
                     window: &window[..pixels],
@@ -98,7 +98,7 @@ impl AvgPoolLayer {
                 Some(window) if window.count_include_pad => window.kernel * window.kernel,
                 _ => ys.len() * xs.len(),
             };
-            // SAFETY: the views lie inside the arena; the caller vouches for the tier.
+            // SAFETY: the views lie inside the arena; the caller guarantees the tier.
             unsafe {
                 avg_pool(&AvgPoolArgs {
                     input: self.input.pixel_ptr(arena, n, ys.start, xs.start),

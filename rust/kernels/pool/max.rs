@@ -22,7 +22,7 @@ pub type MaxPool<T> = unsafe fn(&MaxPoolArgs<T>);
 /// # Safety
 /// See [`MaxPool`].
 pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs<f32>) {
-    // SAFETY: the caller vouches for the tier and for `channels` values at each pointer.
+    // SAFETY: the caller guarantees the tier and `channels` values at each pointer.
     unsafe {
         let s = S::assume();
         s.vectorize(

@@ -19,7 +19,7 @@ impl ConvKernels {
     /// If `weights` ends before the layer's panels.
     pub unsafe fn run_item(&self, conv: &Conv, item: usize, arena: *mut u8, weights: &[u8]) {
         if item < conv.grid.items() {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps the same contract.
             unsafe { self.run_block(conv, item, arena, weights, Shift::default()) };
         } else {
             // SAFETY: the border of one image of `out`, which no other item touches.

@@ -60,7 +60,7 @@ pub type ConvTile = unsafe fn(&TileArgs);
 /// # Safety
 /// See [`ConvTile`].
 pub(super) unsafe fn conv_tile<S: Simd, const M: usize>(args: &TileArgs) {
-    // SAFETY: the caller vouches for the tier, and for the pointers below.
+    // SAFETY: the caller guarantees the tier and the pointers below.
     unsafe {
         let s = S::assume();
         s.vectorize(
@@ -145,7 +145,7 @@ unsafe fn step<S: Simd, const M: usize>(
     }
 }
 
-/// `max(0, x)`, in the order of operands that keeps a NaN.
+/// `max(0, x)`, with the operands in the order that keeps a NaN.
 #[inline(always)]
 fn relu<S: Simd>(s: S, x: S::V) -> S::V {
     s.max(s.splat(0.0), x)
@@ -154,7 +154,7 @@ fn relu<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 unsafe fn finish_full<S: Simd, const M: usize>(s: S, mut acc: [[S::V; 2]; M], args: &TileArgs) {
     let (lanes, c) = (S::LANES, args.channel);
-    // SAFETY: NR channels from `channel` on are there in each row.
+    // SAFETY: each row has NR channels from `channel` on.
     unsafe {
         if let Some(residual) = args.residual {
             for (i, row) in acc.iter_mut().enumerate() {

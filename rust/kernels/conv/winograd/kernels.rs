@@ -55,7 +55,7 @@ impl WinogradTransforms {
     ///
     /// - `ohwi`: windows `[out_channels, 3, 3, in_channels]`.
     /// - `u`: overwritten with the matrices `[A · A, out_channels, in_channels]`, point (row, column)
-    ///   at `row · A + column`; its memory is used again.
+    ///   at `row · A + column`; its memory is reused.
     pub fn transform_weights(&self, ohwi: &[f32], in_channels: usize, u: &mut Vec<f32>) {
         // SAFETY: having `self` proves the tier.
         flush_denormals(|| unsafe { (self.weights)(ohwi, in_channels, u) });

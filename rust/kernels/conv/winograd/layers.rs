@@ -93,7 +93,7 @@ impl PointProducts {
             out_bytes: point * self.to_next_point.out_bytes,
             weights_bytes: point * self.to_next_point.weights_bytes,
         };
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the same contract.
         unsafe { kernels.run_block(&self.product, item, arena, weights, shift) };
     }
 }

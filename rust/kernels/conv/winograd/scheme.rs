@@ -66,7 +66,7 @@ impl Scheme<4, 6> for F4 {
     // Row p holds the coefficients of ∏ (x - q) over the other finite points q:
     //   0:  [1,       0, -5/2,      0, 1, 0]       a:  [0, -√2, -2,  √½, 1, 0]
     //   ∞:  [0,       1,    0,   -5/2, 0, 1]       b:  [0, -√½, -½,  √2, 1, 0]
-    // and -a, -b as a, b with the odd powers' signs changed.
+    // The rows of -a and -b are those of a and b with the signs of the odd powers changed.
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
         let [a, b] = [s.splat(POINT_A as f32), s.splat(POINT_B as f32)];

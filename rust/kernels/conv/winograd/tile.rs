@@ -1,7 +1,7 @@
 //! One tile's transforms, all channels, LANES at a time.
 
-// Loops over indices, and no iterators or closures: those are compiled by themselves, without the
-// tier's instructions, where the compiler does not inline them.
+// Loops over indices instead of iterators or closures: if the compiler does not inline those, they are
+// compiled without the tier's instructions.
 #![allow(clippy::needless_range_loop)]
 
 use super::scheme::Scheme;
@@ -42,7 +42,7 @@ pub type InputTile = unsafe fn(&InputTileArgs);
 pub(super) unsafe fn input_tile<S: Simd, T: Scheme<M, A>, const M: usize, const A: usize>(
     args: &InputTileArgs,
 ) {
-    // SAFETY: the caller vouches for the tier and for the pointers.
+    // SAFETY: the caller guarantees the tier and the pointers.
     unsafe {
         let s = S::assume();
         s.vectorize(
@@ -73,7 +73,7 @@ unsafe fn transform_input<S: Simd, T: Scheme<M, A>, const M: usize, const A: usi
             for y in 0..A {
                 if y < rows && x < columns {
                     let at = y * args.row_pitch + x * args.pixel_stride + c;
-                    // SAFETY: a pixel that is there.
+                    // SAFETY: this pixel lies inside the view.
                     column[y] = unsafe { s.load(args.input.add(at)) };
                 }
             }
@@ -136,7 +136,7 @@ pub type OutputTile = unsafe fn(&OutputTileArgs);
 pub(super) unsafe fn output_tile<S: Simd, T: Scheme<M, A>, const M: usize, const A: usize>(
     args: &OutputTileArgs,
 ) {
-    // SAFETY: the caller vouches for the tier and for the pointers.
+    // SAFETY: the caller guarantees the tier and the pointers.
     unsafe {
         let s = S::assume();
         s.vectorize(
@@ -186,7 +186,7 @@ unsafe fn transform_output<S: Simd, T: Scheme<M, A>, const M: usize, const A: us
                         value = s.add(value, unsafe { s.load(args.out.add(at)) });
                     }
                     if args.relu {
-                        // In this order a NaN stays.
+                        // This order of operands keeps a NaN.
                         value = s.max(s.splat(0.0), value);
                     }
                     // SAFETY: a pixel inside the image.
