@@ -76,7 +76,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
-                    loaded.remarks = (_no_config_message(path, loaded.config),)
+                    loaded.remarks = (_no_config_message(loaded.config),)
                 return loaded
     return _by_formats(options, path, stamp, stated, architecture)
 
@@ -149,8 +149,9 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
+    loaded.remarks = checkpoint.remarks
     if "preprocessing" not in config:
-        loaded.remarks = (_no_config_message(origin, loaded.config),)
+        loaded.remarks += (_no_config_message(loaded.config),)
     return loaded
 
 
@@ -242,11 +243,11 @@ def _to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value)
 
 
-def _no_config_message(path: str, config: Config) -> str:
+def _no_config_message(config: Config) -> str:
     spec = config.preprocessing
     labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
     return (
-        f"there is no config.json beside {path}: assuming torchvision's IMAGENET1K_V2 "
+        "there is no config.json beside it: assuming torchvision's IMAGENET1K_V2 "
         f"preprocessing (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
         f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
         'with "preprocessing" and "labels" and pass the directory'
