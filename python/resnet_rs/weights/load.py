@@ -22,7 +22,7 @@ from ..options import Options
 from .config import CONFIG_OPTIONS, Config, merged, overrides_of
 from .files import Stamp, config_beside, files_of, stamp_of
 from .loaded import Loaded
-from .small_files import read_small, require_regular
+from .small_files import read_text, require_regular
 
 if TYPE_CHECKING:
     from .formats import Checkpoint
@@ -172,12 +172,12 @@ def _own_config(path: str) -> dict[str, Any] | None:
         None if there is no file, or if it is a config.json of timm or Hugging Face.
 
     Raises:
-        WeightsError: it is no regular file, or too large for a config.
+        WeightsError: it is no regular file, too large for a config, or not UTF-8.
     """
     import json
 
     try:
-        content = read_small(path)
+        content = read_text(path)
     except FileNotFoundError:
         return None
     try:
