@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..._core import WeightsError
 from .files import listed
+from .numpy_pickle import PickledArray
 from .pickle_machine import Inert
 from .torch_budget import Budget
 from .torch_tensor import TensorRef
 
 Items = dict[str | int, Any]
+Find = Callable[[Any], TensorRef | None]
 
 WRAPPERS = (
     "model",
@@ -57,18 +60,22 @@ def find_state_dict(
         WeightsError: there is no such key, or no state dict.
     """
     remarks: list[str] = []
-    node = content if key is None else _follow(content, key)
-    node = _unwrap(node, key or "", remarks)
+    start = content if key is None else _follow(content, key)
+    node = _unwrap(start, key or "", remarks, _torch_tensor)
+    if not _holds(node, _torch_tensor):
+        # A training script may keep arrays beside its state dict, so tensors of torch come first.
+        remarks.clear()
+        node = _unwrap(start, key or "", remarks, _any_tensor)
     if _is_module(node):
         remarks.append(f"took the parameters and buffers of a whole saved model ({node.name[:80]})")
         items = _flatten(node, budget)
     else:
         items = _items(node) or {}
-    tensors = {
-        name: value
-        for name, value in items.items()
-        if isinstance(name, str) and isinstance(value, TensorRef)
-    }
+    tensors = {}
+    for name, value in items.items():
+        tensor = _any_tensor(value)
+        if isinstance(name, str) and tensor is not None:
+            tensors[name] = tensor
     others = [name for name in items if name not in tensors]
     if not tensors:
         found = f"other things: {listed(others)}" if others else _kind(node)
@@ -91,15 +98,21 @@ def _follow(content: Any, key: str) -> Any:
     return node
 
 
-def _unwrap(node: Any, path: str, remarks: list[str]) -> Any:
+def holds_arrays(content: Any) -> bool:
+    """Report whether NumPy arrays are in a dict, or in dicts inside it."""
+    inside = (_items(content) or {}).values()
+    return any(_leads(node, DEEPEST_WRAPPER, _any_tensor) for node in (content, *inside))
+
+
+def _unwrap(node: Any, path: str, remarks: list[str], find: Find) -> Any:
     """Go down the usual keys as long as there are any, and remark on each."""
     for _ in range(DEEPEST_WRAPPER):
         items = _items(node)
         if items is None or _is_module(node):
             break
-        keys = [key for key in WRAPPERS if key in items and _leads(items[key], DEEPEST_WRAPPER)]
-        if not keys and not _has_tensors(node):
-            keys = [key for key, value in items.items() if isinstance(key, str) and _holds(value)]
+        keys = [k for k in WRAPPERS if k in items and _leads(items[k], DEEPEST_WRAPPER, find)]
+        if not keys and not _has_tensors(node, find):
+            keys = [k for k, value in items.items() if isinstance(k, str) and _holds(value, find)]
             if len(keys) > 1:
                 raise WeightsError(
                     f"several state dicts, under {listed(keys)}: choose one with key={keys[0]!r}"
@@ -116,26 +129,35 @@ def _unwrap(node: Any, path: str, remarks: list[str]) -> Any:
     return node
 
 
-def _leads(node: Any, depth: int) -> bool:
-    """Report whether a state dict is here, or below under the usual keys."""
-    if _holds(node):
+def _leads(node: Any, depth: int, find: Find) -> bool:
+    """Report whether a state dict is here, or below under the usual keys or a single one."""
+    if _holds(node, find):
         return True
     items = _items(node)
     if items is None or depth == 0:
         return False
-    return any(_leads(items[key], depth - 1) for key in WRAPPERS if key in items)
+    return any(_leads(items[key], depth - 1, find) for key in WRAPPERS if key in items)
 
 
-def _holds(node: Any) -> bool:
-    return _is_module(node) or _has_tensors(node)
+def _holds(node: Any, find: Find) -> bool:
+    return _is_module(node) or _has_tensors(node, find)
 
 
-def _has_tensors(node: Any) -> bool:
+def _has_tensors(node: Any, find: Find) -> bool:
     """Report whether it is a dict of tensors, at least one of which is not a single number."""
-    return any(
-        isinstance(name, str) and isinstance(value, TensorRef) and value.shape
-        for name, value in (_items(node) or {}).items()
-    )
+    for name, value in (_items(node) or {}).items():
+        if isinstance(name, str) and (tensor := find(value)) is not None and tensor.shape:
+            return True
+    return False
+
+
+def _torch_tensor(value: Any) -> TensorRef | None:
+    return value if isinstance(value, TensorRef) else None
+
+
+def _any_tensor(value: Any) -> TensorRef | None:
+    """A tensor of torch, or a NumPy array as one."""
+    return value.tensor() if isinstance(value, PickledArray) else _torch_tensor(value)
 
 
 def _items(node: Any) -> Items | None:
