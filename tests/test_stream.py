@@ -210,7 +210,7 @@ class TestErrors:
         assert "no image in a format that Pillow knows" in reasons[6]
         assert "got int" in reasons[7]
         assert "must be uint8" in reasons[8]
-        assert "null" in reasons[9]
+        assert "holds no NUL" in reasons[9]
         assert "at least one pixel" in reasons[10]
         assert "the file is empty (0 bytes)" in reasons[11]
         assert "scale it to 0..255" in reasons[12]

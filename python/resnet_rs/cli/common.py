@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TextIO
 
 from ..family import load
+from ..images.options import MAX_PIXELS
 from ..model import ResNet
 from ..options import Options, flags
 
@@ -64,6 +65,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool
         if flag.kind == "off":
             parser.add_argument(f"--no-{text}", dest=name, action="store_false", help=flag.help)
             continue
+        if flag.kind == "on":
+            parser.add_argument(f"--{text}", action="store_true", help=flag.help)
+            continue
         parser.add_argument(
             f"--{text}",
             required=weights_required and name == "weights",
@@ -97,6 +101,11 @@ def load_model(arguments: argparse.Namespace, *, weights: str | None = None) -> 
     values = {name: getattr(arguments, name) for name in flags()}
     if weights is not None:
         values["weights"] = weights
+    if arguments.max_pixels > MAX_PIXELS:
+        from PIL import Image
+
+        # Pillow's own bound, which only a whole process can raise: the command is one.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, arguments.max_pixels)
     return load(**values)
 
 

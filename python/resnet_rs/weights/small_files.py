@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 
 from .._core import WeightsError
 
@@ -23,12 +24,10 @@ def require_regular(path: str | os.PathLike[str]) -> None:
     """Check that `path` is a regular file: reading a pipe or a device might never end.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it cannot be reached.
         WeightsError: it is not a regular file.
     """
-    if not os.path.exists(path):
-        raise FileNotFoundError(2, os.strerror(2), os.fspath(path))
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise WeightsError(f"{os.fspath(path)}: expected a regular file")
 
 
