@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..remarks import Note
+
 Tensors = Mapping[str, NDArray[Any]]
 Translate = Callable[[re.Match[str]], str]
 Rule = tuple[re.Pattern[str], str | Translate]
@@ -167,19 +169,19 @@ def translated(tensors: Tensors) -> tuple[dict[str, NDArray[Any]], list[str]]:
     remarks: list[str] = []
     tensors, unwrapped = _renamed(tensors, _unwrapped(tensors))
     if unwrapped:
-        remarks.append("left torch's wrappers out of names, such as _orig_mod")
+        remarks.append(Note("left torch's wrappers out of names, such as _orig_mod"))
     for dialect in DIALECTS:
         for prefix in _prefixes(tensors, dialect):
             tensors, changed = _renamed(tensors, _by_rules(tensors, prefix, dialect.rules))
             if changed:
-                remarks.append(f"the tensors have names that are known: {dialect.known_as}")
+                remarks.append(Note(f"the tensors have names that are known: {dialect.known_as}"))
             if changed and dialect is CAFFE2:
                 tensors = _with_frozen_statistics(tensors, prefix)
     for prefix in _numbered(tensors):
         names, remark = _children(tensors, prefix)
         tensors, changed = _renamed(tensors, names)
         if changed:
-            remarks.append(remark)
+            remarks.append(Note(remark))
     return dict(tensors), remarks
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..remarks import Note
 from .shapes import BODY
 
 Tensors = dict[str, NDArray[Any]]
@@ -27,12 +28,12 @@ def with_usual_names(tensors: Tensors) -> tuple[Tensors, list[str]]:
         The tensors, in the same order, and remarks.
     """
     names: dict[str, str] = {}
-    remarks = []
+    remarks: list[str] = []
     for name in tensors:
         if match := _SHORTCUT.fullmatch(name):
             names[name] = f"{match[1]}.downsample.{match[2]}"
     if names and not names.keys() & set(names.values()):
-        remarks.append("the tensors called shortcut are the downsample layers")
+        remarks.append(Note("the tensors called shortcut are the downsample layers"))
     head = head_among({name: tensor.shape for name, tensor in tensors.items()})
     if head not in ("", "fc"):
         names |= {f"{head}.{what}": f"fc.{what}" for what in ("weight", "bias")}
@@ -49,12 +50,12 @@ def with_usual_names(tensors: Tensors) -> tuple[Tensors, list[str]]:
 
 
 def _head_remark(head: str) -> str:
-    remark = f'took the layer "{head}" for fc'
+    remark = Note(f'took the layer "{head}" for fc')
     if head.rpartition(".")[2] == "0":
         # A container of one layer has no reason, unless a layer without tensors follows.
-        remark += (
-            "; a layer without tensors may follow it, such as a Sigmoid or a Softmax, which a "
-            "state dict does not show"
+        return (
+            f"{remark}; a layer without tensors may follow it, such as a Sigmoid or a Softmax, "
+            "which a state dict does not show"
         )
     return remark
 

@@ -10,6 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from ..remarks import Note
+from .favourites import favourite, keys_to_pass
 from .files import listed
 from .heads import head_among, several_layers
 from .names import ANCHORS, TORCHVISION, TRANSFORMERS
@@ -28,12 +30,6 @@ WRAPPERS = (
     "encoder.",
 )
 """Prefixes that DataParallel, torch.compile and training frameworks add to every name."""
-
-FAVOURED = (
-    ("encoder_q", ("encoder_k",)),
-    ("model", ("model_ema", "ema_model", "ema")),
-)
-"""Networks that often share a file: the first is the trained one."""
 
 
 def shared_wrappers(names: Iterable[str]) -> list[str]:
@@ -86,8 +82,7 @@ def select(
         if not any(name.startswith(prefix) for name in tensors):
             known = f"; there are {listed([_key(p) for p in prefixes])}" if prefixes else ""
             raise WeightsError(f"{origin}: key: no tensor's name starts with {prefix!r}{known}")
-        remarks = [f'took the tensors under "{prefix}", as asked for']
-        return _under(tensors, prefix), remarks
+        return _under(tensors, prefix), [Note(f'took the tensors under "{prefix}", as asked for')]
     if not prefixes:
         raise WeightsError(
             f"{origin}: no ResNet that is known by its tensors' names: expected "
@@ -95,21 +90,21 @@ def select(
             f"{listed(list(tensors)) or 'no tensors at all'}. For a ResNet with names of its own "
             "pass names={theirs: torchvision's}"
         )
-    if "" in prefixes:
-        return tensors, []
-    prefix = _chosen(prefixes, origin)
-    remarks = [f'stripped "{prefix}" from the network\'s names']
+    prefix = "" if key == "" else _chosen(prefixes, origin)
+    if prefix == "":
+        return _without(tensors, [p for p in prefixes if p])
+    remarks: list[str] = [Note(f'stripped "{prefix}" from the network\'s names')]
     others = [p for p in prefixes if p != prefix]
     if others:
         remarks[0] = (
-            f'took the network under "{_key(prefix)}"; the file has also '
-            f"{listed([_key(p) for p in others])}: to choose, pass key="
+            f"took the network under {_key(prefix)!r}, not {listed([_key(p) for p in others])} "
+            f"({keys_to_pass([_key(p) for p in others])} chooses)"
         )
     network = _under(tensors, prefix)
     beside = [name for name in tensors if not name.startswith((prefix, *others))]
     head = _head_beside(network, {name: tensors[name] for name in beside})
     if head:
-        remarks.append(f'took the layer "{head}", beside the network, for fc')
+        remarks.append(Note(f'took the layer "{head}", beside the network, for fc'))
         for what in ("weight", "bias"):
             if f"{head}.{what}" in tensors:
                 network[f"fc.{what}"] = tensors[f"{head}.{what}"]
@@ -147,16 +142,23 @@ def _advice_on_beside(tensors: Tensors, beside: list[str], key: str) -> str:
 
 
 def _chosen(prefixes: list[str], origin: str) -> str:
-    if len(prefixes) == 1:
-        return prefixes[0]
-    for favourite, rivals in FAVOURED:
-        first = [p for p in prefixes if _last(p) == favourite]
-        if len(first) == 1 and all(_last(p) in rivals for p in prefixes if p != first[0]):
-            return first[0]
+    chosen = favourite([_last(prefix) for prefix in prefixes])
+    if chosen is not None:
+        return next(prefix for prefix in prefixes if _last(prefix) == chosen)
+    keys = [_key(prefix) for prefix in prefixes]
+    named = [key or "the names without a prefix" for key in keys]
     raise WeightsError(
-        f"{origin}: {len(prefixes)} networks: {listed([_key(p) for p in prefixes])}. Pass one as "
-        "key="
+        f"{origin}: {len(prefixes)} networks: {listed(named)}. Pass one as {keys_to_pass(keys)}"
     )
+
+
+def _without(tensors: Tensors, others: list[str]) -> tuple[Tensors, list[str]]:
+    """The tensors of a network without a prefix, and a remark if others share its file."""
+    if not others:
+        return tensors, []
+    keys = [_key(prefix) for prefix in others]
+    remark = f"took the network without a prefix, not {listed(keys)} ({keys_to_pass(keys)} chooses)"
+    return {n: t for n, t in tensors.items() if not n.startswith(tuple(others))}, [remark]
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._core import WeightsError
+from ..remarks import Note
 from . import zip_members
 from .checkpoint import RawCheckpoint
 from .files import listed
@@ -78,7 +79,7 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         integers = [name for name, tensor in tensors.items() if tensor.is_integer]
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
-            remarks.append(f"left out tensors of integers: {listed(others)}")
+            remarks.append(Note(f"left out tensors of integers: {listed(others)}"))
         maker = ArrayMaker(storages, budget)
         arrays = {
             name: maker.array(name[:80], tensor)
