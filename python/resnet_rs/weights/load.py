@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Fields of the config.json of timm and Hugging Face that a resnet_rs config.json does not have.
 _FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", "input_size"})
+_OWN_NAMES = ("conv1.", "bn1.", "layer", "fc.weight", "fc.bias")
 # Dtypes that `formats` converts, and the core does not read.
 _CONVERTED = frozenset({"BF16", "F64"})
 
@@ -204,7 +205,12 @@ def _is_bare(path: str) -> bool:
     index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
     # A file without tensors goes to the core, which refuses it.
-    return not index or ("layer1.0.conv1.weight" in index and not kinds & _CONVERTED)
+    if not index:
+        return True
+    # The core knows torchvision's names alone, and no other name of the shortcut or the last layer.
+    usual = all(name.startswith(_OWN_NAMES) and ".shortcut." not in name for name in index)
+    has_bias = "fc.weight" not in index or "fc.bias" in index
+    return usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
 
 
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:

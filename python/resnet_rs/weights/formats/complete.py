@@ -10,15 +10,13 @@ from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..remarks import Note, without_stated
+from . import dialects, fit, heads, prefixes, shapes
 from . import names as naming
-from . import prefixes, shapes
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
 from .names import DETECTRON2, NameRules, Tensors
 
 _FORMAT_VERSION = 1
-
-_MAX_SIDE = 1 << 16
 
 # torch's count of training steps, which a forward does not need.
 _COUNTER = "num_batches_tracked"
@@ -109,7 +107,11 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     try:
         config = _config(raw.config, tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
-        raise WeightsError(f"{origin}: {error}") from error
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        variant = {**raw.config.get("variant", {}), **(overrides.variant or {})}
+        architecture = overrides.architecture or raw.config.get("architecture")
+        left_over = fit.left_over_of(found, {"architecture": architecture, "variant": variant})
+        raise WeightsError(f"{origin}: {error}{left_over}") from error
     if headless:
         tensors, left_out = _without_heads(tensors)
         if left_out:
@@ -120,7 +122,7 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     elif config["num_classes"] == 0:
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
-    _check(tensors, config, origin)
+    fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
     if scheme == DETECTRON2:
         remarks.append(
             "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
@@ -135,13 +137,16 @@ def _named(
     tensors: Tensors, origin: str, key: str | None, *, drop_heads: bool
 ) -> tuple[Tensors, str | None, list[str]]:
     """The network's tensors by torchvision's names; the naming scheme they had; remarks."""
+    tensors, translations = dialects.translated(tensors)
     tensors, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
+    remarks = [*translations, *remarks]
     scheme = naming.scheme_of(tensors)
     if scheme not in (None, naming.TORCHVISION):
         assert scheme is not None
         remarks.append(Note(f"the tensors have the names of {scheme}"))
         tensors = {naming.to_torchvision(name, scheme): t for name, t in tensors.items()}
-    return tensors, scheme, remarks
+    tensors, more = heads.with_usual_names(tensors)
+    return tensors, scheme, [*remarks, *more]
 
 
 def _config(
@@ -299,73 +304,3 @@ def _without_heads(tensors: Tensors) -> tuple[Tensors, list[str]]:
     """The tensors up to the last block, and the names of the others."""
     body = {name: tensor for name, tensor in tensors.items() if shapes.BODY.fullmatch(name)}
     return body, [name for name in tensors if name not in body]
-
-
-def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
-    """Compare names and shapes with the network that the config describes.
-
-    Raises:
-        WeightsError: naming the first missing or mis-shaped tensor, or the surplus ones.
-    """
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    size = _sides(config.get("preprocessing", {}).get("crop"))
-    network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
-    if "preprocessing" in config:
-        network["preprocessing"] = config["preprocessing"]
-    try:
-        expected = shapes.parameters(network, size)
-    except ValueError as error:
-        raise WeightsError(f"{origin}: {error}") from error
-    if difference := shapes.first_difference(expected, found):
-        raise WeightsError(f"{origin}: {difference}{_hint(found, config, expected)}")
-    if surplus := [name for name in found if name not in expected.shapes]:
-        raise WeightsError(
-            f"{origin}: not part of {config['architecture']}: {listed(surplus)}. "
-            f"{_advice_on_surplus(surplus)}"
-        )
-
-
-def _advice_on_surplus(surplus: list[str]) -> str:
-    """Advise on tensors that the network has no place for."""
-    if any(".se." in name for name in surplus):
-        return "Squeeze-and-excitation (se) is not supported"
-    if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
-        # Leaving these out would give a network that runs, and is another one.
-        return "They belong to blocks that are not supported"
-    return "To leave tensors out, name them: names={...: None}"
-
-
-def _sides(crop: Any) -> tuple[int, int] | None:
-    """Height and width of a crop; None for none, or for one that the core will not take."""
-    match crop:
-        case [int(height), int(width)] if max(height, width) <= _MAX_SIDE and height > 0 < width:
-            return height, width
-        case int(side) if 0 < side <= _MAX_SIDE:
-            return side, side
-    return None
-
-
-def _hint(
-    found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
-) -> str:
-    """Suggest what else the caller may have meant."""
-    head = found.get("fc.weight", ())
-    features = shapes.structure(found).channels[-1]
-    if "head" in config.get("variant", {}):
-        wanted = expected.shapes.get("fc.weight", head)
-        if len(head) == 2 and head != wanted:
-            crop = config.get("preprocessing", {}).get("crop")
-            return (
-                f". fc takes {head[1]} features, and the head that is stated gives {wanted[1]} "
-                f"from images of {crop or '224, as no crop is stated'}: state the size of the "
-                "images as preprocessing's crop, or another head"
-            )
-    elif len(head) == 2 and head[1] > features and head[1] % features == 0:
-        return (
-            f". fc takes {head[1] // features} values of each of the {features} channels: if the "
-            "head pools to a map and flattens it, state it, as in "
-            'variant={"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}}, and the '
-            "image size as preprocessing's crop"
-        )
-    fitting = [c for c in shapes.candidates(found) if c.architecture != config["architecture"]]
-    return f". The shapes fit {' or '.join(map(str, fitting))}" if fitting else ""

@@ -145,8 +145,11 @@ def _blocks(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
         if match := re.fullmatch(r"layer(\d{1,3})\.(\d{1,4})\.conv1\.weight", name):
             stage, block = map(int, match.groups())
             found[stage] = max(found.get(stage, 0), block + 1)
-    if sorted(found) != list(range(1, len(found) + 1)) or not found:
-        raise NotResNetError("tensor layer1.0.conv1.weight: expected in the file, not found")
+    missing = next((stage for stage in range(1, len(found) + 1) if stage not in found), None)
+    if missing or not found:
+        raise NotResNetError(
+            f"tensor layer{missing or 1}.0.conv1.weight: expected in the file, not found"
+        )
     return tuple(found[stage] for stage in sorted(found))
 
 
