@@ -149,8 +149,11 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
-    if "preprocessing" not in config:
-        loaded.remarks = (_no_config_message(origin, loaded.config),)
+    # A file may state the size of its images and nothing else of their preprocessing.
+    known = config.get("preprocessing", {}).keys()
+    if "preprocessing" not in stated and not {"mean", "std"} <= known:
+        sized = " and the size of the file's input" if known else ""
+        loaded.remarks = (_no_config_message(origin, loaded.config, sized),)
     return loaded
 
 
@@ -242,12 +245,12 @@ def _to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value)
 
 
-def _no_config_message(path: str, config: Config) -> str:
+def _no_config_message(path: str, config: Config, sized: str = "") -> str:
     spec = config.preprocessing
     labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
     return (
         f"there is no config.json beside {path}: assuming torchvision's IMAGENET1K_V2 "
-        f"preprocessing (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
+        f"preprocessing{sized} (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
         f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
         'with "preprocessing" and "labels" and pass the directory'
     )

@@ -18,11 +18,14 @@ class RawCheckpoint:
             file are welcome. Integer tensors such as `num_batches_tracked` are left out.
         config: those fields of our config.json that the file states; empty for a state dict.
         remarks: what the user should know: what was unwrapped, stripped, folded or assumed.
+        input_size: height and width of the images that the network was made for, if the file says
+            so; images of other sizes run too.
     """
 
     tensors: dict[str, NDArray[Any]]
     config: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    input_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
