@@ -74,62 +74,72 @@ impl From<[usize; 4]> for TensorShape {
 /// A square window and how it moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Height and width.
+    /// Height and width, in taps.
     pub kernel: usize,
     /// From an output pixel to the next, in input pixels.
     pub stride: usize,
     /// Rows and columns beyond the image on every side.
     pub padding: usize,
+    /// From a tap to the next, in input pixels.
+    pub dilation: usize,
 }
 
-/// The window of every max pool of the family.
-pub const MAX_POOL: Window = Window {
-    kernel: 3,
-    stride: 2,
-    padding: 1,
-};
-
 impl Window {
-    /// The output's size for an input of `size` pixels: `⌊(size + 2p - k) / s⌋ + 1`.
+    /// Input pixels from the first tap to the last, including both: `(k - 1) · d + 1`.
+    pub fn span(&self) -> usize {
+        (self.kernel - 1) * self.dilation + 1
+    }
+
+    /// The output's size for an input of `size` pixels: `⌊(size + 2p - span) / s⌋ + 1`.
     pub fn output(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.kernel) / self.stride + 1
+        (size + 2 * self.padding - self.span()) / self.stride + 1
     }
 
     /// The input pixel under tap `k` for output pixel `o`, if it lies inside the image.
     pub fn input(&self, o: usize, k: usize, size: usize) -> Option<usize> {
-        (o * self.stride + k)
+        (o * self.stride + k * self.dilation)
             .checked_sub(self.padding)
             .filter(|&i| i < size)
     }
-
-    /// The input rows (or columns) under output row (or column) `o` that lie inside the image.
-    pub fn inside(&self, o: usize, size: usize) -> Range<usize> {
-        let start = o * self.stride;
-        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(size)
-    }
 }
 
-/// The window of an average pool; the numbers mean the same as in torch.
+/// The window of a max or average pool; the numbers mean the same as in torch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AvgWindow {
+pub struct PoolWindow {
     /// Height and width.
     pub kernel: usize,
     /// From an output pixel to the next, in input pixels.
     pub stride: usize,
-    /// Rows and columns of zeros around the image; at most half the kernel.
+    /// Rows and columns beyond the image on every side; at most half the kernel.
     pub padding: usize,
+    /// Further rows below the image and columns on its right. Only without padding; less than the
+    /// kernel.
+    pub extra: usize,
     /// Counts windows that only begin inside the image. Only without padding.
     pub ceil_mode: bool,
-    /// Counts padding as pixels.
+    /// Counts pixels beyond the image as zeros in an average.
     pub count_include_pad: bool,
 }
 
-impl AvgWindow {
-    /// The output's size for an input of `size` pixels; 0 if no window fits.
+impl PoolWindow {
+    /// A window without padding that moves by its own size.
+    pub const fn new(kernel: usize) -> Self {
+        Self {
+            kernel,
+            stride: kernel,
+            padding: 0,
+            extra: 0,
+            ceil_mode: false,
+            count_include_pad: false,
+        }
+    }
+
+    /// The output's size for an input of `size` pixels. If no window fits, it is 1 in ceil mode and 0
+    /// otherwise.
     pub fn output(&self, size: usize) -> usize {
-        let span = (size + 2 * self.padding).saturating_sub(self.kernel);
-        let beyond = size + 2 * self.padding < self.kernel;
-        match (beyond, self.ceil_mode) {
+        let padded = size + 2 * self.padding + self.extra;
+        let span = padded.saturating_sub(self.kernel);
+        match (padded < self.kernel, self.ceil_mode) {
             (true, false) => 0,
             (true, true) => 1,
             (false, false) => span / self.stride + 1,
@@ -137,13 +147,10 @@ impl AvgWindow {
         }
     }
 
-    /// The square window without the rules for its edges.
-    pub fn window(&self) -> Window {
-        Window {
-            kernel: self.kernel,
-            stride: self.stride,
-            padding: self.padding,
-        }
+    /// The input rows (or columns) under output row (or column) `o` that lie inside the image.
+    pub fn inside(&self, o: usize, size: usize) -> Range<usize> {
+        let start = o * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(size)
     }
 }
 

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::shape::AvgWindow;
+use crate::shape::PoolWindow;
 
 /// Everything that distinguishes one network from another, except its weights and classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// The kind of residual block.
     pub block: Block,
-    /// Blocks of each stage. The first block of every stage but the first has stride 2.
+    /// Blocks of each stage.
     pub blocks: Vec<usize>,
     /// Planes of each stage; its blocks' widths are derived from them.
     pub widths: Vec<usize>,
@@ -26,6 +26,16 @@ pub struct Architecture {
     pub stem: Stem,
     /// Output channels of the stem's convolutions.
     pub stem_widths: Vec<usize>,
+    /// The stride of the stem's first convolution, if it is not the stem's default.
+    pub stem_stride: Option<usize>,
+    /// The pool after the stem, if it is not the stem's default.
+    pub stem_pool: Option<StemPool>,
+    /// The pixels between the taps of the 3x3 convolutions of each stage, or None for 1 everywhere. A
+    /// stage with a larger number than the stage before has stride 1 in place of 2, and the first block
+    /// starts with the number of the stage before.
+    pub dilation: Option<Vec<usize>>,
+    /// The stride of the last stage, if it is not the one that `dilation` leads to.
+    pub last_stride: Option<usize>,
     /// The convolution of a bottleneck that has the block's stride.
     pub stride_on: StrideOn,
     /// The way in which a block's input takes the shape of its output.
@@ -56,15 +66,27 @@ pub enum Block {
 /// The layers before the first stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stem {
-    /// The paper's: 7x7 with stride 2, and a 3x3 max pool with stride 2.
+    /// The paper's: 7x7, by default with stride 2 and a max pool.
     #[serde(rename = "conv7x7")]
     Conv7x7,
-    /// The "d" variants': three 3x3, the first with stride 2, and the max pool.
+    /// The "d" variants': three 3x3, by default with stride 2 for the first and a max pool.
     #[serde(rename = "deep")]
     Deep,
-    /// For small images: 3x3 with stride 1, and no max pool.
+    /// For small images: 3x3, by default with stride 1 and no pool.
     #[serde(rename = "conv3x3")]
     Conv3x3,
+}
+
+/// The pool after the stem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StemPool {
+    /// 3x3 with stride 2, padding 1.
+    Max,
+    /// 3x3 with stride 2 and no padding; the last window may reach beyond the map (Caffe).
+    MaxCeil,
+    /// No pool.
+    None,
 }
 
 /// The place of a bottleneck's stride.
@@ -85,6 +107,40 @@ pub enum Shortcut {
     Conv,
     /// A 2x2 average pool with the block's stride, and a 1x1 convolution (the "d" variants).
     AvgPoolConv,
+    /// A 1x1 convolution in every block, also where the shapes agree (option C).
+    ConvAlways,
+    /// No weights: fewer pixels, and channels of zeros (option A).
+    Pad(PadShortcut),
+}
+
+/// A shortcut without weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PadShortcut {
+    /// The way from the input's pixels to fewer.
+    pub reduce: Reduce,
+    /// The place of the channels of zeros.
+    pub zeros: Zeros,
+}
+
+/// The way from a block's input to fewer pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// Every second pixel.
+    Slice,
+    /// The mean of 2x2 pixels; at the end of an odd side, of those that there are.
+    Average,
+}
+
+/// The place of a shortcut's channels of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Zeros {
+    /// Half of them before the input's channels; the other half, and an odd one, after.
+    Around,
+    /// All after the input's channels.
+    End,
 }
 
 /// The pool between the last stage and the fully connected layer.
@@ -93,6 +149,8 @@ pub enum Shortcut {
 pub enum HeadPool {
     /// The mean of each channel over all pixels.
     GlobalAvgPool,
+    /// The largest value of each channel.
+    GlobalMaxPool,
     /// torch's `AvgPool2d`, flattened in NCHW order; it fixes the size of the images.
     AvgPool(HeadWindow),
 }
@@ -204,27 +262,63 @@ impl Architecture {
                 self.norm_epsilon
             )));
         }
+        self.check_stages()?;
         match self.head {
             HeadPool::AvgPool(window) => window.check(),
-            HeadPool::GlobalAvgPool => Ok(()),
+            HeadPool::GlobalAvgPool | HeadPool::GlobalMaxPool => Ok(()),
+        }
+    }
+}
+
+impl Stem {
+    /// The stride of the first convolution, unless another is stated.
+    pub fn default_stride(self) -> usize {
+        match self {
+            Self::Conv7x7 | Self::Deep => 2,
+            Self::Conv3x3 => 1,
+        }
+    }
+
+    /// The pool, unless another is stated.
+    pub fn default_pool(self) -> StemPool {
+        match self {
+            Self::Conv7x7 | Self::Deep => StemPool::Max,
+            Self::Conv3x3 => StemPool::None,
+        }
+    }
+}
+
+impl StemPool {
+    /// The pool's window; None if there is no pool.
+    pub fn window(self) -> Option<PoolWindow> {
+        let max = PoolWindow {
+            stride: 2,
+            ..PoolWindow::new(3)
+        };
+        match self {
+            Self::Max => Some(PoolWindow { padding: 1, ..max }),
+            Self::MaxCeil => Some(PoolWindow {
+                ceil_mode: true,
+                ..max
+            }),
+            Self::None => None,
         }
     }
 }
 
 impl HeadWindow {
     /// The window in full.
-    pub fn window(&self) -> AvgWindow {
-        AvgWindow {
-            kernel: self.kernel,
+    pub fn window(&self) -> PoolWindow {
+        PoolWindow {
             stride: self.stride.unwrap_or(self.kernel),
             padding: self.padding,
-            ceil_mode: false,
             count_include_pad: true,
+            ..PoolWindow::new(self.kernel)
         }
     }
 
     fn check(&self) -> Result<(), Error> {
-        let AvgWindow {
+        let PoolWindow {
             kernel,
             stride,
             padding,

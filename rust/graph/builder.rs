@@ -1,8 +1,10 @@
 //! From an architecture to its operations.
 
-use super::architecture::{Architecture, Block, HeadPool, Shortcut, Stem, StrideOn};
-use super::operations::{Convolution, Kind, Operation, TensorId};
-use crate::shape::AvgWindow;
+use super::architecture::{
+    Architecture, Block, HeadPool, PadShortcut, Reduce, Shortcut, Stem, StrideOn, Zeros,
+};
+use super::operations::{ChannelPad, Convolution, Kind, Operation, TensorId};
+use crate::shape::{PoolWindow, Window};
 
 impl Architecture {
     /// The operations, the last one `fc` with `classes` outputs; there is no `fc` for 0 classes.
@@ -15,21 +17,29 @@ impl Architecture {
         };
         let mut x = net.stem();
         let mut in_channels = *self.stem_widths.last().unwrap_or(&0);
-        for (stage, (&planes, &blocks)) in self.widths.iter().zip(&self.blocks).enumerate() {
+        let stages = self.widths.iter().zip(&self.blocks);
+        for (stage, ((&planes, &blocks), steps)) in stages.zip(self.stage_steps()).enumerate() {
             for block in 0..blocks {
+                let (stride, first_dilation) = match block {
+                    0 => (steps.stride, steps.first_dilation),
+                    _ => (1, steps.dilation),
+                };
                 let shape = BlockShape {
                     name: format!("layer{}.{block}", stage + 1),
                     in_channels,
                     planes,
-                    stride: if stage > 0 && block == 0 { 2 } else { 1 },
+                    stride,
+                    first_dilation,
+                    dilation: steps.dilation,
                 };
                 x = net.block(x, &shape);
                 in_channels = planes * self.expansion;
             }
         }
         let pool = match self.head {
-            HeadPool::GlobalAvgPool => Kind::GlobalAvgPool,
-            HeadPool::AvgPool(head) => Kind::AvgPool(head.window()),
+            HeadPool::GlobalAvgPool => Kind::AvgPool(None),
+            HeadPool::GlobalMaxPool => Kind::MaxPool(None),
+            HeadPool::AvgPool(head) => Kind::AvgPool(Some(head.window())),
         };
         x = net.push("avgpool", &[x], pool);
         if classes > 0 {
@@ -50,6 +60,10 @@ struct BlockShape {
     in_channels: usize,
     planes: usize,
     stride: usize,
+    /// Of the first 3x3 convolution.
+    first_dilation: usize,
+    /// Of the other one of a basic block.
+    dilation: usize,
 }
 
 struct Builder<'a> {
@@ -71,13 +85,14 @@ impl Builder<'_> {
         self.push(name, &[x], Kind::Relu)
     }
 
-    /// A convolution and its batch norm. The padding keeps the image's size if the stride is 1.
+    /// A convolution and its batch norm.
     fn conv_norm(
         &mut self,
         [conv, norm]: [&str; 2],
         x: TensorId,
         [in_channels, out_channels]: [usize; 2],
-        [kernel, stride, groups]: [usize; 3],
+        window: Window,
+        groups: usize,
     ) -> TensorId {
         let has_norm = self.architecture.batch_norm;
         let x = self.push(
@@ -86,9 +101,10 @@ impl Builder<'_> {
             Kind::Conv(Convolution {
                 in_channels,
                 out_channels,
-                kernel,
-                stride,
-                padding: kernel / 2,
+                kernel: window.kernel,
+                stride: window.stride,
+                padding: window.padding,
+                dilation: window.dilation,
                 groups,
                 bias: self.architecture.conv_bias || !has_norm,
             }),
@@ -108,26 +124,30 @@ impl Builder<'_> {
             in_channels,
             stem,
             ref stem_widths,
+            stem_stride,
+            stem_pool,
             ..
         } = *self.architecture;
         let [first, last] = [stem_widths[0], stem_widths[stem_widths.len() - 1]];
+        let stride = stem_stride.unwrap_or(stem.default_stride());
+        let names = ["conv1", "bn1"];
         let x = match stem {
-            Stem::Conv7x7 => self.conv_norm(["conv1", "bn1"], 0, [in_channels, last], [7, 2, 1]),
-            Stem::Conv3x3 => self.conv_norm(["conv1", "bn1"], 0, [in_channels, last], [3, 1, 1]),
+            Stem::Conv7x7 => self.conv_norm(names, 0, [in_channels, last], window(7, stride), 1),
+            Stem::Conv3x3 => self.conv_norm(names, 0, [in_channels, last], window(3, stride), 1),
             Stem::Deep => {
                 let second = stem_widths[1];
                 let (a, b) = (["conv1.0", "conv1.1"], ["conv1.3", "conv1.4"]);
-                let x = self.conv_norm(a, 0, [in_channels, first], [3, 2, 1]);
+                let x = self.conv_norm(a, 0, [in_channels, first], window(3, stride), 1);
                 let x = self.relu("conv1.2", x);
-                let x = self.conv_norm(b, x, [first, second], [3, 1, 1]);
+                let x = self.conv_norm(b, x, [first, second], window(3, 1), 1);
                 let x = self.relu("conv1.5", x);
-                self.conv_norm(["conv1.6", "bn1"], x, [second, last], [3, 1, 1])
+                self.conv_norm(["conv1.6", "bn1"], x, [second, last], window(3, 1), 1)
             }
         };
         let x = self.relu("relu", x);
-        match stem {
-            Stem::Conv3x3 => x,
-            Stem::Conv7x7 | Stem::Deep => self.push("maxpool", &[x], Kind::MaxPool),
+        match stem_pool.unwrap_or(stem.default_pool()).window() {
+            Some(pool) => self.push("maxpool", &[x], Kind::MaxPool(Some(pool))),
+            None => x,
         }
     }
 
@@ -147,7 +167,7 @@ impl Builder<'_> {
             y = self.relu(&format!("{name}.relu{last}"), y);
         }
         let same_shape = shape.stride == 1 && shape.in_channels == out_channels;
-        let identity = if same_shape {
+        let identity = if same_shape && self.architecture.shortcut != Shortcut::ConvAlways {
             x
         } else {
             self.downsample(x, shape)
@@ -165,10 +185,11 @@ impl Builder<'_> {
             x,
             shape,
             [shape.in_channels, inner],
-            [3, shape.stride, 1],
+            dilated(shape.stride, shape.first_dilation),
+            1,
         );
         let y = self.relu(&format!("{}.relu1", shape.name), y);
-        self.part(2, y, shape, [inner, out], [3, 1, 1])
+        self.part(2, y, shape, [inner, out], dilated(1, shape.dilation), 1)
     }
 
     /// 1x1 to the inner width, ReLU, 3x3, ReLU, 1x1 to the block's output channels.
@@ -186,11 +207,13 @@ impl Builder<'_> {
             StrideOn::Conv2 => [1, shape.stride],
         };
         let name = &shape.name;
-        let y = self.part(1, x, shape, [shape.in_channels, inner], [1, strides[0], 1]);
+        let middle = dilated(strides[1], shape.first_dilation);
+        let first = [shape.in_channels, inner];
+        let y = self.part(1, x, shape, first, window(1, strides[0]), 1);
         let y = self.relu(&format!("{name}.relu1"), y);
-        let y = self.part(2, y, shape, [inner, inner], [3, strides[1], groups]);
+        let y = self.part(2, y, shape, [inner, inner], middle, groups);
         let y = self.relu(&format!("{name}.relu2"), y);
-        self.part(3, y, shape, [inner, out], [1, 1, 1])
+        self.part(3, y, shape, [inner, out], window(1, 1), 1)
     }
 
     /// Convolution and batch norm number `i` of a block.
@@ -200,10 +223,11 @@ impl Builder<'_> {
         x: TensorId,
         shape: &BlockShape,
         channels: [usize; 2],
-        window: [usize; 3],
+        window: Window,
+        groups: usize,
     ) -> TensorId {
         let names = ["conv", "bn"].map(|kind| format!("{}.{kind}{i}", shape.name));
-        self.conv_norm([&names[0], &names[1]], x, channels, window)
+        self.conv_norm([&names[0], &names[1]], x, channels, window, groups)
     }
 
     /// The block's input in the shape of its output.
@@ -211,18 +235,23 @@ impl Builder<'_> {
         let out_channels = shape.planes * self.architecture.expansion;
         let name = |i: usize| format!("{}.downsample.{i}", shape.name);
         let (x, stride, first) = match self.architecture.shortcut {
-            Shortcut::Conv => (x, shape.stride, 0),
+            Shortcut::Pad(pad) => return self.pad(x, shape, pad),
+            Shortcut::Conv | Shortcut::ConvAlways => (x, shape.stride, 0),
             // Stride 1 needs no pool, but the names after it stay.
-            Shortcut::AvgPoolConv if shape.stride == 1 => (x, 1, 1),
+            Shortcut::AvgPoolConv if shape.stride == 1 && shape.dilation == 1 => (x, 1, 1),
             Shortcut::AvgPoolConv => {
-                let window = AvgWindow {
-                    kernel: 2,
-                    stride: shape.stride,
-                    padding: 0,
-                    ceil_mode: true,
-                    count_include_pad: false,
+                let window = if shape.stride == 1 {
+                    // timm's: as many pixels as before, zeros below and on the right counted.
+                    PoolWindow {
+                        stride: 1,
+                        extra: 1,
+                        count_include_pad: true,
+                        ..PoolWindow::new(2)
+                    }
+                } else {
+                    HALF
                 };
-                (self.push(&name(0), &[x], Kind::AvgPool(window)), 1, 1)
+                (self.push(&name(0), &[x], Kind::AvgPool(Some(window))), 1, 1)
             }
         };
         let names = [name(first), name(first + 1)];
@@ -230,8 +259,56 @@ impl Builder<'_> {
             [&names[0], &names[1]],
             x,
             [shape.in_channels, out_channels],
-            [1, stride, 1],
+            window(1, stride),
+            1,
         )
+    }
+
+    /// The block's input with fewer pixels and channels of zeros, without weights.
+    fn pad(&mut self, x: TensorId, shape: &BlockShape, pad: PadShortcut) -> TensorId {
+        let out_channels = shape.planes * self.architecture.expansion;
+        let zeros = out_channels - shape.in_channels;
+        let before = match pad.zeros {
+            Zeros::Around => zeros / 2,
+            Zeros::End => 0,
+        };
+        let pad = ChannelPad {
+            window: match pad.reduce {
+                Reduce::Average if shape.stride == 2 => HALF,
+                Reduce::Average | Reduce::Slice => PoolWindow {
+                    stride: shape.stride,
+                    ..PoolWindow::new(1)
+                },
+            },
+            before,
+            after: zeros - before,
+        };
+        self.push(&format!("{}.downsample", shape.name), &[x], Kind::Pad(pad))
+    }
+}
+
+/// The mean of 2x2 pixels; at the end of an odd side, of those that there are.
+const HALF: PoolWindow = PoolWindow {
+    ceil_mode: true,
+    ..PoolWindow::new(2)
+};
+
+/// A window with the padding that keeps the image's size if the stride is 1.
+fn window(kernel: usize, stride: usize) -> Window {
+    Window {
+        kernel,
+        stride,
+        padding: kernel / 2,
+        dilation: 1,
+    }
+}
+
+/// A 3x3 window with the padding that keeps the image's size if the stride is 1.
+fn dilated(stride: usize, dilation: usize) -> Window {
+    Window {
+        padding: dilation,
+        dilation,
+        ..window(3, stride)
     }
 }
 
@@ -240,8 +317,8 @@ mod tests {
     use super::*;
     use crate::graph::family;
 
-    fn parameters(name: &str) -> usize {
-        let operations = family::named(name).unwrap().operations(1000, 1);
+    fn parameters(name: &str, classes: usize) -> usize {
+        let operations = family::named(name).unwrap().operations(classes, 1);
         operations
             .iter()
             .flat_map(Operation::parameters)
@@ -266,8 +343,51 @@ mod tests {
             ("wide_resnet101_2", 126_886_696),
             ("resnet50d", 25_576_264),
         ] {
-            assert_eq!(parameters(name), expected, "{name}");
+            assert_eq!(parameters(name, 1000), expected, "{name}");
         }
+        // The paper's 0.27, 0.46, 0.66, 0.85 and 1.7 million.
+        for (name, expected) in [
+            ("cifar_resnet20", 269_722),
+            ("cifar_resnet32", 464_154),
+            ("cifar_resnet44", 658_586),
+            ("cifar_resnet56", 853_018),
+            ("cifar_resnet110", 1_727_962),
+        ] {
+            assert_eq!(parameters(name, 10), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cifar_network_has_the_layers_of_its_name_and_no_other_weights() {
+        for layers in [20, 32, 44, 56, 110] {
+            let architecture = family::named(&format!("cifar_resnet{layers}")).unwrap();
+            let operations = architecture.operations(10, 1);
+            let weighted = |o: &&Operation| matches!(o.kind, Kind::Conv(_) | Kind::Linear { .. });
+            assert_eq!(operations.iter().filter(weighted).count(), layers);
+            let pads: Vec<_> = operations
+                .iter()
+                .filter_map(|o| match o.kind {
+                    Kind::Pad(pad) => Some((o.name.as_str(), pad.window.stride, pad.before)),
+                    _ => None,
+                })
+                .collect();
+            let expected = [
+                ("layer2.0.downsample", 2, 8),
+                ("layer3.0.downsample", 2, 16),
+            ];
+            assert_eq!(pads, expected);
+        }
+    }
+
+    #[test]
+    fn option_c_has_a_convolution_in_every_shortcut() {
+        let mut architecture = family::named("resnet18").unwrap();
+        architecture.shortcut = Shortcut::ConvAlways;
+        let operations = architecture.operations(10, 1);
+        let shortcuts = operations
+            .iter()
+            .filter(|o| o.name.ends_with("downsample.0"));
+        assert_eq!(shortcuts.count(), 8);
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Config {
                 "variant.head.avg_pool",
                 json.pointer("/variant/head/avg_pool"),
             ),
+            (
+                "variant.shortcut.pad",
+                json.pointer("/variant/shortcut/pad"),
+            ),
         ] {
             if value.is_some_and(|v| !v.is_object()) {
                 return Err(malformed(field, "expected an object in braces".into()));
@@ -301,6 +305,30 @@ mod tests {
                     r#""variant": {"head": {"avg_pool": {"kernel": 2, "padding": 9223372036854775809}}}"#,
                 ),
                 vec!["variant.head", "half the kernel"],
+            ),
+            (
+                with(r#""variant": {"shortcut": {"pad": ["slice", "end"]}}"#),
+                vec!["variant.shortcut.pad", "object"],
+            ),
+            (
+                with(r#""variant": {"shortcut": {"pad": {"reduce": "slice"}}}"#),
+                vec!["variant.shortcut", "zeros"],
+            ),
+            (
+                with(r#""variant": {"shortcut": {"pad": {"reduce": "max", "zeros": "end"}}}"#),
+                vec!["variant.shortcut", "max", "average"],
+            ),
+            (
+                with(r#""variant": {"shortcut": "identity"}"#),
+                vec!["variant.shortcut", "identity", "conv_always", "pad"],
+            ),
+            (
+                with(r#""variant": {"stem_pool": "avg"}"#),
+                vec!["variant.stem_pool", "max_ceil"],
+            ),
+            (
+                with(r#""variant": {"dilation": [1, 1, 2, 4], "last_stride": 2}"#),
+                vec!["variant.last_stride", "found 2"],
             ),
             (
                 with(r#""variant": {"blocks": [1, 0]}"#),

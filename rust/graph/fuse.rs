@@ -122,16 +122,16 @@ impl Fusing {
                     self.push(name, op)
                 }
             },
-            Kind::MaxPool => {
-                let op = Op::MaxPool(self.tensor(input));
+            Kind::MaxPool(window) => {
+                let op = Op::MaxPool(self.tensor(input), window);
                 self.push(name, op)
             }
             Kind::AvgPool(window) => {
                 let op = Op::AvgPool(self.tensor(input), window);
                 self.push(name, op)
             }
-            Kind::GlobalAvgPool => {
-                let op = Op::GlobalAvgPool(self.tensor(input));
+            Kind::Pad(pad) => {
+                let op = Op::Pad(self.tensor(input), pad);
                 self.push(name, op)
             }
             Kind::Conv(_) | Kind::Linear { .. } => unreachable!("they have a ConvSpec"),
@@ -220,6 +220,7 @@ fn conv_spec(operation: &Operation) -> Option<ConvSpec> {
         kernel: 1,
         stride: 1,
         padding: 0,
+        dilation: 1,
         groups: 1,
     };
     match operation.kind {
@@ -230,6 +231,7 @@ fn conv_spec(operation: &Operation) -> Option<ConvSpec> {
             spec.kernel = conv.kernel;
             spec.stride = conv.stride;
             spec.padding = conv.padding;
+            spec.dilation = conv.dilation;
             spec.groups = conv.groups;
         }
         Kind::Linear {

@@ -1,7 +1,8 @@
 //! Layers: the units of a forward, made of operations by `fuse.rs`.
 
+use super::operations::ChannelPad;
 pub use super::operations::TensorId;
-use crate::shape::{AvgWindow, Window};
+use crate::shape::{PoolWindow, Window};
 
 /// One layer.
 #[derive(Clone, Debug)]
@@ -26,12 +27,12 @@ pub enum Op {
         /// Makes negative results zero.
         relu: bool,
     },
-    /// 3x3 with stride 2, padding 1.
-    MaxPool(TensorId),
-    /// The mean of each channel under a window.
-    AvgPool(TensorId, AvgWindow),
-    /// The mean of each channel over all pixels.
-    GlobalAvgPool(TensorId),
+    /// The largest value of each channel under a window, or over all pixels if there is none.
+    MaxPool(TensorId, Option<PoolWindow>),
+    /// The mean of each channel under a window, or over all pixels if there is none.
+    AvgPool(TensorId, Option<PoolWindow>),
+    /// The mean of each channel under a window, between channels of zeros.
+    Pad(TensorId, ChannelPad),
     /// `relu(norm(a) + b)`, element by element: operations that are not fused into a convolution.
     Elementwise {
         /// The first input.
@@ -73,6 +74,8 @@ pub struct ConvSpec {
     pub stride: usize,
     /// Rows and columns of zeros around the input.
     pub padding: usize,
+    /// From a tap to the next, in input pixels.
+    pub dilation: usize,
     /// Groups of channels that do not mix.
     pub groups: usize,
 }
@@ -97,7 +100,7 @@ impl Layer {
                 let residual = residual.iter().map(|&id| (id, 0));
                 sources.iter().map(padding).chain(residual).collect()
             }
-            Op::MaxPool(input) | Op::AvgPool(input, _) | Op::GlobalAvgPool(input) => {
+            Op::MaxPool(input, _) | Op::AvgPool(input, _) | Op::Pad(input, _) => {
                 vec![(*input, 0)]
             }
             Op::Elementwise { a, b, .. } => [Some(*a), *b]
@@ -126,6 +129,7 @@ impl ConvSpec {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
+            dilation: self.dilation,
         }
     }
 }

@@ -14,4 +14,5 @@ pub mod head;
 pub mod layer;
 pub mod operations;
 pub mod preprocessing;
+pub mod stages;
 pub mod variant;

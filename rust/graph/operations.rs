@@ -3,7 +3,7 @@
 //! The weights' names refer to these operations, the reference computes them one by one, and
 //! `fuse.rs` turns them into the layers of a forward.
 
-use crate::shape::{AvgWindow, MAX_POOL, Window};
+use crate::shape::{PoolWindow, Window};
 
 /// A tensor between operations (or layers): 0 is the image, i + 1 the output of operation i.
 pub type TensorId = usize;
@@ -35,12 +35,12 @@ pub enum Kind {
     Relu,
     /// The sum of two tensors.
     Add,
-    /// 3x3 with stride 2, padding 1.
-    MaxPool,
-    /// The mean of each channel under a window.
-    AvgPool(AvgWindow),
-    /// The mean of each channel over all pixels.
-    GlobalAvgPool,
+    /// The largest value of each channel under a window, or over all pixels if there is none.
+    MaxPool(Option<PoolWindow>),
+    /// The mean of each channel under a window, or over all pixels if there is none.
+    AvgPool(Option<PoolWindow>),
+    /// The mean of each channel under a window, between channels of zeros.
+    Pad(ChannelPad),
     /// A matrix and a bias, over the whole map.
     Linear {
         /// Channels of the map.
@@ -50,6 +50,17 @@ pub enum Kind {
         /// Outputs.
         classes: usize,
     },
+}
+
+/// A shortcut without weights: fewer pixels and more channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelPad {
+    /// The pixels whose mean is taken; a window of one pixel takes every `stride`-th.
+    pub window: PoolWindow,
+    /// Channels of zeros before those of the input.
+    pub before: usize,
+    /// Channels of zeros after them.
+    pub after: usize,
 }
 
 /// The numbers of a convolution.
@@ -65,6 +76,8 @@ pub struct Convolution {
     pub stride: usize,
     /// Rows and columns of zeros around the input.
     pub padding: usize,
+    /// From a tap to the next, in input pixels.
+    pub dilation: usize,
     /// Groups of channels that do not mix.
     pub groups: usize,
     /// True if there is a bias.
@@ -78,6 +91,7 @@ impl Convolution {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
+            dilation: self.dilation,
         }
     }
 }
@@ -136,9 +150,19 @@ impl Operation {
                 ]
             }
             Kind::BatchNorm { .. } | Kind::Relu | Kind::Add => [height, width, channels],
-            Kind::MaxPool => [MAX_POOL.output(height), MAX_POOL.output(width), channels],
-            Kind::AvgPool(window) => [window.output(height), window.output(width), channels],
-            Kind::GlobalAvgPool => [1, 1, channels],
+            Kind::MaxPool(Some(window)) | Kind::AvgPool(Some(window)) => {
+                [window.output(height), window.output(width), channels]
+            }
+            Kind::MaxPool(None) | Kind::AvgPool(None) => [1, 1, channels],
+            Kind::Pad(ChannelPad {
+                window,
+                before,
+                after,
+            }) => [
+                window.output(height),
+                window.output(width),
+                before + channels + after,
+            ],
             Kind::Linear { classes, .. } => [1, 1, classes],
         }
     }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{Architecture, Block, HeadPool, MAX_STAGES, Shortcut, Stem, StrideOn};
+use super::architecture::{
+    Architecture, Block, HeadPool, MAX_STAGES, Shortcut, Stem, StemPool, StrideOn,
+};
 
 /// The fields of config.json's `variant`, which override those of the named architecture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,14 @@ pub struct Variant {
     pub stem: Option<Stem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem_widths: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem_stride: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem_pool: Option<StemPool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dilation: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_stride: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stride_on: Option<StrideOn>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,15 +66,16 @@ impl Variant {
         };
         let blocks = v.blocks.unwrap_or(base.blocks);
         // The planes double from stage to stage, however many there are.
+        let doubled = |first: usize| (0..blocks.len().min(MAX_STAGES)).map(move |s| first << s);
         let widths = v
             .widths
-            .unwrap_or_else(|| (0..blocks.len().min(MAX_STAGES)).map(|s| 64 << s).collect());
+            .unwrap_or_else(|| doubled(base.widths[0]).collect::<Vec<_>>());
         let stem = v.stem.unwrap_or(base.stem);
         let stem_widths = match (v.stem_widths, stem) {
             (Some(widths), _) => widths,
             (None, stem) if stem == base.stem => base.stem_widths,
-            (None, Stem::Deep) => vec![32, 32, 64],
-            (None, Stem::Conv7x7 | Stem::Conv3x3) => vec![64],
+            (None, Stem::Deep) => vec![base.widths[0] / 2, base.widths[0] / 2, base.widths[0]],
+            (None, Stem::Conv7x7 | Stem::Conv3x3) => vec![base.widths[0]],
         };
         Architecture {
             block,
@@ -76,6 +87,10 @@ impl Variant {
             in_channels: v.in_channels.unwrap_or(base.in_channels),
             stem,
             stem_widths,
+            stem_stride: v.stem_stride.or(base.stem_stride),
+            stem_pool: v.stem_pool.or(base.stem_pool),
+            dilation: v.dilation.or(base.dilation),
+            last_stride: v.last_stride.or(base.last_stride),
             stride_on: v.stride_on.unwrap_or(base.stride_on),
             shortcut: v.shortcut.unwrap_or(base.shortcut),
             conv_bias: v.conv_bias.unwrap_or(base.conv_bias),

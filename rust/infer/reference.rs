@@ -7,9 +7,9 @@ use super::network::Network;
 use crate::error::Error;
 use crate::graph::operations::{Convolution, Kind, Operation};
 use crate::kernels::reference::{
-    Tensor, add, add_bias, avg_pool, batch_norm, conv2d, global_avg_pool, max_pool, relu,
+    Tensor, add, add_bias, avg_pool, batch_norm, conv2d, global_avg_pool, global_max_pool,
+    max_pool, pad_channels, relu,
 };
-use crate::shape::MAX_POOL;
 use crate::weights::{Tensors, WeightsFile, oihw_to_ohwi};
 
 /// Every operation's output in order, as `(name, tensor)`.
@@ -49,6 +49,7 @@ pub fn activations(
                     kernel: side,
                     stride: 1,
                     padding: 0,
+                    dilation: 1,
                     groups: 1,
                     bias: true,
                 };
@@ -61,9 +62,11 @@ pub fn activations(
             }
             Kind::Relu => relu(x),
             Kind::Add => add(x, &tensors[operation.inputs[1]]),
-            Kind::MaxPool => max_pool(x, MAX_POOL),
-            Kind::AvgPool(window) => avg_pool(x, window),
-            Kind::GlobalAvgPool => global_avg_pool(x),
+            Kind::MaxPool(Some(window)) => max_pool(x, window),
+            Kind::MaxPool(None) => global_max_pool(x),
+            Kind::AvgPool(Some(window)) => avg_pool(x, window),
+            Kind::AvgPool(None) => global_avg_pool(x),
+            Kind::Pad(pad) => pad_channels(&avg_pool(x, pad.window), pad.before, pad.after),
         };
         tensors.push(out);
     }

@@ -100,7 +100,7 @@ mod tests {
         let layers = [Layer {
             name: "avgpool".into(),
             output: 1,
-            op: Op::GlobalAvgPool(0),
+            op: Op::AvgPool(0, None),
         }];
         let table = KernelTable::available().next().unwrap();
         let kernels = table.shapes();

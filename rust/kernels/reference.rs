@@ -3,7 +3,7 @@
 //! Nothing here is fast or clever. The tests compare the kernels with these
 //! loops, and the whole network with torch in f64.
 
-use crate::shape::{AvgWindow, Window};
+use crate::shape::{PoolWindow, Window};
 
 /// A dense NHWC tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,21 +101,16 @@ pub fn relu(x: &Tensor) -> Tensor {
 }
 
 /// The largest value under the window; pixels beyond the image do not count.
-pub fn max_pool(x: &Tensor, window: Window) -> Tensor {
+pub fn max_pool(x: &Tensor, window: PoolWindow) -> Tensor {
+    pool(x, window, |values| values.fold(f64::NEG_INFINITY, f64::max))
+}
+
+/// The largest value over all pixels: `[batch, 1, 1, channels]`.
+pub fn global_max_pool(x: &Tensor) -> Tensor {
     let [batch, height, width, channels] = x.shape;
-    let shape = [batch, window.output(height), window.output(width), channels];
-    Tensor::from_fn(shape, |n, oy, ox, c| {
-        let mut max = f64::NEG_INFINITY;
-        for ky in 0..window.kernel {
-            for kx in 0..window.kernel {
-                if let (Some(iy), Some(ix)) =
-                    (window.input(oy, ky, height), window.input(ox, kx, width))
-                {
-                    max = max.max(x.at(n, iy, ix, c));
-                }
-            }
-        }
-        max
+    Tensor::from_fn([batch, 1, 1, channels], |n, _, _, c| {
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |i| (y, i)));
+        pixels.fold(f64::NEG_INFINITY, |max, (y, i)| max.max(x.at(n, y, i, c)))
     })
 }
 
@@ -134,28 +129,42 @@ pub fn global_avg_pool(x: &Tensor) -> Tensor {
 }
 
 /// The mean under the window; padding counts as zeros if the window says so.
-pub fn avg_pool(x: &Tensor, window: AvgWindow) -> Tensor {
-    let [batch, height, width, channels] = x.shape;
-    let shape = [batch, window.output(height), window.output(width), channels];
-    let moves = window.window();
-    Tensor::from_fn(shape, |n, oy, ox, c| {
-        let (mut sum, mut inside) = (0.0, 0);
-        for ky in 0..window.kernel {
-            for kx in 0..window.kernel {
-                if let (Some(iy), Some(ix)) =
-                    (moves.input(oy, ky, height), moves.input(ox, kx, width))
-                {
-                    sum += x.at(n, iy, ix, c);
-                    inside += 1;
-                }
-            }
-        }
+pub fn avg_pool(x: &Tensor, window: PoolWindow) -> Tensor {
+    pool(x, window, |values| {
+        let (sum, inside) = values.fold((0.0, 0), |(sum, n), value| (sum + value, n + 1));
         let count = match window.count_include_pad {
             true => window.kernel * window.kernel,
             false => inside,
         };
         sum / f64::from(count as u32)
     })
+}
+
+/// `of` the values under each place of the window that lie inside the image.
+fn pool(
+    x: &Tensor,
+    window: PoolWindow,
+    of: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
+) -> Tensor {
+    let [batch, height, width, channels] = x.shape;
+    let shape = [batch, window.output(height), window.output(width), channels];
+    Tensor::from_fn(shape, |n, oy, ox, c| {
+        let (ys, xs) = (window.inside(oy, height), window.inside(ox, width));
+        let pixels = ys.flat_map(|y| xs.clone().map(move |i| (y, i)));
+        of(&mut pixels.map(|(y, i)| x.at(n, y, i, c)))
+    })
+}
+
+/// `x` after `before` channels of zeros and before `after` of them.
+pub fn pad_channels(x: &Tensor, before: usize, after: usize) -> Tensor {
+    let [batch, height, width, channels] = x.shape;
+    Tensor::from_fn(
+        [batch, height, width, before + channels + after],
+        |n, y, i, c| match c.checked_sub(before) {
+            Some(c) if c < channels => x.at(n, y, i, c),
+            _ => 0.0,
+        },
+    )
 }
 
 /// `exp(x_i - max x) / Σ_j exp(x_j - max x)`.
@@ -184,6 +193,7 @@ mod tests {
             kernel: 2,
             stride: 1,
             padding: 0,
+            dilation: 1,
         };
         // 0 + 1 + 10·3 + 4 and 1 + 2 + 10·4 + 5.
         assert_eq!(conv2d(&x, &weights, window, 1).data, [35.0, 48.0]);
@@ -196,10 +206,50 @@ mod tests {
             kernel: 3,
             stride: 2,
             padding: 1,
+            dilation: 1,
         };
         let ones = Tensor::from_fn([1, 3, 3, 1], |_, _, _, _| 1.0);
         assert_eq!(conv2d(&x, &ones, window, 1).data, [-3.0]);
-        assert_eq!(max_pool(&x, window).data, [-1.0]);
+        let pool = PoolWindow {
+            stride: 2,
+            padding: 1,
+            ..PoolWindow::new(3)
+        };
+        assert_eq!(max_pool(&x, pool).data, [-1.0]);
+    }
+
+    #[test]
+    fn a_dilated_window_skips_pixels() {
+        let x = Tensor::from_fn([1, 1, 5, 1], |_, _, x, _| 10_f64.powi(x as i32));
+        let row = Tensor::from_fn([1, 3, 3, 1], |_, y, _, _| f64::from(y == 1));
+        let window = Window {
+            kernel: 3,
+            stride: 2,
+            padding: 2,
+            dilation: 2,
+        };
+        assert_eq!(
+            conv2d(&x, &row, window, 1).data,
+            [101.0, 10_101.0, 10_100.0]
+        );
+    }
+
+    #[test]
+    fn a_ceil_window_counts_the_pixels_that_it_has() {
+        let x = Tensor::from_fn([1, 1, 4, 1], |_, _, x, _| x as f64);
+        let window = PoolWindow {
+            stride: 2,
+            ceil_mode: true,
+            ..PoolWindow::new(3)
+        };
+        assert_eq!(max_pool(&x, window).data, [2.0, 3.0]);
+        assert_eq!(avg_pool(&x, window).data, [1.0, 2.5]);
+    }
+
+    #[test]
+    fn zeros_lie_before_and_after_the_channels() {
+        let x = Tensor::from_fn([1, 1, 1, 2], |_, _, _, c| 5.0 + c as f64);
+        assert_eq!(pad_channels(&x, 1, 2).data, [0.0, 5.0, 6.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -125,8 +125,7 @@ impl Builder<'_> {
                 let panels = tile.panels(out.channels);
                 let source = |(id, conv): &(TensorId, ConvSpec)| {
                     let channels = panel_channels(conv, tile.nr);
-                    let (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding);
-                    Source::grouped(view(*id), kernel, stride, padding, channels, panels)
+                    Source::grouped(view(*id), conv.window(), channels, panels)
                 };
                 vec![Step::Conv(Conv {
                     sources: sources.iter().map(source).collect(),
@@ -137,19 +136,22 @@ impl Builder<'_> {
                     grid: Grid::choose(m, panels, tile.mr, self.wanted),
                 })]
             }
-            Op::MaxPool(input) => vec![Step::MaxPool(MaxPoolLayer {
+            Op::MaxPool(input, window) => vec![Step::MaxPool(MaxPoolLayer {
                 input: view(*input),
                 out,
+                window: *window,
             })],
             Op::AvgPool(input, window) => vec![Step::AvgPool(AvgPoolLayer {
                 input: view(*input),
                 out,
-                window: Some(*window),
+                window: *window,
+                first_channel: 0,
             })],
-            Op::GlobalAvgPool(input) => vec![Step::AvgPool(AvgPoolLayer {
+            Op::Pad(input, pad) => vec![Step::AvgPool(AvgPoolLayer {
                 input: view(*input),
                 out,
-                window: None,
+                window: Some(pad.window),
+                first_channel: pad.before,
             })],
             Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
                 a: view(*a),

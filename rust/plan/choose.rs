@@ -33,7 +33,9 @@ pub fn choose(op: &Op, height: usize, width: usize) -> Algorithm {
     let [(1.., conv)] = sources.as_slice() else {
         return Algorithm::Direct;
     };
-    if (conv.kernel, conv.stride, conv.padding, conv.groups) != (3, 1, 1, 1) {
+    if (conv.kernel, conv.stride, conv.padding) != (3, 1, 1)
+        || (conv.dilation, conv.groups) != (1, 1)
+    {
         return Algorithm::Direct;
     }
     FEWEST_TILES

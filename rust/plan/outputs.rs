@@ -1,7 +1,7 @@
 //! The shapes of the tensors between layers.
 
 use crate::graph::layer::{Layer, Op};
-use crate::shape::{MAX_POOL, Shape, TensorShape};
+use crate::shape::{Shape, TensorShape};
 
 /// The shape of each layer's output, tensor 0 (the image) first.
 ///
@@ -31,9 +31,17 @@ pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<TensorShap
                     ..windowed(*id, &|size| conv.window().output(size))
                 }
             }
-            Op::MaxPool(id) => windowed(*id, &|size| MAX_POOL.output(size)),
-            Op::AvgPool(id, window) => windowed(*id, &|size| window.output(size)),
-            Op::GlobalAvgPool(id) => windowed(*id, &|_| 1),
+            Op::MaxPool(id, Some(window)) | Op::AvgPool(id, Some(window)) => {
+                windowed(*id, &|size| window.output(size))
+            }
+            Op::MaxPool(id, None) | Op::AvgPool(id, None) => windowed(*id, &|_| 1),
+            Op::Pad(id, pad) => {
+                let pooled = windowed(*id, &|size| pad.window.output(size));
+                TensorShape {
+                    channels: pad.before + pooled.channels + pad.after,
+                    ..pooled
+                }
+            }
             Op::Elementwise { a, .. } => shapes[*a],
         });
     }

@@ -32,7 +32,7 @@ pub enum Step {
     WinogradOutput(TransformOutput),
     /// A max pool.
     MaxPool(MaxPoolLayer),
-    /// An average pool.
+    /// An average pool, also between channels of zeros.
     AvgPool(AvgPoolLayer),
     /// A batch norm, an addition or a ReLU that is not fused into a convolution.
     Elementwise(ElementwiseLayer),
@@ -119,6 +119,7 @@ impl Step {
                 TileSize::Four => "winograd_f4x4_output",
             },
             Self::MaxPool(_) => "max_pool",
+            Self::AvgPool(layer) if layer.pads() => "pad_channels",
             Self::AvgPool(_) => "avg_pool",
             Self::Elementwise(_) => "elementwise",
         }
@@ -136,6 +137,7 @@ impl Step {
                 "winograd"
             }
             Self::MaxPool(_) => "max pool",
+            Self::AvgPool(layer) if layer.pads() => "channel pad",
             Self::AvgPool(_) => "average pool",
             Self::Elementwise(_) => "elementwise",
         }

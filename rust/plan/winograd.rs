@@ -92,7 +92,7 @@ impl WinogradLayer {
             }));
             steps.push(Step::WinogradProducts(PointProducts {
                 product: Conv {
-                    sources: vec![Source::new(matrix(self.v), 1, 1, 0)],
+                    sources: vec![Source::pixels(matrix(self.v))],
                     weights_bytes,
                     residual: None,
                     relu: false,

@@ -9,7 +9,7 @@ use crate::graph::config::Config;
 use crate::graph::fuse::{fuse, fused_into};
 use crate::graph::head::head_side;
 use crate::graph::operations::{Kind, Operation, output_shapes};
-use crate::shape::{MAX_POOL, Shape};
+use crate::shape::{PoolWindow, Shape};
 
 /// The list of operations that Python gets, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
@@ -51,6 +51,7 @@ pub fn operation_list<'py>(
                 number("kernel", conv.kernel)?;
                 number("stride", conv.stride)?;
                 number("padding", conv.padding)?;
+                number("dilation", conv.dilation)?;
                 number("groups", conv.groups)?;
                 entry.set_item("bias", conv.bias)?;
                 "conv"
@@ -62,21 +63,24 @@ pub fn operation_list<'py>(
             }
             Kind::Relu => "relu",
             Kind::Add => "add",
-            Kind::MaxPool => {
-                number("kernel", MAX_POOL.kernel)?;
-                number("stride", MAX_POOL.stride)?;
-                number("padding", MAX_POOL.padding)?;
+            Kind::MaxPool(Some(window)) => {
+                set_window(&entry, window)?;
                 "max_pool"
             }
-            Kind::AvgPool(window) => {
-                number("kernel", window.kernel)?;
-                number("stride", window.stride)?;
-                number("padding", window.padding)?;
-                entry.set_item("ceil_mode", window.ceil_mode)?;
+            Kind::MaxPool(None) => "global_max_pool",
+            Kind::AvgPool(Some(window)) => {
+                set_window(&entry, window)?;
                 entry.set_item("count_include_pad", window.count_include_pad)?;
                 "avg_pool"
             }
-            Kind::GlobalAvgPool => "global_avg_pool",
+            Kind::AvgPool(None) => "global_avg_pool",
+            Kind::Pad(pad) => {
+                number("kernel", pad.window.kernel)?;
+                number("stride", pad.window.stride)?;
+                number("before", pad.before)?;
+                number("after", pad.after)?;
+                "pad"
+            }
             Kind::Linear {
                 channels,
                 side,
@@ -91,6 +95,19 @@ pub fn operation_list<'py>(
         list.append(entry)?;
     }
     Ok(list)
+}
+
+/// The numbers of a pool's window.
+fn set_window(entry: &Bound<'_, PyDict>, window: PoolWindow) -> PyResult<()> {
+    for (key, value) in [
+        ("kernel", window.kernel),
+        ("stride", window.stride),
+        ("padding", window.padding),
+        ("extra", window.extra),
+    ] {
+        entry.set_item(key, value)?;
+    }
+    entry.set_item("ceil_mode", window.ceil_mode)
 }
 
 /// The operations of the network that a config describes.

@@ -3,6 +3,7 @@
 use super::window::ChannelWindow;
 use crate::dtype::Element;
 use crate::kernels::view::View;
+use crate::shape::Window;
 
 /// The most inputs that are summed into one output.
 pub const MAX_SOURCES: usize = 2;
@@ -24,37 +25,47 @@ pub struct Source {
 }
 
 impl Source {
-    /// The taps of a `kernel` x `kernel` window over all channels of `view`.
+    /// The taps of `window` over all channels of `view`.
     ///
     /// # Panics
-    /// If the view's border is narrower than `padding`.
-    pub fn new(view: View, kernel: usize, stride: usize, padding: usize) -> Self {
+    /// If the view's border is narrower than the padding.
+    pub fn new(view: View, window: Window) -> Self {
         let all = ChannelWindow::new(view.channels, 1, 1, 1);
-        Self::grouped(view, kernel, stride, padding, all, 1)
+        Self::grouped(view, window, all, 1)
     }
 
-    /// The taps of a `kernel` x `kernel` window over `view`; each of `panels` panels reads the
-    /// channels that `channels` gives it.
+    /// All channels of every pixel of `view`.
+    pub fn pixels(view: View) -> Self {
+        let window = Window {
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+            dilation: 1,
+        };
+        Self::new(view, window)
+    }
+
+    /// The taps of `window` over `view`; each of `panels` panels reads the channels that `channels`
+    /// gives it.
     ///
     /// # Panics
-    /// If the view's border is narrower than `padding`, or `channels` does not match the view.
-    pub fn grouped(
-        view: View,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        channels: ChannelWindow,
-        panels: usize,
-    ) -> Self {
+    /// If the view's border is narrower than the padding, or `channels` does not match the view.
+    pub fn grouped(view: View, window: Window, channels: ChannelWindow, panels: usize) -> Self {
+        let Window {
+            kernel,
+            stride,
+            padding,
+            dilation,
+        } = window;
         assert!(padding <= view.border && channels.in_channels == view.channels);
-        // If pixels lie side by side, a row of the window is one run.
-        let (columns, tap_len) = if view.pixel_stride == channels.len {
+        // If the taps' pixels lie side by side, a row of the window is one run.
+        let (columns, tap_len) = if view.pixel_stride == channels.len && dilation == 1 {
             (1, kernel * channels.len)
         } else {
             (kernel, channels.len)
         };
         let panels = if channels.is_whole() { 1 } else { panels };
-        let tap = |ky: usize, kx: usize| ky * view.row_pitch + kx * view.pixel_stride;
+        let tap = |ky: usize, kx: usize| dilation * (ky * view.row_pitch + kx * view.pixel_stride);
         let taps = (0..panels)
             .map(|panel| {
                 let start = channels.start(panel);

@@ -42,12 +42,25 @@ impl Case {
                 kernel,
                 stride,
                 padding,
+                dilation: 1,
             },
             shortcut: None,
             residual: false,
             relu: false,
             out_border: 0,
             dense: false,
+        }
+    }
+
+    /// The case with pixels between the taps, and a border as wide as the padding.
+    fn dilated(self, dilation: usize, padding: usize) -> Self {
+        Self {
+            window: Window {
+                padding,
+                dilation,
+                ..self.window
+            },
+            ..self
         }
     }
 }
@@ -71,9 +84,7 @@ unsafe fn run_item(
 fn run_conv(case: Case, table: &KernelTable, items: usize) {
     let what = format!("{} {case:?}", table.conv_name(Dtype::F32));
     let Window {
-        kernel,
-        stride,
-        padding,
+        kernel, padding, ..
     } = case.window;
     let (oc, ic) = (case.out_channels, case.in_channels);
     let x = random([case.batch, case.height, case.width, ic], 1);
@@ -101,7 +112,7 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
     put(&x2, &input2, &mut arena);
 
     expected = reference::add_bias(&expected, &bias.data);
-    let mut sources = vec![Source::new(input, kernel, stride, padding)];
+    let mut sources = vec![Source::new(input, case.window)];
     let (w, w2) = (f32s(&w.data), f32s(&w2.data));
     let mut matrices = vec![(&w[..], kernel * kernel * ic)];
     if case.shortcut.is_some() {
@@ -109,10 +120,11 @@ fn run_conv(case: Case, table: &KernelTable, items: usize) {
             kernel: 1,
             stride: sc_stride,
             padding: 0,
+            dilation: 1,
         };
         let shortcut = reference::conv2d(&x2, &random([oc, 1, 1, sc], 5), window, 1);
         expected = reference::add(&expected, &shortcut);
-        sources.push(Source::new(input2, 1, sc_stride, 0));
+        sources.push(Source::new(input2, window));
         matrices.push((&w2, sc));
     }
     if case.residual {
@@ -167,6 +179,7 @@ fn cases_for_miri() -> Vec<Case> {
             out_border: 1,
             ..Case::new(3, 2, [2, 3], [3, 2, 1])
         },
+        Case::new(2, 3, [2, 3], [3, 1, 2]).dilated(2, 2),
         relu(Case {
             shortcut: Some((2, 2)),
             ..Case::new(1, 2, [5, 9], [1, 1, 0])
@@ -218,6 +231,14 @@ fn cases() -> Vec<Case> {
         Case::new(1, 1, [3, 5], [3, 1, 1]),
         Case::new(1, 1, [3, 5], [7, 2, 3]),
         Case::new(4, 5, [1, 1], [4, 4, 0]),
+        // Dilated windows, also larger than the image; with gaps between the pixels and without.
+        Case::new(9, 7, [16, 48], [3, 1, 2]).dilated(2, 2),
+        Case::new(9, 8, [5, 33], [3, 2, 4]).dilated(4, 4),
+        Case::new(2, 3, [64, 16], [3, 1, 8]).dilated(8, 8),
+        Case {
+            dense: true,
+            ..Case::new(9, 7, [3, 16], [3, 1, 2]).dilated(2, 2)
+        },
     ];
     // Every tile height, and every number of channels around a panel's edge.
     for width in 1..=30 {
@@ -270,7 +291,7 @@ fn conv_with_identity_weights_is_exact() {
         let mut arena = lay_out(&mut views);
         put(&x, &views[0], &mut arena);
         let conv = Conv {
-            sources: vec![Source::new(views[0], 1, 1, 0)],
+            sources: vec![Source::pixels(views[0])],
             weights_bytes: 0,
             residual: None,
             relu: false,
@@ -338,7 +359,15 @@ fn nan_comes_through_relu() {
             &mut packed,
         );
         let conv = Conv {
-            sources: vec![Source::new(views[0], 1, 2, 0)],
+            sources: vec![Source::new(
+                views[0],
+                Window {
+                    kernel: 1,
+                    stride: 2,
+                    padding: 0,
+                    dilation: 1,
+                },
+            )],
             weights_bytes: 0,
             residual: None,
             relu: true,

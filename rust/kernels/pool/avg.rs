@@ -1,19 +1,12 @@
 //! Average pooling, one output pixel at a time, NHWC.
 
+use super::window::WindowPixels;
 use crate::simd::Simd;
 
 /// The arguments of an average pool: `out[c] = 1 / divisor · Σ_y Σ_x pixel(y, x)[c]`.
 pub struct AvgPoolArgs<T> {
-    /// The first of the window's pixels that lie inside the image.
-    pub input: *const T,
-    /// Rows and columns of those pixels.
-    pub height: usize,
-    /// See `height`.
-    pub width: usize,
-    /// Elements from a row to the next.
-    pub row_pitch: usize,
-    /// Elements from a pixel to the next.
-    pub pixel_stride: usize,
+    /// The window's pixels that lie inside the image.
+    pub pixels: WindowPixels<T>,
     /// The pixels that the mean is taken over, with padding if it counts.
     pub divisor: usize,
     /// The result's place.
@@ -37,17 +30,18 @@ pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs<f32>) {
         s.vectorize(
             #[inline(always)]
             || {
+                let pixels = &args.pixels;
                 let scale = s.splat(1.0 / args.divisor as f32);
                 for c in (0..args.channels).step_by(S::LANES) {
                     let n = S::LANES.min(args.channels - c);
                     // Row sums first, then their sum: rounding errors grow with the sides of the
                     // image, not with its area.
                     let mut total = s.splat(0.0);
-                    for y in 0..args.height {
-                        let row = args.input.add(y * args.row_pitch + c);
+                    for y in 0..pixels.height {
+                        let row = pixels.first.add(y * pixels.row_pitch + c);
                         let mut sum = s.splat(0.0);
-                        for x in 0..args.width {
-                            let pixel = row.add(x * args.pixel_stride);
+                        for x in 0..pixels.width {
+                            let pixel = row.add(x * pixels.pixel_stride);
                             let value = if n == S::LANES {
                                 s.load(pixel)
                             } else {

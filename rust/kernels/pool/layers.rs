@@ -2,17 +2,20 @@
 
 use super::avg::{AvgPool, AvgPoolArgs};
 use super::max::{MaxPool, MaxPoolArgs};
+use super::window::{WindowPixels, inside};
 use crate::dtype::Element;
 use crate::kernels::view::View;
-use crate::shape::{AvgWindow, MAX_POOL};
+use crate::shape::PoolWindow;
 
-/// A 3x3 max pool with stride 2 and padding 1, laid out by the plan.
+/// A max pool, laid out by the plan.
 #[derive(Clone, Debug)]
 pub struct MaxPoolLayer {
     /// The input's place.
     pub input: View,
     /// The output's place; its border is zeroed too.
     pub out: View,
+    /// The window; None is the whole image.
+    pub window: Option<PoolWindow>,
 }
 
 impl MaxPoolLayer {
@@ -34,22 +37,13 @@ impl MaxPoolLayer {
             return;
         }
         let (n, oy) = (item / self.out.height, item % self.out.height);
-        let ys = MAX_POOL.inside(oy, self.input.height);
+        let ys = inside(self.window, oy, self.input.height);
         for ox in 0..self.out.width {
-            let mut window = [std::ptr::null(); MAX_POOL.kernel * MAX_POOL.kernel];
-            let mut pixels = 0;
-            for y in ys.clone() {
-                for x in MAX_POOL.inside(ox, self.input.width) {
-                    // SAFETY: a pixel of the input, inside the arena.
-                    window[pixels] =
-                        unsafe { self.input.pixel_ptr::<T>(arena, n, y, x) }.cast_const();
-                    pixels += 1;
-                }
-            }
-            // SAFETY: as above; the caller guarantees the tier.
+            let xs = inside(self.window, ox, self.input.width);
+            // SAFETY: the views lie inside the arena; the caller guarantees the tier.
             unsafe {
                 max_pool(&MaxPoolArgs {
-                    window: &window[..pixels],
+                    pixels: WindowPixels::new(&self.input, arena, n, [ys.clone(), xs]),
                     out: self.out.pixel_ptr(arena, n, oy, ox),
                     channels: self.out.channels,
                 });
@@ -58,7 +52,8 @@ impl MaxPoolLayer {
     }
 }
 
-/// An average pool, laid out by the plan.
+/// An average pool, laid out by the plan. If the output has more channels than the input, the others
+/// are zeros.
 #[derive(Clone, Debug)]
 pub struct AvgPoolLayer {
     /// The input's place.
@@ -66,10 +61,17 @@ pub struct AvgPoolLayer {
     /// The output's place; its border is zeroed too.
     pub out: View,
     /// The window; None is the whole image.
-    pub window: Option<AvgWindow>,
+    pub window: Option<PoolWindow>,
+    /// The channel of the output that the input's first one goes to.
+    pub first_channel: usize,
 }
 
 impl AvgPoolLayer {
+    /// True if there are channels of zeros around those of the input.
+    pub fn pads(&self) -> bool {
+        self.out.channels > self.input.channels
+    }
+
     /// Items of work: each output row, then each image's border.
     pub fn items(&self) -> usize {
         self.out.batch * self.out.height + self.out.border_items()
@@ -87,29 +89,28 @@ impl AvgPoolLayer {
             return;
         }
         let (n, oy) = (item / self.out.height, item % self.out.height);
-        let inside = |o: usize, size: usize| match self.window {
-            Some(window) => window.window().inside(o, size),
-            None => 0..size,
-        };
-        let ys = inside(oy, self.input.height);
+        let channels = self.input.channels;
+        let after = self.first_channel + channels;
+        assert!(after <= self.out.channels);
+        let ys = inside(self.window, oy, self.input.height);
         for ox in 0..self.out.width {
-            let xs = inside(ox, self.input.width);
+            let xs = inside(self.window, ox, self.input.width);
             let divisor = match self.window {
                 Some(window) if window.count_include_pad => window.kernel * window.kernel,
                 _ => ys.len() * xs.len(),
             };
-            // SAFETY: the views lie inside the arena; the caller guarantees the tier.
+            // SAFETY: the views lie inside the arena, and `out` has `first_channel + channels`
+            // channels or more; the caller guarantees the tier.
             unsafe {
+                let out: *mut T = self.out.pixel_ptr(arena, n, oy, ox);
                 avg_pool(&AvgPoolArgs {
-                    input: self.input.pixel_ptr(arena, n, ys.start, xs.start),
-                    height: ys.len(),
-                    width: xs.len(),
-                    row_pitch: self.input.row_pitch,
-                    pixel_stride: self.input.pixel_stride,
+                    pixels: WindowPixels::new(&self.input, arena, n, [ys.clone(), xs]),
                     divisor,
-                    out: self.out.pixel_ptr(arena, n, oy, ox),
-                    channels: self.out.channels,
+                    out: out.add(self.first_channel),
+                    channels,
                 });
+                out.write_bytes(0, self.first_channel);
+                out.add(after).write_bytes(0, self.out.channels - after);
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Max pooling, one output pixel at a time, NHWC.
 
+use super::window::WindowPixels;
 use crate::simd::Simd;
 
 /// The arguments of a max pool: `out[c] = max over the window's pixels of pixel[c]`.
-pub struct MaxPoolArgs<'a, T> {
+pub struct MaxPoolArgs<T> {
     /// The window's pixels that lie inside the image (padding never wins): at least one.
-    pub window: &'a [*const T],
+    pub pixels: WindowPixels<T>,
     /// The result's place.
     pub out: *mut T,
     /// Channels of a pixel.
@@ -22,25 +23,33 @@ pub type MaxPool<T> = unsafe fn(&MaxPoolArgs<T>);
 /// # Safety
 /// See [`MaxPool`].
 pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs<f32>) {
-    // SAFETY: the caller guarantees the tier and `channels` values at each pointer.
+    // SAFETY: the caller guarantees the tier and `channels` values at each pixel and `out`.
     unsafe {
         let s = S::assume();
         s.vectorize(
             #[inline(always)]
             || {
-                let (first, others) = args.window.split_at(1);
+                let pixels = &args.pixels;
                 for c in (0..args.channels).step_by(S::LANES) {
                     let n = S::LANES.min(args.channels - c);
                     if n == S::LANES {
-                        let mut max = s.load(first[0].add(c));
-                        for pixel in others {
-                            max = s.max_or_nan(max, s.load(pixel.add(c)));
+                        let mut max = s.load(pixels.first.add(c));
+                        for y in 0..pixels.height {
+                            let row = pixels.first.add(y * pixels.row_pitch + c);
+                            for x in 0..pixels.width {
+                                let value = s.load(row.add(x * pixels.pixel_stride));
+                                max = s.max_or_nan(max, value);
+                            }
                         }
                         s.store(args.out.add(c), max);
                     } else {
-                        let mut max = s.load_first(n, first[0].add(c));
-                        for pixel in others {
-                            max = s.max_or_nan(max, s.load_first(n, pixel.add(c)));
+                        let mut max = s.load_first(n, pixels.first.add(c));
+                        for y in 0..pixels.height {
+                            let row = pixels.first.add(y * pixels.row_pitch + c);
+                            for x in 0..pixels.width {
+                                let value = s.load_first(n, row.add(x * pixels.pixel_stride));
+                                max = s.max_or_nan(max, value);
+                            }
                         }
                         s.store_first(n, args.out.add(c), max);
                     }

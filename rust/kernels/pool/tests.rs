@@ -6,7 +6,14 @@ use crate::kernels::reference::{self, Tensor};
 use crate::kernels::testing::{
     activations, assert_canaries, assert_close, lay_out, put, random, take,
 };
-use crate::shape::{AvgWindow, MAX_POOL};
+use crate::shape::PoolWindow;
+
+/// The paper's max pool.
+const MAX_POOL: PoolWindow = PoolWindow {
+    stride: 2,
+    padding: 1,
+    ..PoolWindow::new(3)
+};
 
 /// The first of `sizes`; all of them without Miri, which takes a second for some hundred elements.
 fn some<T>(sizes: &[T]) -> &[T] {
@@ -33,11 +40,13 @@ fn pools_match_reference_on_every_tier() {
             let max_pool = MaxPoolLayer {
                 input: views[0],
                 out: views[1],
+                window: Some(MAX_POOL),
             };
             let avg_pool = AvgPoolLayer {
                 input: views[0],
                 out: views[2],
                 window: None,
+                first_channel: 0,
             };
             let p = arena.as_mut_ptr();
             // SAFETY: as above.
@@ -56,12 +65,16 @@ fn pools_match_reference_on_every_tier() {
 
 #[test]
 fn windowed_average_pools_match_reference_on_every_tier() {
-    let window = |kernel, stride, padding, ceil_mode, count_include_pad| AvgWindow {
-        kernel,
+    let window = |kernel, stride, padding, ceil_mode, count_include_pad| PoolWindow {
         stride,
         padding,
         ceil_mode,
         count_include_pad,
+        ..PoolWindow::new(kernel)
+    };
+    let same = PoolWindow {
+        extra: 1,
+        ..window(2, 1, 0, false, true)
     };
     for &window in some(&[
         window(2, 2, 0, true, false),
@@ -69,6 +82,7 @@ fn windowed_average_pools_match_reference_on_every_tier() {
         window(2, 2, 1, false, true),
         window(3, 1, 1, false, true),
         window(7, 7, 0, false, true),
+        same,
     ]) {
         for &(height, width, channels) in some(&[(1, 2, 5), (7, 7, 3), (8, 11, 16), (9, 12, 70)]) {
             let x = random([2, height, width, channels], 8);
@@ -87,6 +101,7 @@ fn windowed_average_pools_match_reference_on_every_tier() {
                     input: views[0],
                     out: views[1],
                     window: Some(window),
+                    first_channel: 0,
                 };
                 let p = arena.as_mut_ptr();
                 // SAFETY: as above.
@@ -95,6 +110,96 @@ fn windowed_average_pools_match_reference_on_every_tier() {
                 };
                 let what = format!("{} {height} x {width} {window:?}", table.isa);
                 assert_close(&take(&views[1], &arena), &mean, &what);
+                assert_canaries(&arena, &views, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn windowed_and_global_max_pools_match_reference_on_every_tier() {
+    let caffe = PoolWindow {
+        stride: 2,
+        ceil_mode: true,
+        ..PoolWindow::new(3)
+    };
+    for &window in some(&[Some(caffe), None, Some(PoolWindow::new(2))]) {
+        for &(height, width, channels) in some(&[(2, 3, 5), (7, 8, 3), (8, 11, 16), (9, 12, 70)]) {
+            let x = random([2, height, width, channels], 8);
+            let x = Tensor::from_fn(x.shape, |n, y, i, c| x.at(n, y, i, c) - 2.0);
+            let max = match window {
+                Some(window) => reference::max_pool(&x, window),
+                None => reference::global_max_pool(&x),
+            };
+            for table in KernelTable::available() {
+                let mut views = [
+                    activations([2, height, width, channels], 0),
+                    activations([2, max.shape[1], max.shape[2], channels], 1),
+                ];
+                let mut arena = lay_out(&mut views);
+                put(&x, &views[0], &mut arena);
+                let pool = MaxPoolLayer {
+                    input: views[0],
+                    out: views[1],
+                    window,
+                };
+                let p = arena.as_mut_ptr();
+                // SAFETY: as above.
+                unsafe {
+                    (0..pool.items()).for_each(|item| pool.run_item(item, p, table.f32.pool.max))
+                };
+                let what = format!("{} {height} x {width} {window:?}", table.isa);
+                assert_eq!(take(&views[1], &arena), max, "{what}");
+                assert_canaries(&arena, &views, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn channels_are_padded_with_zeros_on_every_tier() {
+    let slice = PoolWindow {
+        stride: 2,
+        ..PoolWindow::new(1)
+    };
+    let mean = PoolWindow {
+        ceil_mode: true,
+        ..PoolWindow::new(2)
+    };
+    for &window in some(&[slice, mean, PoolWindow::new(1)]) {
+        for &(height, width, channels, before, after) in some(&[
+            (1, 2, 3, 1, 2),
+            (5, 4, 4, 0, 4),
+            (7, 8, 16, 8, 8),
+            (8, 9, 70, 35, 36),
+            (4, 4, 9, 0, 0),
+        ]) {
+            let x = random([2, height, width, channels], 8);
+            let expected = reference::pad_channels(&reference::avg_pool(&x, window), before, after);
+            for table in KernelTable::available() {
+                let mut views = [
+                    activations([2, height, width, channels], 1),
+                    activations(expected.shape, 1),
+                ];
+                let mut arena = lay_out(&mut views);
+                put(&x, &views[0], &mut arena);
+                let pad = AvgPoolLayer {
+                    input: views[0],
+                    out: views[1],
+                    window: Some(window),
+                    first_channel: before,
+                };
+                assert_eq!(pad.pads(), before + after > 0);
+                let p = arena.as_mut_ptr();
+                // SAFETY: as above.
+                unsafe {
+                    (0..pad.items()).for_each(|item| pad.run_item(item, p, table.f32.pool.avg))
+                };
+                let what = format!("{} {height} x {width} {window:?}", table.isa);
+                let found = take(&views[1], &arena);
+                assert_close(&found, &expected, &what);
+                // Copies and zeros are exact.
+                assert!(window.kernel > 1 || found == expected, "{what}");
                 assert_canaries(&arena, &views, &what);
             }
         }
@@ -117,6 +222,7 @@ fn nan_comes_through_max_pool() {
             let pool = MaxPoolLayer {
                 input: views[0],
                 out: views[1],
+                window: Some(MAX_POOL),
             };
             // SAFETY: as above.
             unsafe {
