@@ -28,7 +28,8 @@ def pixels() -> NDArray[np.uint8]:
 def write(folder: Path, *cases: str) -> None:
     """Let Keras write files to a folder; `<case>.npy` holds its logits for `pixels()`.
 
-    A case that is a photo's path gives `photo.npy`: what Keras makes of it for its networks.
+    A case that is a photo's path gives `photo.npy`: what Keras makes of it for its networks. A case
+    that ends in `.onnx` gives that file alone.
     """
     environment = {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -151,6 +152,14 @@ def build(keras: Any, case: str) -> Any:
     }[case]()
 
 
+def export(keras: Any, case: str, path: str) -> None:
+    """Let Keras write a case as an ONNX file, as `model.export` does with torch behind it."""
+    model = build(keras, case)
+    randomize(model)
+    model(np.zeros((1, *model.input_shape[1:]), np.float32))
+    model.export(path, format="onnx", verbose=False)
+
+
 def main(folder: str, *cases: str) -> int:
     """Write each case in every format that has it, and its logits."""
     import h5py
@@ -164,6 +173,9 @@ def main(folder: str, *cases: str) -> int:
             photo = keras.utils.load_img(case, target_size=PHOTO_SIZE)
             array = keras.applications.resnet.preprocess_input(keras.utils.img_to_array(photo))
             np.save(os.path.join(folder, "photo.npy"), array)
+            continue
+        if case.endswith(".onnx"):
+            export(keras, case.removesuffix(".onnx"), os.path.join(folder, case))
             continue
         model = build(keras, case)
         randomize(model)

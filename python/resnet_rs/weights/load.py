@@ -151,8 +151,11 @@ def _from_checkpoint(
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
     loaded.remarks = checkpoint.remarks
-    if "preprocessing" not in config:
-        loaded.remarks += (_no_config_message(loaded.config),)
+    # A file may state the size of its images and nothing else of their preprocessing.
+    known = config.get("preprocessing", {}).keys()
+    if "preprocessing" not in stated and not {"mean", "std"} <= known:
+        sized = " and the size of the file's input" if known else ""
+        loaded.remarks += (_no_config_message(loaded.config, sized),)
     return loaded
 
 
@@ -249,12 +252,12 @@ def _to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value)
 
 
-def _no_config_message(config: Config) -> str:
+def _no_config_message(config: Config, sized: str = "") -> str:
     spec = config.preprocessing
     labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
     return (
         "there is no config.json beside it: assuming torchvision's IMAGENET1K_V2 "
-        f"preprocessing (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
+        f"preprocessing{sized} (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
         f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
         'with "preprocessing" and "labels" and pass the directory'
     )

@@ -20,11 +20,14 @@ class RawCheckpoint:
         remarks: what the user should know: what was unwrapped, stripped, folded or assumed, in
             sentences without the path. A plain `str` is shown as a warning; harmless facts are of
             the class `Note` (`weights/remarks.py`).
+        input_size: height and width of the images that the network was made for, if the file says
+            so; images of other sizes run too.
     """
 
     tensors: dict[str, NDArray[Any]]
     config: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    input_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from .names import DETECTRON2, NameRules, Tensors
 
 _FORMAT_VERSION = 1
 
+_USUAL_SIDE = 224
+"""Height and width of the images of ImageNet's networks, and of a config that states none."""
+
 # torch's count of training steps, which a forward does not need.
 _COUNTER = "num_batches_tracked"
 
@@ -105,7 +108,7 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     headless = _is_headless(raw, overrides)
     tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
     try:
-        config = _config(raw.config, tensors, scheme, origin, overrides)
+        config = _config(raw, tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
         found = {name: tensor.shape for name, tensor in tensors.items()}
         variant = {**raw.config.get("variant", {}), **(overrides.variant or {})}
@@ -123,6 +126,8 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
+    if size_remark := _remark_on_size(config.get("preprocessing", {}), raw.input_size):
+        remarks.append(size_remark)
     if scheme == DETECTRON2:
         remarks.append(
             "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
@@ -150,13 +155,14 @@ def _named(
 
 
 def _config(
-    stated: Mapping[str, Any],
+    raw: RawCheckpoint,
     tensors: Tensors,
     scheme: str | None,
     origin: str,
     overrides: Overrides,
 ) -> dict[str, Any]:
     """Merge the file's config, what the shapes imply, and the caller's overrides, in this order."""
+    stated = raw.config
     found = {name: tensor.shape for name, tensor in tensors.items()}
     architecture = overrides.architecture or stated.get("architecture")
     if architecture is None:
@@ -183,6 +189,7 @@ def _config(
     if labels is not None:
         config["labels"] = labels
     preprocessing = {
+        **_sized(raw.input_size),
         **stated.get("preprocessing", {}),
         **_preprocessing(overrides.preprocessing, architecture),
     }
@@ -264,6 +271,44 @@ def _preprocessing(wish: Any, architecture: str) -> dict[str, Any]:
     fields = {name: list(v) if isinstance(v, tuple) else v for name, v in wish.items()}
     named = fields.pop("preset", None)
     return fields if named is None else {**_preprocessing(named, architecture), **fields}
+
+
+def _sized(size: tuple[int, int] | None) -> dict[str, Any]:
+    """Give the resize and crop for images of one size.
+
+    The presets of ImageNet crop 224 x 224 out of a larger image. Other squares and oblongs are
+    mostly of networks that were trained on whole images of that size.
+    """
+    if size is None or size == (_USUAL_SIDE, _USUAL_SIDE):
+        return {}
+    height, width = size
+    return (
+        {"resize": height, "crop": height}
+        if height == width
+        else {
+            "resize": [height, width],
+            "crop": [height, width],
+        }
+    )
+
+
+def _remark_on_size(
+    preprocessing: Mapping[str, Any], made_for: tuple[int, int] | None
+) -> str | None:
+    """Say that images get another size than those that the network was made for."""
+    if made_for is None:
+        return None
+    height, width = made_for
+    crop = preprocessing.get("crop", _USUAL_SIDE)
+    size = fit.sides_of(crop if crop is not None else preprocessing.get("resize"))
+    if size is None or size == made_for:
+        return None
+    whole = str(height) if height == width else f"({height}, {width})"
+    return (
+        f"the file is for images of {height} x {width} pixels, and its preprocessing makes them "
+        f"{size[0]} x {size[1]}: the network runs, but may be wrong more often. For its own size "
+        f'pass preprocessing={{"resize": {whole}, "crop": {whole}}}'
+    )
 
 
 def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:

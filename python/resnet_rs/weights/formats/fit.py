@@ -46,7 +46,7 @@ def expected_of(config: Mapping[str, Any], origin: str) -> shapes.Parameters:
     Raises:
         WeightsError: the config describes no network.
     """
-    size = _sides(config.get("preprocessing", {}).get("crop"))
+    size = sides_of(config.get("preprocessing", {}).get("crop"))
     network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
     if "preprocessing" in config:
         network["preprocessing"] = config["preprocessing"]
@@ -129,7 +129,7 @@ def _advice_on_surplus(surplus: Sequence[str], found: Mapping[str, shapes.Shape]
     return f"To leave tensors out, name them: names={nothing}{more}"
 
 
-def _sides(crop: Any) -> tuple[int, int] | None:
+def sides_of(crop: Any) -> tuple[int, int] | None:
     """Height and width of a crop; None for none, or for one that the core will not take."""
     match crop:
         case [int(height), int(width)] if max(height, width) <= _MAX_SIDE and height > 0 < width:

@@ -77,7 +77,8 @@ def tensors(network: Network, most_bytes: int) -> tuple[dict[str, Array], list[s
     arrays = Arrays(most_bytes)
     norms = [unit.norm for unit in network.units]
     epsilons = {norm.epsilon for norm in norms if norm is not None}
-    keep = None not in norms and len(epsilons) == 1
+    # A config's epsilon is above 0: that of arithmetic with constants is 0.
+    keep = len(epsilons) == 1 and None not in norms and 0.0 not in epsilons
     remarks: list[str] = []
     if not keep:
         some = any(norm is not None for norm in norms)

@@ -84,7 +84,8 @@ class Constants:
         if sum(constant.size for constant in constants) > MAX_FOLDED:
             raise NotResNetError(node, "a computation with a few numbers")
         try:
-            return _FOLDED[node.operator](node, constants)
+            with np.errstate(all="ignore"):  # the core refuses weights that are not finite
+                return _FOLDED[node.operator](node, constants)
         except (ValueError, IndexError, TypeError, OverflowError, RuntimeError) as error:
             raise NotResNetError(node, "a computation that is possible", str(error)) from None
 
@@ -167,7 +168,44 @@ def _gather(node: Node, arrays: list[Array]) -> Array:
 
 
 def _reshape(node: Node, arrays: list[Array]) -> Array:
-    return arrays[0].reshape(tuple(numbers_of(node, arrays[1])))
+    shape = numbers_of(node, arrays[1])
+    if not integer(node, "allowzero", 0):
+        shape = [length or arrays[0].shape[axis] for axis, length in enumerate(shape)]
+    return arrays[0].reshape(tuple(shape))
+
+
+def _slice(node: Node, arrays: list[Array]) -> Array:
+    starts, ends, axes, steps = (
+        numbers_of(node, arrays[index]) if index < len(arrays) else integers(node, name, default)
+        for index, name, default in (
+            (1, "starts", []),
+            (2, "ends", []),
+            (3, "axes", list(range(arrays[0].ndim))),
+            (4, "steps", [1] * arrays[0].ndim),
+        )
+    )
+    places = [slice(None)] * arrays[0].ndim
+    # NumPy's ends beyond the first and last element mean the same as ONNX's.
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=False):
+        places[axis] = slice(start, end, step)
+    return arrays[0][tuple(places)]
+
+
+def _arithmetic(compute: Callable[..., Array]) -> Callable[[Node, list[Array]], Array]:
+    """Make a function that computes with numbers, whose result is as small as its operands."""
+
+    def apply(node: Node, arrays: list[Array]) -> Array:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays))
+        if math.prod(shape) > MAX_FOLDED:
+            raise ValueError(f"{math.prod(shape)} numbers are too many")
+        return compute(*(as_floats(array) if is_float(array) else array for array in arrays))
+
+    return apply
+
+
+def _divide(numerator: Array, denominator: Array) -> Array:
+    both = is_float(numerator) and is_float(denominator)
+    return numerator / denominator if both else numerator // denominator
 
 
 def _squeeze(node: Node, arrays: list[Array]) -> Array:
@@ -179,11 +217,19 @@ def _unsqueeze(node: Node, arrays: list[Array]) -> Array:
 
 
 _FOLDED: dict[str, Callable[[Node, list[Array]], Array]] = {
+    "Add": _arithmetic(np.add),
     "Concat": _concat,
+    "Div": _arithmetic(_divide),
     "Expand": _expand,
     "Gather": _gather,
+    "Mul": _arithmetic(np.multiply),
+    "Neg": _arithmetic(np.negative),
+    "Reciprocal": _arithmetic(np.reciprocal),
     "Reshape": _reshape,
     "Shape": _concat,  # needs the shape alone, and is done before the numbers are read
+    "Slice": _slice,
+    "Sqrt": _arithmetic(np.sqrt),
     "Squeeze": _squeeze,
+    "Sub": _arithmetic(np.subtract),
     "Unsqueeze": _unsqueeze,
 }

@@ -8,6 +8,7 @@ from ..._core import WeightsError
 from . import shapes
 from .checkpoint import RawCheckpoint
 from .files import require_regular
+from .onnx_affine import preprocessing_of
 from .onnx_arrays import tensors
 from .onnx_graph import Flow
 from .onnx_match import Match, image_size
@@ -23,8 +24,8 @@ def read_onnx(path: Path) -> RawCheckpoint:
     """Read a ResNet of the family from an ONNX file.
 
     Batch norms may be folded into the convolutions or not. The blocks, strides, groups, stem,
-    shortcuts, epsilon and head come from the graph. The labels and the preprocessing, which the
-    file does not state, are left out of the config.
+    shortcuts, epsilon and head come from the graph, and so do a mean and std that it has itself.
+    The labels, which the file does not state, are left out of the config.
 
     Args:
         path: the `.onnx` file; files that it names for its tensors must lie beside it.
@@ -55,4 +56,9 @@ def _checkpoint(path: Path) -> RawCheckpoint:
     config = shapes.fitting_config(found, network.variant)
     match = Match(flow, network, shapes.operations(config, image_size(flow)))
     config["variant"] |= shapes.differing(config["architecture"], {"head": match.head})
-    return RawCheckpoint(arrays, config, (*flow.remarks, *match.remarks, *remarks))
+    remarks = [*flow.remarks, *match.remarks, *remarks]
+    if flow.preparation is not None:
+        channels = found["conv1.0.weight" if "conv1.0.weight" in found else "conv1.weight"][1]
+        config["preprocessing"], remark = preprocessing_of(*flow.preparation, channels)
+        remarks.append(remark)
+    return RawCheckpoint(arrays, config, tuple(remarks), input_size=image_size(flow))

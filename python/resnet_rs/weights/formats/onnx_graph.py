@@ -1,9 +1,10 @@
 """Reduces an ONNX graph to the few operations that a ResNet consists of.
 
-Names are ignored, as each exporter invents its own. The nodes are read in order. Nodes without an
-effect on the result (Identity, Dropout, casts, the shape arithmetic before a Reshape) are left
-out, padding becomes part of the operation after it, and an addition of constants part of the
-operation before it. The first node of any other kind is refused.
+Names are ignored, as each exporter invents its own. Nodes without an effect on the result
+(Identity, Dropout, casts, the shape arithmetic before a Reshape) are left out, and so are
+transpositions: each value knows its axes instead. Padding becomes part of the operation after it,
+arithmetic with constants part of the operation before it. The first node of any other kind is
+refused.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._core import WeightsError
-from .onnx_constants import Constants, as_floats, is_float
+from . import onnx_head, onnx_shortcuts
+from .onnx_affine import Affine, absorb, affine_of, norm_constants
+from .onnx_attributes import check_attributes
+from .onnx_constants import as_floats, is_float
+from .onnx_order import in_order
 from .onnx_proto import Array, Graph, Node
-from .onnx_steps import (
-    MAX_SIZE,
-    NotResNetError,
-    Padding,
-    Step,
-    integer,
-    integers,
-    numbers_of,
-    window,
-)
+from .onnx_steps import MAX_SIZE, NotResNetError, Padding, integer, integers
+from .onnx_values import Value, Values, axes_of
+from .onnx_window import Window, window
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 25
 """Versions of ONNX's operators for which every operator that is read was checked."""
 
 
-class Flow:
+class Flow(Values):
     """The operations of a graph, by the values between them.
+
+    Attributes:
+        outputs: the values that the graph returns.
+        preparation: the arithmetic that the graph does with the image, and its last node; None if
+            there is none.
 
     Args:
         graph: the file's graph.
@@ -45,43 +48,21 @@ class Flow:
                 f"expected ONNX operators of version {OLDEST_OPSET} to {NEWEST_OPSET}, "
                 f"got {graph.opset}: export the network again with one of them"
             )
-        self.remarks: list[str] = []
-        self.steps: list[Step] = []
-        self.input, self.input_shape = _image(graph)
-        self._constants = Constants(graph)
-        self._same: dict[str, str] = {self.input: self.input}
-        self._paddings: dict[str, Padding] = {}
-        self._by_output: dict[str, Step] = {}
-        self._consumers: dict[str, list[Step]] = {self.input: []}
-        for node in graph.nodes:
-            if not node.outputs or not node.outputs[0]:
-                raise WeightsError(f"{node}: expected a node with an output")
-            if node.outputs[0] in self._same or node.outputs[0] in self._constants:
-                raise WeightsError(f"{node}: the value {node.outputs[0]} is given twice")
+        super().__init__(graph)
+        self.preparation: tuple[Node, Affine] | None = None
+        for node in in_order(graph.nodes, {*graph.inputs, *graph.constants}):
             self._take(node)
-        self.outputs = [self._same.get(name, name) for name in graph.outputs]
-
-    def consumers(self, value: str) -> list[Step]:
-        """The steps that take a value."""
-        return self._consumers.get(value, [])
-
-    def only_consumer(self, value: str) -> Step | None:
-        """The step that takes a value, if there is just one."""
-        steps = self.consumers(value)
-        return steps[0] if len(steps) == 1 else None
-
-    def producer(self, value: str) -> Step | None:
-        """The step that computes a value; None for the image."""
-        return self._by_output.get(value)
+        self.outputs = [self.source_of(name) for name in graph.outputs]
 
     # -- Nodes ---------------------------------------------------------------------------------
 
     def _take(self, node: Node) -> None:
-        if self._constants.take(node):
+        if self.constants.take(node):
             return
         if node.operator in _HANDLERS:
             if not node.inputs:
                 raise WeightsError(f"{node}: expected a node with an input")
+            check_attributes(node)
             _HANDLERS[node.operator](self, node)
         else:
             hint = _HINTS.get(node.operator, "")
@@ -91,256 +72,261 @@ class Flow:
 
     def _drop(self, node: Node) -> None:
         """A node without effect: its output is its input."""
-        name = node.inputs[0]
-        if name in self._paddings:
-            self._paddings[node.outputs[0]] = self._paddings[name]
-        else:
-            self._same[node.outputs[0]] = self._value(node, name)
+        self.rename(node)
 
     def _cast(self, node: Node) -> None:
         if node.attributes.get("to") not in (1, 10, 11, 16):
             raise NotResNetError(node, "a cast to float numbers")
-        self._drop(node)
+        self.rename(node)
+
+    def _transpose(self, node: Node) -> None:
+        order = self.order_of(node)
+        turned = integers(node, "perm", list(range(len(order)))[::-1])
+        if sorted(turned) != list(range(len(order))):
+            raise NotResNetError(node, f"an order of {len(order)} axes", str(turned))
+        self.rename(node, tuple(order[axis] for axis in turned))
 
     def _pad(self, node: Node) -> None:
-        pads = self._numbers_of(node, 1, "pads")
-        axes = self._numbers_of(node, 3, "", [0, 1, 2, 3])
+        pads = self.numbers(node, 1, "pads") or []
+        value = self.value(node, node.inputs[0])
+        axes = self.numbers(node, 3, "", list(range(len(value.order)))) or []
         mode = node.attributes.get("mode", "constant")
-        value = node.attributes.get("value", 0.0)
+        if mode != "constant":
+            raise NotResNetError(node, "padding with a constant", f"mode {mode}")
+        if len(pads) != 2 * len(axes):
+            raise NotResNetError(node, f"{2 * len(axes)} pads", str(pads))
+        number = node.attributes.get("value", 0.0)
         if len(node.inputs) > 2 and node.inputs[2]:
-            constant = self._constants.get(node.inputs[2])
+            constant = self.constants.get(node.inputs[2])
             if constant is None or constant.size != 1 or not is_float(constant):
                 raise NotResNetError(node, "a constant to pad with")
-            value = float(as_floats(constant).reshape(()))
-        if mode != "constant" or pads is None or axes is None or len(pads) != 2 * len(axes):
-            raise NotResNetError(node, "padding with a constant", f"mode {mode}")
-        before, after = {}, {}
-        for index, axis in enumerate(axes):
-            before[axis % 4], after[axis % 4] = pads[index], pads[index + len(axes)]
-        outside = [before.get(axis, 0) or after.get(axis, 0) for axis in (0, 1)]
-        sides = (before.get(2, 0), before.get(3, 0)), (after.get(2, 0), after.get(3, 0))
-        if any(outside) or any(not 0 <= side <= MAX_SIZE for pair in sides for side in pair):
-            raise NotResNetError(node, "padding of height and width", str(pads))
-        source = self._value(node, node.inputs[0])
-        self._paddings[node.outputs[0]] = Padding(source, *sides, float(value))
+            number = float(as_floats(constant).reshape(()))
+        before, after = [0] * 4, [0] * 4
+        for index, axis in enumerate(axes_of(node, axes, value.order)):
+            before[axis], after[axis] = pads[index], pads[index + len(axes)]
+        if not all(0 <= side <= MAX_SIZE for side in pads) or before[0] or after[0]:
+            raise NotResNetError(node, "padding of height and width, or of the channels", str(pads))
+        if before[1] or after[1]:
+            if any(before[2:] + after[2:]) or number != 0:
+                raise NotResNetError(node, "channels of zeros alone", str(pads))
+            onnx_shortcuts.pad_channels(self, node, value, before[1], after[1])
+            return
+        sides = (before[2], before[3]), (after[2], after[3])
+        self.add_padding(node, Padding(value.source, *sides, float(number)), value.order)
 
     def _conv(self, node: Node) -> None:
-        weight = self._weight(node, 1, 4)
-        value, padding = self._padded(node)
+        weight = self.weight(node, 1, 4)
+        value, padding = self.padded(node)
         if padding is not None and padding.value != 0:
             raise NotResNetError(node, "padding with zeros", str(padding.value))
-        attributes = window(node, padding, weight.shape[2:])
-        attributes["groups"] = integer(node, "group", 1)
-        bias = self._weight(node, 2, 1) if len(node.inputs) > 2 and node.inputs[2] else None
-        self._add_step("conv", node, [value], constants=[weight, bias], attributes=attributes)
+        size = self.sizes[value]
+        found = window(node, padding, size, weight.shape[2:])
+        if found.even_padding is None:
+            raise NotResNetError(node, "the same padding on all sides", f"pads {list(found.pads)}")
+        attributes = {
+            "kernel": found.kernel,
+            "stride": found.stride,
+            "padding": found.even_padding,
+            "dilation": found.dilation,
+            "ceil_mode": False,
+            "groups": integer(node, "group", 1),
+        }
+        bias = self.weight(node, 2, 1) if len(node.inputs) > 2 and node.inputs[2] else None
+        self.add_step(
+            "conv",
+            node,
+            [value],
+            channels=weight.shape[0],
+            size=found.size_of(size),
+            constants=[weight, bias],
+            attributes=attributes,
+        )
 
     def _batch_norm(self, node: Node) -> None:
         if integer(node, "spatial", 1) != 1:
             raise NotResNetError(node, "one mean for each channel")
         # Before version 14 a node in training mode has further outputs.
         if integer(node, "training_mode", 0) or any(node.outputs[1:]):
-            self._remark("the graph was exported in training mode: it is run in inference mode")
-        constants = [self._weight(node, index, 1) for index in range(1, 5)]
+            self.remark("the graph was exported in training mode: it is run in inference mode")
+        constants = [self.weight(node, index, 1) for index in range(1, 5)]
         epsilon = node.attributes.get("epsilon", 1e-5)
         if not isinstance(epsilon, float) or not 0 <= epsilon < 1:
             raise NotResNetError(node, "an epsilon from 0 to 1", repr(epsilon))
-        value = self._value(node, node.inputs[0])
+        value = Value(self.channels_first(node), self.order_of(node))
         # The file has the epsilon rounded to float32: 9.999999747378752e-06 for 1e-5.
         rounded = float(f"{epsilon:.7g}")
-        self._add_step("batch_norm", node, [value], constants=constants, epsilon=rounded)
+        self.add_same_shape("batch_norm", node, [value], constants=constants, epsilon=rounded)
 
     def _relu(self, node: Node) -> None:
-        self._add_step("relu", node, [self._value(node, node.inputs[0])])
+        self.add_same_shape("relu", node, [self.value(node, node.inputs[0])])
 
-    def _add(self, node: Node) -> None:
-        constants = [self._constants.get(name) for name in node.inputs]
+    # -- Arithmetic ----------------------------------------------------------------------------
+
+    def _arithmetic(self, node: Node) -> None:
+        """Add, Sub, Mul, Div or Sum: of a block's branches, or with constants."""
+        constants = [self.constants.get(name) for name in node.inputs]
         if len(constants) != 2:
             raise NotResNetError(node, "an addition of two values", str(len(constants)))
-        for constant, other in zip(constants, reversed(node.inputs), strict=True):
+        for index, constant in enumerate(constants):
             if constant is not None:
-                self._bias(node, self._value(node, other), constant)
+                self._with_constant(node, node.inputs[1 - index], constant, first=index == 0)
                 return
-        self._add_step("add", node, [self._value(node, name) for name in node.inputs])
+        if node.operator not in ("Add", "Sum"):
+            raise NotResNetError(node, "an operation of a ResNet")
+        values = [self.value(node, name) for name in node.inputs]
+        if values[0].order != values[1].order:
+            raise NotResNetError(node, "an addition of two values with the same axes")
+        self.add_same_shape("add", node, values)
 
-    def _bias(self, node: Node, value: str, bias: Array) -> None:
-        """An addition of constants is the bias of the convolution or linear layer before it."""
-        step = self.producer(value)
-        if step is None or step.kind not in ("conv", "linear") or self.consumers(value):
-            raise NotResNetError(node, "an addition of two values, or of a bias to a convolution")
-        weight = step.constants[0]
-        assert weight is not None
-        shape = weight.shape
-        channels = shape[1] if step.kind == "linear" and step.transposed else shape[0]
-        trailing = (1, 1) if step.kind == "conv" else ()
-        if step.constants[1] is not None or bias.shape not in {
-            (channels, *trailing),
-            (1, channels, *trailing),
-        }:
-            raise NotResNetError(node, f"a bias of {channels} numbers", str(list(bias.shape)))
-        step.constants[1] = bias.reshape(channels)
-        # The sum is what follows; the step's former result is no value of its own any more.
-        del self._by_output[value], self._consumers[value]
-        step.output = node.outputs[0]
-        self._register(step)
+    def _with_constant(self, node: Node, name: str, constant: Array, *, first: bool) -> None:
+        value = self.value(node, name)
+        source, order = value.source, value.order
+        step, channels = self.producer(source), self.channels[source]
+        if len(order) == 2:
+            if step is None or step.kind != "linear" or self.consumers(source):
+                raise NotResNetError(node, "a bias after a linear layer, or no arithmetic there")
+            onnx_head.linear_bias(self, node, step, constant, first=first)
+            return
+        affine = affine_of(node, constant, order, channels, constant_first=first)
+        foldable = source == self.input or (step is not None and step.kind in _FOLDABLE)
+        if (
+            not foldable
+            and channels is not None
+            and not (affine.factor.any() or affine.summand.any())
+        ):
+            self.zeros[node.outputs[0]] = channels
+            return
+        if foldable and self.consumers(source):
+            raise NotResNetError(node, "arithmetic on a value that nothing else takes")
+        if source == self.input:
+            before = self.preparation
+            self.preparation = node, affine if before is None else affine.after(before[1])
+            self.extend_image(node, order)
+        elif step is not None and step.kind == "conv":
+            plain = (affine.factor == 1).all() and step.constants[1] is None
+            if plain:
+                step.constants[1] = affine.summand
+                self.extend_step(step, node, order)
+            else:
+                constants = norm_constants(affine)
+                self.add_same_shape("batch_norm", node, [value], constants=constants, epsilon=0.0)
+        elif step is not None and step.kind == "batch_norm":
+            absorb(step, affine)
+            self.extend_step(step, node, order)
+        else:
+            raise NotResNetError(
+                node,
+                "arithmetic with constants on the image (its preprocessing), or after a "
+                "convolution or a batch norm",
+            )
+
+    # -- Pools and the head --------------------------------------------------------------------
 
     def _max_pool(self, node: Node) -> None:
-        value, padding = self._padded(node)
+        if any(node.outputs[1:]):
+            raise NotResNetError(node, "maxima without their places")
+        value, padding = self.padded(node)
         producer = self.producer(value)
         # After a ReLU nothing is below 0, so zeros are as good as the lowest number.
         harmless = producer is not None and producer.kind == "relu"
         if padding is not None and not (padding.value < -1e30 or (padding.value == 0 and harmless)):
             raise NotResNetError(node, "padding that a maximum does not see", str(padding.value))
-        self._add_step("max_pool", node, [value], attributes=window(node, padding))
+        self._pool("max_pool", node, value, padding)
 
     def _avg_pool(self, node: Node) -> None:
-        value, padding = self._padded(node)
-        if padding is not None:
+        value, padding = self.padded(node)
+        if padding is not None and any(padding.before + padding.after):
             raise NotResNetError(node, "an average without a Pad before it")
         counted = bool(integer(node, "count_include_pad", 0))
-        attributes = {**window(node, None), "count_include_pad": counted}
-        self._add_step("avg_pool", node, [value], attributes=attributes)
+        self._pool("avg_pool", node, value, None, count_include_pad=counted)
 
-    def _global_avg_pool(self, node: Node) -> None:
-        if node.operator == "ReduceMean":
-            self._check_sides(node, self._numbers_of(node, 1, "axes"))
-        self._add_step("global_avg_pool", node, [self._value(node, node.inputs[0])])
-
-    def _flatten(self, node: Node) -> None:
-        """Flatten, Reshape or Squeeze to one row for each image."""
-        if node.operator == "Flatten" and integer(node, "axis", 1) not in (1, -3):
-            raise NotResNetError(node, "one row for each image")
-        if node.operator == "Reshape":
-            shape = node.inputs[1] if len(node.inputs) > 1 else ""
-            unknown = self._constants.is_size(shape)
-            target = None if unknown else self._numbers_of(node, 1, "")
-            if not unknown and (target is None or len(target) != 2):
-                raise NotResNetError(node, "one row for each image", str(target))
-        if node.operator == "Squeeze":
-            self._check_sides(node, self._numbers_of(node, 1, "axes", [2, 3]))
-        self._add_step("flatten", node, [self._value(node, node.inputs[0])])
-
-    def _linear(self, node: Node) -> None:
-        gemm = node.operator == "Gemm"
-        plain = integer(node, "transA", 0) == 0 and all(
-            node.attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta")
+    def _pool(
+        self, kind: str, node: Node, value: str, padding: Padding | None, **fields: bool
+    ) -> None:
+        size = self.sizes[value]
+        found = window(node, padding, size)
+        if found.dilation != 1:
+            raise NotResNetError(node, "a pool without dilation", str(found.dilation))
+        if found.kernel == 1 and found.even_padding == 0:
+            onnx_shortcuts.take_every(
+                self, node, self.value(node, node.inputs[0]), [found.stride] * 2
+            )
+            return
+        attributes = _pool_attributes(node, found, counted=fields.get("count_include_pad", False))
+        if kind == "max_pool" and node.attributes.get("auto_pad", "").startswith("SAME"):
+            height, width = size or (0, 0)
+            if found.stride > 1:
+                self.remark(
+                    f"{node}: auto_pad pads as a map of {height} x {width} needs: that is done for "
+                    "images of any size"
+                )
+        self.add_step(
+            kind,
+            node,
+            [value],
+            channels=self.channels[value],
+            size=found.size_of(size),
+            attributes={**attributes, **fields},
         )
-        if not plain:
-            raise NotResNetError(node, "a plain product with the weights")
-        weight = self._weight(node, 1, 2)
-        bias = None
-        if gemm and len(node.inputs) > 2 and node.inputs[2]:
-            bias = self._weight(node, 2, 1)
-        transposed = not (gemm and integer(node, "transB", 0) == 1)
-        value = self._value(node, node.inputs[0])
-        self._add_step("linear", node, [value], constants=[weight, bias], transposed=transposed)
 
     def _softmax(self, node: Node) -> None:
-        self._remark(f"the graph ends in {node.operator}, which logits are without")
-        self._add_step("softmax", node, [self._value(node, node.inputs[0])])
+        self.remark(f"the graph ends in {node.operator}, which logits are without")
+        self.add_same_shape("softmax", node, [self.value(node, node.inputs[0])])
 
-    # -- Parts of nodes ------------------------------------------------------------------------
 
-    def _add_step(self, kind: str, node: Node, inputs: list[str], **fields: Any) -> None:
-        step = Step(kind, node, inputs, node.outputs[0], **fields)
-        for value in inputs:
-            self._consumers[value].append(step)
-        self.steps.append(step)
-        self._register(step)
+def _pool_attributes(node: Node, found: Window, *, counted: bool) -> dict[str, Any]:
+    """Give a pool's window with the same padding on all sides."""
+    padding, ceil_mode = found.even_padding, found.ceil_mode
+    if padding is None:
+        # A last window that reaches one row beyond the map sees the same pixels without that row.
+        if found.pads == (0, 0, 1, 1) and found.stride == 2 and not counted:
+            padding, ceil_mode = 0, True
+        else:
+            raise NotResNetError(node, "the same padding on all sides", f"pads {list(found.pads)}")
+    return {
+        "kernel": found.kernel,
+        "stride": found.stride,
+        "padding": padding,
+        "ceil_mode": ceil_mode,
+    }
 
-    def _register(self, step: Step) -> None:
-        self._same[step.output] = step.output
-        self._by_output[step.output] = step
-        self._consumers[step.output] = []
 
-    def _value(self, node: Node, name: str) -> str:
-        """The value that a name stands for."""
-        if self._same.get(name) not in self._consumers:
-            raise NotResNetError(node, "a result of the nodes before it as input", repr(name))
-        return self._same[name]
-
-    def _weight(self, node: Node, index: int, rank: int) -> Array:
-        """The constant that is an input of a node."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        constant = self._constants.get(name)
-        if constant is None:
-            raise NotResNetError(node, f"constants as input {index}", repr(name))
-        if len(constant.shape) != rank or 0 in constant.shape:
-            raise NotResNetError(
-                node, f"{rank} dimensions in input {index}", str(list(constant.shape))
-            )
-        if not is_float(constant):
-            raise WeightsError(f"tensor {name}: expected float numbers, got {constant.dtype}")
-        return constant
-
-    def _numbers_of(
-        self, node: Node, index: int, attribute: str, default: list[int] | None = None
-    ) -> list[int] | None:
-        """Integers that are an attribute in old versions and an input in new ones."""
-        if attribute in node.attributes:
-            return integers(node, attribute, [])
-        name = node.inputs[index] if index < len(node.inputs) else ""
-        if not name:
-            return default
-        constant = self._constants.get(name)
-        if constant is None:
-            raise NotResNetError(node, f"constants as input {index}", repr(name))
-        return numbers_of(node, constant)
-
-    def _padded(self, node: Node) -> tuple[str, Padding | None]:
-        """A node's first input, without the Pad before it."""
-        padding = self._paddings.get(node.inputs[0])
-        return (self._value(node, node.inputs[0]) if padding is None else padding.source), padding
-
-    def _check_sides(self, node: Node, axes: list[int] | None) -> None:
-        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
-            raise NotResNetError(node, "the axes of height and width", f"axes {axes}")
-
-    def _remark(self, text: str) -> None:
-        if text not in self.remarks:
-            self.remarks.append(text)
-
+_FOLDABLE = ("batch_norm", "conv")
+"""The steps that arithmetic with constants becomes part of."""
 
 _HANDLERS: dict[str, Callable[[Flow, Node], None]] = {
-    "Add": Flow._add,
+    "Add": Flow._arithmetic,
     "AveragePool": Flow._avg_pool,
     "BatchNormalization": Flow._batch_norm,
     "Cast": Flow._cast,
+    "Concat": onnx_shortcuts.concatenate,
     "Conv": Flow._conv,
+    "Div": Flow._arithmetic,
     "Dropout": Flow._drop,
-    "Flatten": Flow._flatten,
-    "Gemm": Flow._linear,
-    "GlobalAveragePool": Flow._global_avg_pool,
+    "Flatten": onnx_head.flatten,
+    "Gemm": onnx_head.linear,
+    "GlobalAveragePool": onnx_head.global_pool,
+    "GlobalMaxPool": onnx_head.global_pool,
     "Identity": Flow._drop,
     "LogSoftmax": Flow._softmax,
-    "MatMul": Flow._linear,
+    "MatMul": onnx_head.linear,
     "MaxPool": Flow._max_pool,
+    "Mul": Flow._arithmetic,
     "Pad": Flow._pad,
-    "ReduceMean": Flow._global_avg_pool,
+    "ReduceMax": onnx_head.global_pool,
+    "ReduceMean": onnx_head.global_pool,
     "Relu": Flow._relu,
-    "Reshape": Flow._flatten,
+    "Reshape": onnx_head.flatten,
+    "Slice": onnx_shortcuts.subsample,
     "Softmax": Flow._softmax,
-    "Squeeze": Flow._flatten,
-    "Sum": Flow._add,
+    "Squeeze": onnx_head.flatten,
+    "Sub": Flow._arithmetic,
+    "Sum": Flow._arithmetic,
+    "Transpose": Flow._transpose,
 }
 
 _HINTS = {
-    "Transpose": " in NCHW order (networks that came from TensorFlow often turn their axes: "
-    "load the Keras file instead)",
     "DequantizeLinear": " in float numbers, and this one is quantized",
     "QuantizeLinear": " in float numbers, and this one is quantized",
     "QLinearConv": " in float numbers, and this one is quantized",
-    "Sub": " (export the network without its preprocessing)",
-    "Div": " (export the network without its preprocessing)",
-    "Mul": " (export the network without its preprocessing)",
 }
-
-
-def _image(graph: Graph) -> tuple[str, list[int | None] | None]:
-    """The one input that is no constant, and its dimensions `[batch, channels, height, width]`."""
-    inputs = {name: shape for name, shape in graph.inputs.items() if name not in graph.constants}
-    if len(inputs) != 1:
-        raise WeightsError(f"expected a graph with one input, got {len(inputs)}")
-    ((name, shape),) = inputs.items()
-    if shape is not None and len(shape) != 4:
-        raise WeightsError(f"expected an input [batch, channels, height, width], got {shape}")
-    return name, shape

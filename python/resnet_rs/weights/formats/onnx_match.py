@@ -81,7 +81,7 @@ class Match:
         self, step: Step, operation: dict[str, Any], before: tuple[int, ...]
     ) -> None:
         got = dict(step.attributes)
-        expected = {name: operation.get(name, False) for name in got}
+        expected = {name: operation.get(name, name == "dilation") for name in got}
         if step.kind == "avg_pool" and before and all(side % 2 == 0 for side in before):
             # An even map has no half windows, which these two are about.
             for name in ("ceil_mode", "count_include_pad"):

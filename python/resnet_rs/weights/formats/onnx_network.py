@@ -157,7 +157,7 @@ def _named(stem: list[Step], blocks: list[_Block]) -> Iterator[tuple[str, str, S
 
 
 def _variant(units: list[Unit], blocks: list[_Block]) -> dict[str, Any]:
-    epsilons = [unit.norm.epsilon for unit in units if unit.norm is not None]
+    epsilons = [unit.norm.epsilon for unit in units if unit.norm is not None and unit.norm.epsilon]
     variant: dict[str, Any] = {
         "norm_epsilon": epsilons[-1] if epsilons else _EPSILON,
         "relu_before_add": blocks[0].relu_before_add,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..._core import WeightsError
@@ -10,6 +9,14 @@ from .onnx_proto import Array, Node
 from .onnx_wire import MAX_NUMBERS
 
 Size = tuple[int, int]
+
+Order = tuple[int, ...]
+"""For each axis of a value, the axis of an NCHW tensor that it is: 0 for N, 1 for C, and so on."""
+
+NCHW: Order = (0, 1, 2, 3)
+NHWC: Order = (0, 2, 3, 1)
+ROWS: Order = (0, 1)
+"""One row of features for each image."""
 
 MAX_SIZE = 1 << 16
 """Kernels, strides, pads and images beyond this are damage."""
@@ -30,15 +37,17 @@ class Step:
     """One operation.
 
     Attributes:
-        kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool`,
-            `flatten`, `linear` or `softmax`.
+        kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `slice` (every n-th
+            pixel), `pad_channels`, `global_avg_pool`, `global_max_pool`, `flatten`, `linear` or
+            `softmax`.
         node: the node that it comes from, for messages.
         inputs: the values that it takes.
         output: the value that it gives.
         constants: weight and bias of a convolution or a linear layer; weight, bias, mean and
             variance of a batch norm.
-        attributes: of a convolution or pooling, by the names of the core's operations.
-        epsilon: of a batch norm.
+        attributes: of a convolution or pooling, by the names of the core's operations; of a
+            slice its `stride`; of `pad_channels` the channels `before` and `after`.
+        epsilon: of a batch norm; 0 if it is only a factor and a summand for each channel.
         transposed: whether a linear layer's weight is `[in, out]`.
     """
 
@@ -54,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Padding:
-    """A Pad node, which becomes part of the operation after it."""
+    """A Pad node of height and width, which becomes part of the operation after it."""
 
     source: str
     before: Size
@@ -83,49 +92,3 @@ def numbers_of(node: Node, constant: Array) -> list[int]:
     if constant.dtype.kind not in "iu" or constant.size > MAX_NUMBERS:
         raise NotResNetError(node, "a short list of integers", f"{constant.size} numbers")
     return [int(number) for number in constant.ravel()]
-
-
-def window(node: Node, pad: Padding | None, shape: Sequence[int] | None = None) -> dict[str, int]:
-    """Read the window of a convolution or pooling: square, and padded evenly on all sides.
-
-    Args:
-        node: the operation.
-        pad: the Pad node before it.
-        shape: height and width of a convolution's weight.
-
-    Returns:
-        `kernel`, `stride`, `padding` and `ceil_mode`.
-    """
-    kernel = integers(node, "kernel_shape", list(shape or ()))
-    strides = integers(node, "strides", [1, 1])
-    pads = integers(node, "pads", [0, 0, 0, 0])
-    dilations = integers(node, "dilations", [1, 1])
-    if shape is not None and kernel != list(shape):
-        raise NotResNetError(node, f"a kernel of {list(shape)}", str(kernel))
-    automatic = node.attributes.get("auto_pad", "NOTSET")
-    if automatic in ("SAME_UPPER", "SAME_LOWER") and len(kernel) == 2:
-        if strides != [1, 1] or any(side % 2 == 0 for side in kernel):
-            raise NotResNetError(node, "the same padding on all sides", f"auto_pad {automatic}")
-        pads = [side // 2 for side in kernel] * 2
-    elif automatic not in ("NOTSET", "VALID", ""):
-        raise NotResNetError(node, "padding in numbers", f"auto_pad {automatic}")
-    if pad is not None and len(pads) == 4:
-        more = (*pad.before, *pad.after)
-        pads = [own + extra for own, extra in zip(pads, more, strict=True)]
-    numbers = [*kernel, *strides, *pads]
-    if (len(kernel), len(strides), len(pads), dilations) != (2, 2, 4, [1, 1]):
-        raise NotResNetError(node, "a window of height and width without dilation")
-    if not all(0 <= number <= MAX_SIZE for number in numbers) or 0 in kernel + strides:
-        raise NotResNetError(node, "kernel, strides and pads of a sane size", str(numbers))
-    if len(set(kernel)) > 1 or len(set(strides)) > 1 or len(set(pads)) > 1:
-        raise NotResNetError(
-            node,
-            "the same kernel, stride and padding in both directions",
-            f"kernel {kernel}, strides {strides}, pads {pads}",
-        )
-    return {
-        "kernel": kernel[0],
-        "stride": strides[0],
-        "padding": pads[0],
-        "ceil_mode": bool(integer(node, "ceil_mode", 0)),
-    }
