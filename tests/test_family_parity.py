@@ -182,6 +182,15 @@ class TestTorchvisionsOwnNumbers:
             np.testing.assert_allclose(logits[0, :3], shown, atol=SHOWN_RTOL * largest)
 
 
+
+
+def A(reduce: str, zeros: str) -> dict[str, Any]:  # noqa: N802, the paper's name of the option
+    return {"pad": {"reduce": reduce, "zeros": zeros}}
+
+
+CIFAR: dict[str, Any] = {"stem": "conv3x3", "stem_widths": [16], "block": "basic"}
+CIFAR |= {"blocks": [2, 2, 2], "widths": [16, 32, 64]}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "bottleneck": {},
     "basic": {"block": "basic"},
@@ -213,6 +222,49 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "8192-head": {"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}}
     | {"widths": [8, 16, 32, 512]},
     "avg-pool-2": {"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 0}}},
+    "option-a-around": {"shortcut": A("slice", "around"), **CIFAR},
+    "option-a-end": {"shortcut": A("slice", "end"), **CIFAR},
+    "option-a-average": {"shortcut": A("average", "around"), **CIFAR},
+    "option-a-average-end": {"shortcut": A("average", "end"), **CIFAR},
+    "option-a-odd-widths": {"shortcut": A("slice", "around"), "block": "basic"}
+    | {"widths": [8, 13, 26, 33]},
+    "option-a-bottleneck": {"shortcut": A("average", "around")},
+    "option-a-last-stride": {"shortcut": A("average", "end"), "last_stride": 1},
+    "option-c": {"shortcut": "conv_always", "blocks": [2, 1, 2, 1]},
+    "option-c-basic": {"shortcut": "conv_always", **CIFAR},
+    "dilated": {"dilation": [1, 1, 2, 4], "blocks": [1, 1, 2, 2]},
+    "dilated-once": {"dilation": [1, 2, 2, 2], "blocks": [1, 2, 1, 2]},
+    "dilated-basic": {"dilation": [1, 1, 2, 4], "block": "basic", "blocks": [1, 1, 2, 2]},
+    "dilated-v1": {"dilation": [1, 1, 1, 2], "stride_on": "conv1", "blocks": [1, 1, 1, 3]},
+    "dilated-grouped": {"dilation": [1, 1, 2, 4], "groups": 4, "width_per_group": 16},
+    "dilated-d": {"dilation": [1, 1, 2, 4], "shortcut": "avg_pool_conv", "stem": "deep"}
+    | {"stem_widths": [4, 6, 8], "blocks": [1, 1, 2, 2]},
+    "dilated-option-a": {"dilation": [1, 1, 2, 4], "shortcut": A("average", "end")},
+    "dilated-folded": {"dilation": [1, 1, 2, 4], "batch_norm": False, "blocks": [1, 1, 2, 2]},
+    "last-stride-1": {"last_stride": 1, "blocks": [1, 1, 1, 2]},
+    "last-stride-1-d": {"last_stride": 1, "shortcut": "avg_pool_conv"},
+    "last-stride-1-v1": {"last_stride": 1, "stride_on": "conv1", "conv_bias": True},
+    "caffe-pool": {"stem_pool": "max_ceil", "stride_on": "conv1"},
+    "no-pool": {"stem_pool": "none"},
+    "stem-without-stride": {"stem_stride": 1},
+    "small-stem-with-pool": {"stem": "conv3x3", "stem_pool": "max", "stem_stride": 2},
+    "small-stem-with-caffe-pool": {"stem": "conv3x3", "stem_pool": "max_ceil", "block": "basic"},
+    "deep-stem-without-stride": {"stem": "deep", "stem_widths": [4, 6, 8]}
+    | {"stem_stride": 1, "stem_pool": "none"},
+    "max-head": {"head": "global_max_pool"},
+    "max-head-basic": {"head": "global_max_pool", "block": "basic"},
+    "all-at-once": {
+        "dilation": [1, 1, 2, 2],
+        "last_stride": 1,
+        "shortcut": A("average", "around"),
+        "stem": "conv3x3",
+        "stem_stride": 2,
+        "stem_pool": "max_ceil",
+        "head": "global_max_pool",
+        "relu_before_add": True,
+        "in_channels": 1,
+        "blocks": [2, 1, 2, 2],
+    },
     "by-hand": {
         "stride_on": "conv1",
         "relu_before_add": True,
