@@ -1,4 +1,8 @@
 //! Every environment variable that the core reads, in one place; the README has them in a table.
+//!
+//! They are read when a network is loaded and never in a forward: a program may change its environment
+//! while forwards run, and the C library's `getenv` crashes if another thread calls `setenv`. In Python the
+//! interpreter's lock keeps the two apart, so the binding reads them before it releases the lock.
 
 /// An environment variable.
 pub struct Knob {
@@ -27,7 +31,8 @@ pub const OMP_NUM_THREADS: Knob = Knob {
 };
 
 impl Knob {
-    /// The value, if the variable is set and not empty.
+    /// The value, if the variable is set and not empty. No other thread may change the environment
+    /// meanwhile.
     pub fn read(&self) -> Option<String> {
         let value = std::env::var_os(self.name)?;
         (!value.is_empty()).then(|| value.to_string_lossy().into_owned())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ ISAS = ("portable", "avx2", "avx512")
 
 # The variables that change what a model does; a test that is about one sets it itself.
 THREAD_VARIABLES = ("RESNET_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def pytest_configure() -> None:
+    """Take interrupts again: a run in the background inherits that they are ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

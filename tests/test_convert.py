@@ -69,7 +69,11 @@ def test_what_is_written_is_what_was_read(
     assert_same_tensors(formats.read(out), module.state_dict())
     config = json.loads((out / "config.json").read_text())
     assert config["preprocessing"] == SPEC
-    assert config["source"] == {"file": "net.pth", "dtype": "f32"}
+    assert config["source"] == {
+        "file": "net.pth",
+        "remarks": ["took the state dict under 'state_dict'"],
+        "dtype": "f32",
+    }
     x = np.random.default_rng(0).standard_normal((2, 33, 47, 3), dtype=np.float32)
     direct = _core.Network.from_tensors(
         checkpoint.tensors, json.dumps(checkpoint.config), origin="here", threads=1

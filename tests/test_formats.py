@@ -120,12 +120,17 @@ def test_the_caller_chooses_among_networks_of_a_torch_file(
     path = tmp_path / "net.pth"
     other = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     other["fc.bias"] += 1
-    ema = {f"ema.{name}": tensor for name, tensor in other.items()}
-    torch.save({"model": {**module.state_dict(), "n": 3}, "model_ema": other, "more": ema}, path)
+    networks = {"model": {**module.state_dict(), "n": 3}, "model_ema": other}
+    torch.save(networks, path)
     usual = formats.read(path, **stated())
     assert_same_tensors(usual, module.state_dict())
     assert any("model_ema" in remark for remark in usual.remarks)
     assert_same_tensors(formats.read(path, **stated(), key="model_ema"), other)
+    more = {f"ema.{name}": tensor for name, tensor in other.items()}
+    torch.save({**networks, "more": more}, path)
+    with pytest.raises(WeightsError, match="key='more'"):
+        formats.read(path, **stated())
+    assert_same_tensors(formats.read(path, **stated(), key="more"), other)
 
 
 def test_a_prefix_is_a_key_in_a_torch_file_too(module: TinyResNet, tmp_path: Path) -> None:

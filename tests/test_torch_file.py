@@ -379,7 +379,7 @@ class TestStateDict:
             (torch.ones(1), "got a single tensor"),
             (argparse.Namespace(a=1), "got an object of argparse.Namespace"),
             (3, "got a int"),
-            ({"a": small_state(), "b": small_state()}, "under a, b: choose one with key='a'"),
+            ({"a": small_state(), "b": small_state()}, "under a, b: choose one with key='a' or k"),
         ],
         ids=["empty", "other", "number", "list", "tensor", "object", "int", "two"],
     )

@@ -9,6 +9,7 @@ import argparse
 import functools
 import json
 import mmap
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,20 @@ def test_damaged_files(load: Callable[[Path], None], legacy: bool, tmp_path: Pat
 def test_damaged_pickles_with_right_checksums(tmp_path: Path) -> None:
     pickled = tp.pickle_of(saved())
     outcome = mutations.assert_survives(read_as_pickle, pickled, ".pth", COUNT, tmp_path)
+    assert outcome.loaded > COUNT // 50
+    assert outcome.refused > COUNT // 4
+
+
+def read_arrays(path: Path) -> None:
+    for array in read_torch(path).tensors.values():
+        array.tobytes()
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_damaged_pickles_of_arrays(protocol: int, tmp_path: Path) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint()["model"].items()}
+    pickled = pickle.dumps({"model": arrays, "__author__": "me"}, protocol=protocol)
+    outcome = mutations.assert_survives(read_arrays, pickled, ".pkl", COUNT, tmp_path)
     assert outcome.loaded > COUNT // 50
     assert outcome.refused > COUNT // 4
 

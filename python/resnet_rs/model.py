@@ -422,6 +422,15 @@ class ResNet:
         return self.loaded.labels
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Everything that was found out or assumed while the weights were read, in sentences.
+
+        Assumptions, choices and omissions were shown as warnings at load. Harmless facts, such as a
+        prefix that was stripped, are only here.
+        """
+        return self.loaded.remarks
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers whose maps `features` gives, in network order."""
         return tuple(self.loaded.network.layer_names)

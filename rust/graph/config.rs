@@ -8,12 +8,16 @@ use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
 use super::family;
-use super::preprocessing::Preprocessing;
+use super::preprocessing::{Preprocessing, Size};
 use super::variant::Variant;
 use crate::error::Error;
 
 /// The format that this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
+
+/// The most pixels of an image after the crop, or after a resize to two numbers: 400 MB of RGB. It is
+/// checked here, before anything is allocated for such an image.
+const MAX_IMAGE_PIXELS: u64 = 1 << 27;
 
 /// A network's description without its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +83,8 @@ impl Config {
             };
             Error::weights(path, format!("{field}{message} (see docs/weights.md)"))
         };
+        // Some editors begin a text file with a byte order mark.
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let json: Value = serde_json::from_slice(text).map_err(|e| malformed("", e.to_string()))?;
         // serde would take a list for an object, field by field in the order of the struct.
         for (field, value) in [
@@ -160,6 +166,18 @@ impl Config {
                 )));
             }
         }
+        // One number for `resize` is the short side: the image says what the area is.
+        let exact = p.resize.filter(|size| matches!(size, Size::Sides(_)));
+        for (field, size) in [("resize", exact), ("crop", p.crop)] {
+            if let Some([height, width]) = size.map(Size::sides)
+                && u64::from(height) * u64::from(width) > MAX_IMAGE_PIXELS
+            {
+                return Err(Error::Argument(format!(
+                    "preprocessing.{field}: expected at most {MAX_IMAGE_PIXELS} pixels in all, \
+                     found {height} x {width}"
+                )));
+            }
+        }
         for (field, values) in [("mean", &p.mean), ("std", &p.std)] {
             if values.len() != channels {
                 return Err(Error::Argument(format!(
@@ -217,6 +235,27 @@ mod tests {
         assert_eq!(config.preprocessing.crop, None);
         let again = serde_json::to_string(&config).unwrap();
         assert_eq!(read(&again).unwrap(), config);
+    }
+
+    #[test]
+    fn large_sizes_within_the_bound_are_accepted() {
+        for (field, value) in [("crop", "11585"), ("resize", "65536")] {
+            let mut fields = serde_json::to_value(Preprocessing::default()).unwrap();
+            fields[field] = serde_json::from_str(value).unwrap();
+            let text = format!(
+                r#"{{"format_version": 1, "architecture": "resnet50", "preprocessing": {fields}}}"#
+            );
+            read(&text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped() {
+        let text = r#"{"format_version": 1, "architecture": "resnet50"}"#;
+        assert_eq!(
+            read(&format!("\u{feff}{text}")).unwrap(),
+            read(text).unwrap()
+        );
     }
 
     #[test]
@@ -310,6 +349,14 @@ mod tests {
             (preset("resize", "0"), vec!["resize", "1 to 65536"]),
             (preset("resize", "-5"), vec!["[height, width]"]),
             (preset("crop", "[1, 2, 3]"), vec!["[height, width]"]),
+            (
+                preset("crop", "65536"),
+                vec!["crop", "at most 134217728 pixels", "65536 x 65536"],
+            ),
+            (
+                preset("resize", "[11586, 11585]"),
+                vec!["resize", "at most 134217728 pixels"],
+            ),
             (preset("std", "[1, 0, 1]"), vec!["std", "above 0"]),
             (preset("mean", "[1, 1]"), vec!["3"]),
             (

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::kernels::input::Pixels;
 use crate::plan::{Grouping, PlannedStep, shapes};
 use crate::shape::Shape;
-use crate::threads::{Team, resolve_threads};
+use crate::threads::{Team, check_threads};
 
 /// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
 pub type Activation = (String, [usize; 4], Vec<f32>);
@@ -34,7 +34,7 @@ impl Network {
         shape: Shape,
         layers: &[usize],
     ) -> Result<Vec<Activation>, Error> {
-        let threads = resolve_threads(Some(threads))?;
+        let threads = check_threads(threads)?;
         let pixels = self.pixels(images, shape)?;
         let mut outputs: Vec<Activation> = Vec::new();
         if shape.batch == 0 {

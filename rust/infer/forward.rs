@@ -6,7 +6,7 @@ use super::network::{Head, Network};
 use crate::error::Error;
 use crate::kernels::input::Pixels;
 use crate::shape::Shape;
-use crate::threads::{Team, resolve_threads};
+use crate::threads::{Team, check_threads};
 
 impl Network {
     /// Runs `images` and returns the head's outputs, image by image.
@@ -32,7 +32,7 @@ impl Network {
         shape: Shape,
         head: Head,
     ) -> Result<Vec<f32>, Error> {
-        let threads = resolve_threads(Some(threads))?;
+        let threads = check_threads(threads)?;
         let mut out = Vec::new();
         let len = shape.batch.saturating_mul(self.width(head));
         self.pixels(images, shape)?;

@@ -54,6 +54,21 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The same options without defaults that come from environment variables: the tier and the number of
+    /// threads are stated. Loading with them reads no variable.
+    ///
+    /// # Errors
+    /// A value or a variable is invalid, or this machine lacks the tier.
+    pub fn resolve(self) -> Result<Self, Error> {
+        Ok(Self {
+            isa: Some(Isa::resolve(self.isa)?),
+            threads: Some(resolve_threads(self.threads)?),
+            ..self
+        })
+    }
+}
+
 /// A network, ready to run. Forwards may be called from many threads at once.
 pub struct Network {
     config: Config,

@@ -34,18 +34,21 @@ fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
     threads.map(positive).transpose()
 }
 
+/// The options of a call, environment variables included. They are read here, while the caller holds the
+/// interpreter's lock and so no other thread of Python can change them.
 fn options(
     isa: Option<&str>,
     threads: Option<isize>,
     winograd: bool,
     fused: bool,
 ) -> PyResult<Options> {
-    Ok(Options {
+    let options = Options {
         isa: isa.map(str::parse::<Isa>).transpose()?,
         threads: positive(threads)?,
         winograd,
         fused,
-    })
+    };
+    Ok(options.resolve()?)
 }
 
 impl Network {

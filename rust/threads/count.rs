@@ -8,33 +8,41 @@ use crate::knobs::{self, Knob};
 /// The most threads: far more than a forward has work for.
 pub const MAX_THREADS: usize = 1024;
 
-/// The number of threads to use: `wanted`, else `RESNET_RS_NUM_THREADS`, else `RAYON_NUM_THREADS`,
-/// else `OMP_NUM_THREADS`, else the number of cores that this process may use.
+/// The number of threads to use: `wanted`, else [`default_threads`].
 ///
 /// # Errors
-/// `wanted` or `RESNET_RS_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`]. The other two
-/// variables belong to other programs: invalid values are ignored.
+/// `wanted` is not a number from 1 to [`MAX_THREADS`]; also as for [`default_threads`].
 pub fn resolve_threads(wanted: Option<usize>) -> Result<usize, Error> {
-    let ours = knobs::NUM_THREADS.read();
-    let others = [&knobs::RAYON_NUM_THREADS, &knobs::OMP_NUM_THREADS].map(Knob::read);
-    match wanted {
-        Some(n) if (1..=MAX_THREADS).contains(&n) => Ok(n),
-        Some(0) => Err(Error::Argument(
+    wanted.map_or_else(default_threads, check_threads)
+}
+
+/// Checks a number of threads; reads no environment variable.
+///
+/// # Errors
+/// It is not a number from 1 to [`MAX_THREADS`].
+pub fn check_threads(threads: usize) -> Result<usize, Error> {
+    match threads {
+        1..=MAX_THREADS => Ok(threads),
+        0 => Err(Error::Argument(
             "threads: expected at least 1, found 0".into(),
         )),
-        Some(n) => Err(Error::Argument(format!(
+        n => Err(Error::Argument(format!(
             "threads: expected at most {MAX_THREADS}, found {n}"
         ))),
-        None => from_variables(ours.as_deref(), &others).map(|n| n.unwrap_or_else(usable_cores)),
     }
 }
 
-/// The result of [`resolve_threads`] for None.
+/// The default number of threads: that of `RESNET_RS_NUM_THREADS`, else of `RAYON_NUM_THREADS`, else of
+/// `OMP_NUM_THREADS`, else the number of cores that this process may use.
 ///
 /// # Errors
-/// `RESNET_RS_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`].
+/// `RESNET_RS_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`]. The other two variables belong
+/// to other programs: invalid values are ignored.
 pub fn default_threads() -> Result<usize, Error> {
-    resolve_threads(None)
+    let ours = knobs::NUM_THREADS.read();
+    let others = [&knobs::RAYON_NUM_THREADS, &knobs::OMP_NUM_THREADS].map(Knob::read);
+    let number = from_variables(ours.as_deref(), &others)?;
+    Ok(number.unwrap_or_else(usable_cores))
 }
 
 fn from_variables(ours: Option<&str>, others: &[Option<String>]) -> Result<Option<usize>, Error> {

@@ -6,7 +6,7 @@ mod process_local;
 mod shares;
 mod team;
 
-pub use count::{default_threads, resolve_threads};
+pub use count::{check_threads, default_threads, resolve_threads};
 pub use process_local::ProcessLocal;
 pub use shares::Shares;
 pub use team::{Team, Worker};

@@ -9,6 +9,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
 
+/// The stack of a worker, as large as the standard library's default, which it would look up in an
+/// environment variable.
+const STACK_BYTES: usize = 2 << 20;
+
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// created on first use and kept.
 ///
@@ -73,6 +77,7 @@ impl Team {
             .find_map(|n| {
                 ThreadPoolBuilder::new()
                     .num_threads(n)
+                    .stack_size(STACK_BYTES)
                     .thread_name(|i| format!("resnet_rs-{}", i + 1))
                     .build()
                     .ok()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..weights.labels import order_remark, read_labels
 from .common import LOAD_ERRORS, OK, fail
 
 _INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -108,12 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     from ..weights.formats.convert import write_directory
 
     try:
+        labels = None if arguments.labels is None else read_labels(arguments.labels)
         checkpoint = formats.read(
             arguments.source,
             architecture=arguments.architecture,
             variant=arguments.variant,
             num_classes=arguments.num_classes,
-            labels=None if arguments.labels is None else _labels(arguments.labels),
+            labels=labels,
             preprocessing=_preprocessing(arguments),
             names=arguments.names,
             key=arguments.key,
@@ -127,6 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         for remark in checkpoint.remarks:
             print(f"{arguments.source}: {remark}")
+        if labels is not None and (doubt := order_remark(labels)):
+            print(f"{arguments.labels}: {doubt}")
         write_directory(checkpoint, arguments.target, dtype=arguments.dtype, force=arguments.force)
     except LOAD_ERRORS as error:
         return fail(error)
@@ -152,11 +156,6 @@ def _summary(target: str, config: Mapping[str, Any], dtype: str) -> str:
         lines.append(f"  variant: {json.dumps(config['variant'])}")
     lines.append("  images: " + ", ".join(f"{name} {value}" for name, value in spec.items()))
     return "\n".join(lines)
-
-
-def _labels(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        return file.read().splitlines()
 
 
 def _variant(text: str) -> dict[str, Any]:

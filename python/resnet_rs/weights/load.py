@@ -22,7 +22,7 @@ from ..options import Options
 from .config import CONFIG_OPTIONS, Config, merged, overrides_of
 from .files import Stamp, config_beside, files_of, stamp_of
 from .loaded import Loaded
-from .small_files import read_small, require_regular
+from .small_files import read_text, require_regular
 
 if TYPE_CHECKING:
     from .formats import Checkpoint
@@ -76,7 +76,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
-                    loaded.remarks = (_no_config_message(path, loaded.config),)
+                    loaded.remarks = (_no_config_message(loaded.config),)
                 return loaded
     return _by_formats(options, path, stamp, stated, architecture)
 
@@ -149,8 +149,9 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
+    loaded.remarks = checkpoint.remarks
     if "preprocessing" not in config:
-        loaded.remarks = (_no_config_message(origin, loaded.config),)
+        loaded.remarks += (_no_config_message(loaded.config),)
     return loaded
 
 
@@ -171,12 +172,12 @@ def _own_config(path: str) -> dict[str, Any] | None:
         None if there is no file, or if it is a config.json of timm or Hugging Face.
 
     Raises:
-        WeightsError: it is no regular file, or too large for a config.
+        WeightsError: it is no regular file, too large for a config, or not UTF-8.
     """
     import json
 
     try:
-        content = read_small(path)
+        content = read_text(path)
     except FileNotFoundError:
         return None
     try:
@@ -242,11 +243,11 @@ def _to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value)
 
 
-def _no_config_message(path: str, config: Config) -> str:
+def _no_config_message(config: Config) -> str:
     spec = config.preprocessing
     labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
     return (
-        f"there is no config.json beside {path}: assuming torchvision's IMAGENET1K_V2 "
+        "there is no config.json beside it: assuming torchvision's IMAGENET1K_V2 "
         f"preprocessing (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
         f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
         'with "preprocessing" and "labels" and pass the directory'

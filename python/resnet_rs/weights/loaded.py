@@ -12,6 +12,7 @@ from .._core import Network, WeightsError
 from .config import Config
 from .files import Fingerprint, Stamp, stamp_of
 from .labels import class_labels
+from .remarks import shown, warnings_of
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -34,7 +35,8 @@ class Loaded:
         network: the compiled network, or its stand-in in NumPy.
         config: the description of the weights, defaults filled in.
         labels: the classes' names by index.
-        remarks: assumptions made while reading, for the user to see as warnings.
+        remarks: what was found out or assumed while reading, in the order in which it happened
+            (`remarks.py` has the two kinds).
         pretrained: the published name that the weights were fetched by, and the architecture;
             None for other weights.
         stamp: the time and size of the files before they were read.
@@ -65,13 +67,15 @@ class Loaded:
             self.network = cast(Network, stand_in)
 
     def warn(self, stacklevel: int) -> None:
-        """Show the remarks as warnings.
+        """Show the remarks that are more than notes as warnings.
+
+        A network that is restored from a pickle, and a copy, are not warned of again.
 
         Args:
             stacklevel: as `warnings.warn` takes it, counted from this method.
         """
-        for remark in self.remarks:
-            warnings.warn(remark, UserWarning, stacklevel=stacklevel)
+        for remark in warnings_of(self.remarks):
+            warnings.warn(shown(self.options.origin, remark), UserWarning, stacklevel=stacklevel)
 
     @property
     def input_size(self) -> tuple[int, int]:

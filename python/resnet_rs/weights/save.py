@@ -19,5 +19,7 @@ def save(
         OSError: the original files are gone, or the new ones cannot be written.
         WeightsError: the original files have changed since the network was loaded.
     """
-    checkpoint = Checkpoint(loaded.tensors(), loaded.config.as_dict(), loaded.options.origin)
+    checkpoint = Checkpoint(
+        loaded.tensors(), loaded.config.as_dict(), loaded.options.origin, loaded.remarks
+    )
     write_directory(checkpoint, directory, dtype=dtype, force=force)

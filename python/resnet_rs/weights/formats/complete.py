@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
+from ..remarks import Note, without_stated
 from . import names as naming
 from . import prefixes, shapes
 from .checkpoint import Checkpoint, RawCheckpoint
@@ -90,10 +91,11 @@ def _by_rules(
         tensors = {f"{wrappers[0]}{name}": tensor for name, tensor in chosen.items()}
     tensors, unused = naming.apply_rules(tensors, rules, origin, wrappers)
     if key is None and wrappers:
-        notes.append(f'stripped "{"".join(wrappers)}" from every name')
+        notes.append(Note(f'stripped "{"".join(wrappers)}" from every name'))
     if unused:
         notes.append(f"names: no tensor was renamed or left out by {listed(unused)}")
-    return tensors, [*remarks, f"renamed tensors by names ({len(rules)} rules)", *notes], notes
+    renamed = Note(f"renamed tensors by names ({len(rules)} rules)")
+    return tensors, [*remarks, renamed, *notes], notes
 
 
 def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
@@ -111,10 +113,13 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     if headless:
         tensors, left_out = _without_heads(tensors)
         if left_out:
-            remarks.append(f"num_classes is 0, so left out: {listed(left_out)}")
+            remark = f"num_classes is 0, so left out: {listed(left_out)}"
+            # The last layer is what num_classes=0 is about; other heads are an omission.
+            plain = all(name in ("fc.weight", "fc.bias") for name in left_out)
+            remarks.append(Note(remark) if plain else remark)
     elif config["num_classes"] == 0:
         # The remains of a damaged fc are surplus, and named by the check.
-        remarks.append("the file has no fc: the network gives embeddings, no classes")
+        remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     _check(tensors, config, origin)
     if scheme == DETECTRON2:
         remarks.append(
@@ -122,7 +127,8 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
             "PIXEL_STD of their config); here images are R, G, B in 0 to 1: state mean and std "
             "accordingly, and for B, G, R reverse the input channels of conv1.weight"
         )
-    return Checkpoint(tensors, config, origin, (*raw.remarks, *remarks))
+    stated = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
+    return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), stated))
 
 
 def _named(
@@ -133,7 +139,7 @@ def _named(
     scheme = naming.scheme_of(tensors)
     if scheme not in (None, naming.TORCHVISION):
         assert scheme is not None
-        remarks.append(f"the tensors have the names of {scheme}")
+        remarks.append(Note(f"the tensors have the names of {scheme}"))
         tensors = {naming.to_torchvision(name, scheme): t for name, t in tensors.items()}
     return tensors, scheme, remarks
 

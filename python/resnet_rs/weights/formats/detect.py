@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from ..remarks import Note
 from .checkpoint import RawCheckpoint
 from .directories import TENSOR_FILES, describe, joined, shard_files
 from .files import require_regular
@@ -94,7 +95,8 @@ def _published(path: Path) -> RawCheckpoint | None:
                 "preprocessing": weights.preprocessing(),
                 "source": {"weights": f"torchvision {weights.full_name}"},
             }
-            return RawCheckpoint({}, config, (f"torchvision's {weights.full_name}, by its sha256",))
+            remark = Note(f"torchvision's {weights.full_name}, by its sha256")
+            return RawCheckpoint({}, config, (remark,))
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..._core import WeightsError
-from ..small_files import read_small
+from ..small_files import read_text
 from ..small_files import require_regular as require_regular
 
 _T = TypeVar("_T")
@@ -27,9 +27,9 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is too large, or not JSON.
+        WeightsError: it is too large, not UTF-8, or not JSON.
     """
-    content = read_small(path)
+    content = read_text(path)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -41,7 +41,7 @@ def read_object(path: Path) -> Fields:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is too large, not JSON, or not an object.
+        WeightsError: it is too large, not UTF-8, not JSON, or not an object.
     """
     return Fields(str(path), read_json(path))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._core import WeightsError
+from ..remarks import Note
 from .checkpoint import RawCheckpoint
 from .files import Fields, read_object
 
@@ -69,7 +70,7 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
     preprocessor = directory / _PREPROCESSOR
     if preprocessor.is_file():
         config["preprocessing"] = preprocessing(read_object(preprocessor))
-        remarks = (f"preprocessing as {_PREPROCESSOR} says",)
+        remarks = (Note(f"preprocessing as {_PREPROCESSOR} says"),)
     return RawCheckpoint({}, config, remarks)
 
 

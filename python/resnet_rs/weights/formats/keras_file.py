@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from ..remarks import Assumption, Note
 from . import shapes
 from .checkpoint import RawCheckpoint
 from .files import listed, require_regular
@@ -114,10 +115,16 @@ def _as_torch(
     if rgb:
         config["preprocessing"] = _preprocessing(description.input_size)
         remarks += (
-            "the input channels of the first convolution were turned round: Keras' ResNets take "
-            "BGR, here images are RGB",
-            "the preprocessing is that of keras.applications.resnet.preprocess_input after "
-            "load_img(target_size=...), whose filter is nearest",
+            Note(
+                "the input channels of the first convolution were turned round: Keras' ResNets "
+                "take BGR, here images are RGB"
+            ),
+            Assumption(
+                "assuming the preprocessing of keras.applications.resnet.preprocess_input after "
+                "load_img(target_size=...), whose filter is nearest, as the file states none. To "
+                "state your own, pass preprocessing=",
+                about="preprocessing",
+            ),
         )
     if not description.layers:
         remarks += (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._core import WeightsError
+from ..remarks import Note
 
 EPSILON = 1.001e-5
 """keras.applications' own, which a file of weights alone does not state."""
@@ -213,7 +214,7 @@ def _remarks(layers: tuple[Layer, ...]) -> Iterator[str]:
         if layer.kind == "GlobalMaxPooling2D":
             yield f'layer {layer.name} pools by maximum: embed(..., pool="max") does the same'
         if layer.kind == "Stack":
-            yield "the model subtracts the means itself: here the preprocessing does"
+            yield Note("the model subtracts the means itself: here the preprocessing does")
 
 
 def _constant(layer: Layer) -> list[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..._core import WeightsError
+from ..remarks import Note
 from . import zip_members
 from .keras_hdf5 import SIGNATURE, Hdf5, Object
 from .keras_layers import Description, Layer, parse
@@ -129,7 +130,7 @@ def _by_number(
     remarks: tuple[str, ...] = ()
     if not set(groups) <= set(names):
         names = _names_by_order(groups, description)
-        remarks = ("the layers are told apart by their order, as Keras itself does",)
+        remarks = (Note("the layers are told apart by their order, as Keras itself does"),)
     layers: dict[str, dict[str, Object]] = {}
     for path, arrays in groups.items():
         name, kind = names[path], _kind(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._core import WeightsError
+from ..remarks import Note
 from .onnx_constants import MAX_FILLED, as_floats
 from .onnx_network import Network, Unit
 from .onnx_proto import Array
@@ -77,13 +78,13 @@ def tensors(network: Network, most_bytes: int) -> tuple[dict[str, Array], list[s
     norms = [unit.norm for unit in network.units]
     epsilons = {norm.epsilon for norm in norms if norm is not None}
     keep = None not in norms and len(epsilons) == 1
-    remarks = []
+    remarks: list[str] = []
     if not keep:
         some = any(norm is not None for norm in norms)
         remarks.append(
-            "the batch norms were folded into the convolutions, as some were already"
+            Note("the batch norms were folded into the convolutions, as some were already")
             if some
-            else "the batch norms are folded into the convolutions"
+            else Note("the batch norms are folded into the convolutions")
         )
     result: dict[str, Array] = {}
     for unit in network.units:

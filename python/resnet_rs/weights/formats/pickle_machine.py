@@ -14,23 +14,17 @@ can refuse these, so the opcodes are run here.
 
 from __future__ import annotations
 
-import mmap
 import pickletools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..._core import WeightsError
+from .pickle_stream import Buffer, PickleStream
 from .torch_budget import Budget
-
-Buffer = bytes | mmap.mmap
 
 OPERATION_BYTES = 160
 """Memory that each opcode is charged for; none takes more by itself."""
-LONGEST_VALUE_BYTES = 4 << 20
-"""Longest string or bytes inside a pickle: tensors lie outside, and names are short."""
-LONGEST_LINE_BYTES = 1 << 16
-"""Longest argument of the opcodes that are text."""
 LARGEST_INT_KEY = 1 << 31
 
 
@@ -115,22 +109,24 @@ class PickleMachine:
             end: the place by which it must have stopped.
 
         Returns:
-            The value: None, bool, int, float, str, bytes, list, tuple, dict, `Global`, `Inert`,
-            or a result of the calls; and the place after the pickle.
+            The value: None, bool, int, float, str, bytes, `LongValue`, list, tuple, dict, `Global`,
+            `Inert`, or a result of the calls; and the place after the pickle.
 
         Raises:
             WeightsError: it is not a pickle, or damaged, or exceeds the budget.
         """
         self._memo, self._stack, self._outer = {}, [], []
-        stream = _Stream(data, begin, end)
+        stream = PickleStream(data, begin, end)
         place = begin
         try:
+            self._take_long_values(stream)
             for opcode, argument, position in pickletools.genops(stream):  # type: ignore[arg-type]
                 place = begin if position is None else position
                 self._budget.spend(OPERATION_BYTES + sys.getsizeof(argument))
                 if opcode.name == "STOP":
                     return self._stack.pop(), stream.tell()
                 OPERATIONS[opcode.name](self, argument)
+                self._take_long_values(stream)
         except WeightsError as error:
             raise WeightsError(f"{error} (pickle, byte {place})") from None
         except (LookupError, TypeError, ValueError, OverflowError, Warning) as error:
@@ -138,6 +134,12 @@ class PickleMachine:
             # it warns of escapes in the strings of protocol 0 where warnings are errors.
             raise WeightsError(f"a damaged pickle at byte {place}: {_short(error)}") from None
         raise WeightsError(f"a pickle without an end, from byte {begin}")
+
+    def _take_long_values(self, stream: PickleStream) -> None:
+        """Push the long values that come next, without a copy of any."""
+        while (value := stream.long_value()) is not None:
+            self._budget.spend(OPERATION_BYTES)
+            self._stack.append(value)
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -287,32 +289,6 @@ def _global(path: str) -> Global:
     """A global from the two lines that pickletools joins by a space."""
     module, _, name = path.partition(" ")
     return Global(module, name)
-
-
-class _Stream:
-    """The part of a buffer that pickletools reads, with every length checked before the copy."""
-
-    def __init__(self, data: Buffer, begin: int, end: int) -> None:
-        self._data = data
-        self._place = begin
-        self._end = end
-
-    def tell(self) -> int:
-        return self._place
-
-    def read(self, size: int) -> bytes:
-        if size > LONGEST_VALUE_BYTES:
-            raise ValueError(f"a value of {size} bytes; at most {LONGEST_VALUE_BYTES} are read")
-        begin = self._place
-        self._place = min(begin + size, self._end)
-        return self._data[begin : self._place]
-
-    def readline(self) -> bytes:
-        begin = self._place
-        limit = min(begin + LONGEST_LINE_BYTES, self._end)
-        newline = self._data.find(b"\n", begin, limit)
-        self._place = limit if newline < 0 else newline + 1
-        return self._data[begin : self._place]
 
 
 def _short(error: Exception) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from ..remarks import Note
+from .favourites import favourite, keys_to_pass
 from .files import listed
 from .names import ANCHORS, TRANSFORMERS
 
@@ -15,12 +17,6 @@ Tensors = dict[str, NDArray[Any]]
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.")
 """Prefixes that DataParallel, torch.compile and training frameworks add to every name."""
-
-FAVOURED = (
-    ("encoder_q", ("encoder_k",)),
-    ("model", ("model_ema", "ema_model", "ema")),
-)
-"""Networks that often share a file: the first is the trained one."""
 
 
 def shared_wrappers(names: Iterable[str]) -> list[str]:
@@ -73,8 +69,7 @@ def select(
         if not any(name.startswith(prefix) for name in tensors):
             known = f"; there are {listed([_key(p) for p in prefixes])}" if prefixes else ""
             raise WeightsError(f"{origin}: key: no tensor's name starts with {prefix!r}{known}")
-        remarks = [f'took the tensors under "{prefix}", as asked for']
-        return _under(tensors, prefix), remarks
+        return _under(tensors, prefix), [Note(f'took the tensors under "{prefix}", as asked for')]
     if not prefixes:
         raise WeightsError(
             f"{origin}: no ResNet that is known by its tensors' names: expected "
@@ -82,15 +77,15 @@ def select(
             f"{listed(list(tensors)) or 'no tensors at all'}. For a ResNet with names of its own "
             "pass names={theirs: torchvision's}"
         )
-    if "" in prefixes:
-        return tensors, []
-    prefix = _chosen(prefixes, origin)
-    remarks = [f'stripped "{prefix}" from the network\'s names']
+    prefix = "" if key == "" else _chosen(prefixes, origin)
+    if prefix == "":
+        return _without(tensors, [p for p in prefixes if p])
+    remarks: list[str] = [Note(f'stripped "{prefix}" from the network\'s names')]
     others = [p for p in prefixes if p != prefix]
     if others:
         remarks[0] = (
-            f'took the network under "{_key(prefix)}"; the file has also '
-            f"{listed([_key(p) for p in others])}: to choose, pass key="
+            f"took the network under {_key(prefix)!r}, not {listed([_key(p) for p in others])} "
+            f"({keys_to_pass([_key(p) for p in others])} chooses)"
         )
     beside = [name for name in tensors if not name.startswith((prefix, *others))]
     if beside and not drop_heads:
@@ -104,16 +99,23 @@ def select(
 
 
 def _chosen(prefixes: list[str], origin: str) -> str:
-    if len(prefixes) == 1:
-        return prefixes[0]
-    for favourite, rivals in FAVOURED:
-        first = [p for p in prefixes if _last(p) == favourite]
-        if len(first) == 1 and all(_last(p) in rivals for p in prefixes if p != first[0]):
-            return first[0]
+    chosen = favourite([_last(prefix) for prefix in prefixes])
+    if chosen is not None:
+        return next(prefix for prefix in prefixes if _last(prefix) == chosen)
+    keys = [_key(prefix) for prefix in prefixes]
+    named = [key or "the names without a prefix" for key in keys]
     raise WeightsError(
-        f"{origin}: {len(prefixes)} networks: {listed([_key(p) for p in prefixes])}. Pass one as "
-        "key="
+        f"{origin}: {len(prefixes)} networks: {listed(named)}. Pass one as {keys_to_pass(keys)}"
     )
+
+
+def _without(tensors: Tensors, others: list[str]) -> tuple[Tensors, list[str]]:
+    """The tensors of a network without a prefix, and a remark if others share its file."""
+    if not others:
+        return tensors, []
+    keys = [_key(prefix) for prefix in others]
+    remark = f"took the network without a prefix, not {listed(keys)} ({keys_to_pass(keys)} chooses)"
+    return {n: t for n, t in tensors.items() if not n.startswith(tuple(others))}, [remark]
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

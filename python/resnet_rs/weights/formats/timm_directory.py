@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..._core import WeightsError
+from ..remarks import Note
 from ..timm_relatives import RELATIVES
 from .checkpoint import RawCheckpoint
 from .files import Fields
@@ -60,8 +61,8 @@ def _preprocessing(weights: Fields) -> tuple[dict[str, Any], str]:
     """The preprocessing that timm uses by default, and a remark on it."""
     trained, tested = preprocessing(weights), preprocessing(weights, test=True)
     if tested == trained:
-        return trained, f"preprocessing as timm's config says: {_sizes(trained)}"
-    return trained, (
+        return trained, Note(f"preprocessing as timm's config says: {_sizes(trained)}")
+    return trained, Note(
         f"preprocessing as timm's by default, at the size of the training: {_sizes(trained)}; "
         f"the config also states one for testing: {_sizes(tested)}. To use that, pass "
         f'preprocessing={{"resize": {tested["resize"]}, "crop": {tested["crop"]}}}'

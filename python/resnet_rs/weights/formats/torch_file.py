@@ -6,6 +6,8 @@ compressed. Before, and with `_use_new_zipfile_serialization=False` until today,
 five pickles (a magic number, the protocol's version, the machine's byte order and sizes, the
 object, the storages' keys) and then each storage: eight bytes with its number of elements and the
 elements.
+
+A plain pickle (`.pkl`) with a dict of NumPy arrays is read too.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from ..._core import WeightsError
+from ..remarks import Note
 from . import zip_members
 from .checkpoint import RawCheckpoint
 from .files import listed
+from .numpy_pickle import NUMPY_CALLS
 from .pickle_machine import Global, Inert, PickleMachine
 from .torch_budget import Budget
-from .torch_state_dict import find_state_dict
+from .torch_state_dict import find_state_dict, holds_arrays
 from .torch_tensor import (
     ITEM_BYTES,
     ArrayMaker,
@@ -37,6 +41,10 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 SAVE_STATE_DICT = "save the state dict with torch.save(model.state_dict(), path)"
+
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+
+_PROTOCOL_0 = b"(dp"
 
 _COUNTER = "num_batches_tracked"
 _TAR_MAGIC = b"ustar"
@@ -71,7 +79,7 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         integers = [name for name, tensor in tensors.items() if tensor.is_integer]
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
-            remarks.append(f"left out tensors of integers: {listed(others)}")
+            remarks.append(Note(f"left out tensors of integers: {listed(others)}"))
         maker = ArrayMaker(storages, budget)
         arrays = {
             name: maker.array(name[:80], tensor)
@@ -122,7 +130,7 @@ def _machine(persistent: Any, budget: Budget) -> PickleMachine:
         rebuild = plain.get(function.path) if isinstance(function, Global) else None
         return rebuild(arguments[2]) if rebuild else Inert()
 
-    calls = {**plain, ("torch._tensor", "_rebuild_from_type_v2"): rebuild_from_type}
+    calls = {**plain, **NUMPY_CALLS, ("torch._tensor", "_rebuild_from_type_v2"): rebuild_from_type}
     return PickleMachine(calls, persistent, budget)
 
 
@@ -162,7 +170,7 @@ class _ZipStorages:
 
     def content(self, storage: StorageRef) -> memoryview:
         content = self.member(f"data/{storage.key}")
-        if len(content) // ITEM_BYTES[storage.kind] != storage.size:
+        if len(content) != storage.size * ITEM_BYTES[storage.kind]:
             raise WeightsError(
                 f"storage {storage.key[:80]}: expected {storage.size} numbers ({storage.kind}), "
                 f"got {len(content)} bytes"
@@ -183,8 +191,14 @@ def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
         )
     storages = _ZipStorages(data, members, prefix, budget)
     pickle = storages.member("data.pkl")
-    budget.spend(len(pickle))
-    content, _ = _machine(storage_ref, budget).run(bytes(pickle), 0, len(pickle))
+    machine = _machine(storage_ref, budget)
+    member = members[f"{prefix}data.pkl"]
+    if zip_members.is_stored(member):
+        begin = zip_members.locate(data, member)
+        content, _ = machine.run(data, begin, begin + len(pickle))
+    else:
+        budget.spend(len(pickle))
+        content, _ = machine.run(bytes(pickle), 0, len(pickle))
     return content, storages
 
 
@@ -222,8 +236,17 @@ def _load_legacy(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
     try:
         magic, place = machine.run(data, 0, len(data))
     except WeightsError:
+        if data[:2] in _PICKLES:
+            raise
         magic = None
     if magic != LEGACY_MAGIC:
+        if holds_arrays(magic):
+            return magic, _LegacyStorages(data, {})
+        if data[:3] == _PROTOCOL_0:
+            raise WeightsError(
+                "a pickle of protocol 0, whose numbers are text: write it again with "
+                "pickle.dump(content, file, protocol=4)"
+            )
         raise WeightsError(
             f"not a file of torch.save: neither a zip file nor torch's legacy format "
             f"(it starts with {bytes(data[:8])!r})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..._core import WeightsError
 from .pickle_machine import Global
+from .pickle_stream import LongValue
 from .torch_budget import Budget
 
 ITEM_BYTES = {
@@ -59,6 +60,44 @@ class StorageRef:
     view_offset: int = 0
 
 
+Content = str | bytes | bytearray | LongValue
+
+
+@dataclass(frozen=True, slots=True)
+class InlineStorage(StorageRef):
+    """Numbers inside the pickle.
+
+    Attributes:
+        content: the bytes, or a text with a character for each.
+        little_endian: their byte order.
+    """
+
+    content: Content = b""
+    little_endian: bool = True
+
+    def numbers(self, budget: Budget) -> memoryview:
+        """The bytes, as many as the kind and size ask for.
+
+        Raises:
+            WeightsError: there are more or fewer.
+        """
+        size = self.size * ITEM_BYTES[self.kind]
+        content = self.content
+        try:
+            if isinstance(content, LongValue):
+                given = content.latin1(size, budget)
+            elif isinstance(content, str):
+                budget.spend(len(content))
+                given = memoryview(content.encode("latin-1"))
+            else:
+                given = memoryview(content)
+        except ValueError as error:
+            raise WeightsError(f"a damaged array: {error}") from None
+        if len(given) != size:
+            raise WeightsError(f"a damaged array: expected {size} bytes, got {len(given)}")
+        return given
+
+
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """A tensor: a strided view of a storage. Nothing of it is checked against the storage yet.
@@ -69,6 +108,7 @@ class TensorRef:
         shape: the sizes.
         strides: the steps, counted in numbers.
         dtype: a dtype beside the storage's kind, as torch calls it; empty for the usual ones.
+        negated: the numbers are stored with the opposite sign, as those of a lazy negation are.
     """
 
     storage: StorageRef
@@ -76,6 +116,7 @@ class TensorRef:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: str = ""
+    negated: bool = False
 
     @property
     def is_integer(self) -> bool:
@@ -142,7 +183,8 @@ def rebuild_tensor(arguments: Sequence[Any]) -> TensorRef:
                 and all(type(n) is int for n in (*shape, *strides))
             ):
                 offset += storage.view_offset
-                return TensorRef(storage, offset, tuple(shape), tuple(strides))
+                negated = _is_negated(arguments[6:])
+                return TensorRef(storage, offset, tuple(shape), tuple(strides), negated=negated)
     raise WeightsError("a tensor without a storage, offset, shape and strides")
 
 
@@ -156,7 +198,16 @@ def rebuild_tensor_of_dtype(arguments: Sequence[Any]) -> TensorRef:
     dtype = arguments[6] if len(arguments) > 6 else None
     if not isinstance(dtype, Global):
         raise WeightsError("a tensor without a dtype")
-    return TensorRef(tensor.storage, tensor.offset, tensor.shape, tensor.strides, dtype.name)
+    return replace(tensor, dtype=dtype.name)
+
+
+def _is_negated(further: Sequence[Any]) -> bool:
+    """Find the sign in the arguments after a tensor's hooks, whose last is a dict of metadata.
+
+    torch negates and conjugates lazily, by a bit beside the numbers. Complex numbers are refused
+    by their kind, so the conjugate's bit is not looked at.
+    """
+    return any(isinstance(metadata, dict) and bool(metadata.get("neg")) for metadata in further)
 
 
 def first_argument(arguments: Sequence[Any]) -> Any:
@@ -201,11 +252,10 @@ class ArrayMaker:
         if not tensor.count:
             return _empty(name, tensor.shape)
         item_bytes = ITEM_BYTES[kind]
-        order = "<" if self._storages.little_endian else ">"
+        content, little_endian = self._content(name, tensor.storage)
+        order = "<" if little_endian else ">"
         numbers = np.frombuffer(
-            self._storages.content(tensor.storage),
-            np.dtype(order + FLOATS[kind]),
-            offset=tensor.offset * item_bytes,
+            content, np.dtype(order + FLOATS[kind]), offset=tensor.offset * item_bytes
         )
         view = np.lib.stride_tricks.as_strided(
             numbers,
@@ -213,7 +263,22 @@ class ArrayMaker:
             [stride * item_bytes if n > 1 else 0 for n, stride in _axes(tensor)],
             writeable=False,
         )
-        return self._plain(view, kind)
+        plain = self._plain(view, kind)
+        if tensor.negated:
+            if not plain.flags.writeable:
+                self._budget.spend(plain.nbytes)
+                plain = plain.copy()
+            np.negative(plain, out=plain)
+        return plain
+
+    def _content(self, name: str, storage: StorageRef) -> tuple[memoryview, bool]:
+        """The bytes of a storage, and whether they are little-endian."""
+        if isinstance(storage, InlineStorage):
+            try:
+                return storage.numbers(self._budget), storage.little_endian
+            except WeightsError as error:
+                raise WeightsError(f"{name}: {error}") from None
+        return self._storages.content(storage), self._storages.little_endian
 
     def _plain(self, view: NDArray[Any], kind: str) -> NDArray[Any]:
         """Give native float16 or float32 in C order, copied only if necessary."""

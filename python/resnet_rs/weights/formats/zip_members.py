@@ -89,7 +89,7 @@ def content(data: Buffer, member: zipfile.ZipInfo) -> memoryview:
         WeightsError: the member is damaged, or packed by another method than deflate.
     """
     name = member.filename[:80]
-    begin = _locate(data, member)
+    begin = locate(data, member)
     packed = memoryview(data)[begin : begin + member.compress_size]
     if is_stored(member):
         unpacked = packed
@@ -108,7 +108,7 @@ def content(data: Buffer, member: zipfile.ZipInfo) -> memoryview:
     return unpacked
 
 
-def _locate(data: Buffer, member: zipfile.ZipInfo) -> int:
+def locate(data: Buffer, member: zipfile.ZipInfo) -> int:
     """Find where a member's packed bytes begin, behind its own header.
 
     Raises:

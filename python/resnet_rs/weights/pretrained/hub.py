@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ... import _core
+from ..small_files import read_text
 from ..timm_relatives import RELATIVES
 from .cache import PretrainedFile, cache_folder, hub_folder, sha256_of
 from .errors import DownloadError, NotFoundError, named_extra
@@ -168,7 +169,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         DownloadError: the file is not JSON.
     """
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = json.loads(read_text(path))
     except ValueError as error:
         raise DownloadError(
             f"{path}: expected a JSON file ({error}); remove it to have it fetched again"

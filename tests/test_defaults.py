@@ -1,0 +1,186 @@
+"""The defaults of the public functions and of the commands, each stated here a second time."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import resnet_rs
+from resnet_rs.cli import _COMMANDS, _parser
+from resnet_rs.options import flags
+
+MODULES = (
+    "resnet_rs",
+    "resnet_rs.stream",
+    "resnet_rs.images",
+    "resnet_rs.inspect.compare",
+    "resnet_rs.inspect.pictures",
+    "resnet_rs.reference",
+    "resnet_rs.weights.formats",
+    "resnet_rs.weights.pretrained",
+)
+
+OPTIONS: dict[str, Any] = {
+    "architecture": None,
+    "variant": None,
+    "num_classes": None,
+    "labels": None,
+    "preprocessing": None,
+    "names": None,
+    "key": None,
+    "config": None,
+    "isa": None,
+    "threads": None,
+    "winograd": True,
+    "backend": "fast",
+}
+
+# A function without a row has no defaults.
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    "ResNet": OPTIONS,
+    "load": OPTIONS,
+    "ResNet.from_pretrained": {"cache_dir": None, "offline": None, "progress": True},
+    "ResNet.predict": {"top_k": 5, "tta": None},
+    "ResNet.probabilities": {"tta": None},
+    "ResNet.embed": {"normalize": False, "pool": "avg"},
+    "ResNet.features": {"stages": None},
+    "ResNet.trace": {"fused": False},
+    "ResNet.profile": {"rounds": 10, "detail": False},
+    "ResNet.summary": {"size": None},
+    "ResNet.save": {"dtype": "f32", "force": False},
+    "compare": {"image": None, "tolerance": 1e-4},
+    "stream": {
+        "batch_size": 8,
+        "what": "predict",
+        "top_k": 5,
+        "tta": None,
+        "pool": "avg",
+        "normalize": False,
+        "ordered": True,
+        "workers": None,
+    },
+    "Comparison.text": {"color": False},
+    "write_dump": {"image": None, "layout": "NHWC"},
+    "activation_maps": {"shifts": None},
+    "explain": {"top_k": 5, "shifts": None},
+    "feature_grid": {"max_channels": 64, "strongest": False},
+    "avg_pool": {"padding": 0, "ceil_mode": False, "count_include_pad": True},
+    "batch_norm": {"epsilon": 1e-5},
+    "conv2d": {"stride": 1, "padding": 0, "groups": 1, "bias": None},
+    "fully_connected": {"bias": None},
+    "max_pool": {"padding": 0},
+    "fetch": {"architecture": None, "cache_dir": None, "offline": None, "progress": True},
+    "torchvision_path": {"cache_dir": None},
+    "TimmPreset.preprocessing": {"size": "train"},
+    "read": {
+        "architecture": None,
+        "variant": None,
+        "num_classes": None,
+        "labels": None,
+        "preprocessing": None,
+        "names": None,
+        "key": None,
+    },
+}
+
+# A flag without an entry is None, or left to argparse.SUPPRESS, if it is not given.
+MODEL: dict[str, Any] = {"winograd": True}
+FOLDER: dict[str, Any] = {
+    **MODEL,
+    "resume": False,
+    "overwrite": False,
+    "on_error": "skip",
+    "batch_size": 8,
+    "recursive": True,
+    "null": False,
+}
+COMMANDS: dict[str, dict[str, Any]] = {
+    "predict": {**FOLDER, "top_k": 5},
+    "embed": {**FOLDER, "pool": "avg", "normalize": False},
+    "convert": {"force": False, "dtype": "f32"},
+    "pretrained": {"force": False, "progress": True, "format": "text"},
+    "summary": {**MODEL, "format": "text"},
+    "trace": {**MODEL, "fused": False, "format": "text"},
+    "compare": {**MODEL, "tolerance": 1e-4, "format": "text"},
+    "explain": {**MODEL, "dpi": 150, "top_k": 5},
+    "features": {**MODEL, "stem_filters": False, "dpi": 150, "max": 64, "strongest": False},
+    "bench": {**MODEL, "seconds": 5.0, "format": "text", "profile": False, "ladder": False},
+    "info": {"format": "text"},
+}
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The functions of the modules' `__all__`, and the public methods of their classes."""
+    for module in map(importlib.import_module, MODULES):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isfunction(thing):
+                yield name, thing
+            elif inspect.isclass(thing) and not issubclass(thing, Exception):
+                methods = inspect.getmembers(thing, inspect.isroutine)
+                if thing is resnet_rs.ResNet:
+                    yield name, thing
+                elif issubclass(thing, resnet_rs.ResNet):
+                    continue  # it has the methods of its base
+                for method, function in methods:
+                    if not method.startswith("_"):
+                        yield f"{name}.{method}", function
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        found = inspect.signature(function).parameters.values()
+    except ValueError:  # built in, such as the methods of a tuple
+        return {}
+    return {one.name: one.default for one in found if one.default is not one.empty}
+
+
+def test_functions() -> None:
+    found = {name: defaults_of(function) for name, function in public_functions()}
+    with_defaults = {name: defaults for name, defaults in found.items() if defaults}
+    assert with_defaults == FUNCTIONS
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    parsers = {}
+    for name in _COMMANDS:
+        actions = _parser([name])._actions
+        found = next(a for a in actions if isinstance(a, argparse._SubParsersAction))
+        parsers[name] = found.choices[name]
+    return parsers
+
+
+def test_commands() -> None:
+    found = {
+        name: {
+            action.dest: action.default
+            for action in parser._actions
+            if action.default not in (None, argparse.SUPPRESS)
+        }
+        for name, parser in commands().items()
+    }
+    assert found == COMMANDS
+
+
+def test_switches_change_their_default() -> None:
+    """A flag without a value stands for the other one of True and False."""
+    checked = 0
+    for name, parser in commands().items():
+        for action in parser._actions:
+            if isinstance(action, (argparse._StoreTrueAction, argparse._StoreFalseAction)):
+                assert action.const is not action.default, (name, action.dest)
+                checked += 1
+    assert checked > len(flags())
+
+
+def test_saving_keeps_a_network_that_is_there(model: resnet_rs.ResNet, tmp_path: Path) -> None:
+    model.save(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="force"):
+        model.save(tmp_path / "out")
+    model.save(tmp_path / "out", force=True)

@@ -1,0 +1,243 @@
+"""Put small faults into the package, one at a time, and count those that the tests notice.
+
+    python tools/mutants.py --count 200 --seed 1
+
+Lines are drawn at random from the package, and for each line one of its mutants (those that
+`python_mutations.py` lists). Each mutant meets the tests that reach its statement, until one fails.
+A first run, under coverage.py, finds out which those are; it is repeated when a file has changed.
+Everything happens in a copy under target/mutants/. Each run of the tests is a fork of one process
+which has imported the heavy libraries, but not the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from python_mutations import Mutant, mutants_of
+from reached_lines import Reached, Recorder
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "target" / "mutants"
+TREE = WORK / "tree"
+PACKAGE = TREE / "python" / "resnet_rs"
+CORE = "python/resnet_rs/_core.abi3.so"
+HEAVY = ("numpy", "PIL.Image", "onnx", "torch", "torchvision", "h5py", "pyarrow")
+LEAST_SECONDS, TIMES = 90.0, 4.0
+"""A mutant is given this many times what its tests took, and at least so long."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sample; returns 0 whatever survives, because some mutants change nothing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_formatter)
+    parser.add_argument("--count", type=int, default=200, help="the number of mutants")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
+    parser.add_argument("--only", default="**/*.py", help="a pattern for files of the package")
+    arguments = parser.parse_args(argv)
+
+    prepare()
+    reached = recorded()
+    sample = drawn(arguments.only, arguments.count, arguments.seed)
+    verdicts: Counter[str] = Counter()
+    survivors = []
+    for number, mutant in enumerate(sample, 1):
+        verdict, detail = judged(mutant, reached)
+        verdicts[verdict] += 1
+        place = f"{mutant.path.relative_to(TREE)}:{line_of(mutant)}"
+        print(f"{number}/{len(sample)} {verdict:8} {place} {detail}", flush=True)
+        if verdict == "alive":
+            survivors.append(f"{place} ({detail})\n{mutant.diff()}")
+    print("\nalive:\n\n" + "\n\n".join(survivors) if survivors else "\nnothing is alive")
+    noticed = verdicts["killed"] + verdicts["timeout"]
+    print(
+        f"\n{len(sample)} mutants of seed {arguments.seed}: {verdicts['killed']} killed, "
+        f"{verdicts['timeout']} timeouts, {verdicts['alive']} alive "
+        f"({noticed / max(len(sample), 1):.1%} noticed)"
+    )
+    return 0
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog)
+
+
+def prepare() -> None:
+    """Copy the files of the repository, with the compiled core."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in (*filter(None, names.split("\0")), CORE):
+        if (ROOT / name).is_file():
+            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, TREE / name)
+    os.environ["PYTHONPATH"] = str(TREE / "python")
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of a second look the same to it
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(TREE / "python"))
+    for name in HEAVY:
+        importlib.import_module(name)
+
+
+def recorded() -> Reached:
+    """Return which tests reach which lines; runs all tests once if a file has changed."""
+    digest = hashlib.sha256()
+    for folder in ("python", "tests", "tools"):
+        for path in sorted((TREE / folder).rglob("*")):
+            if path.is_file():
+                digest.update(path.read_bytes())
+    records = WORK / f"reached-{digest.hexdigest()[:16]}"
+    if not (records / "tests.json").exists():
+        print("recording which tests reach which lines: one run of all tests", flush=True)
+        records.mkdir(parents=True, exist_ok=True)
+        forked(lambda: _record(records), records / "record.log", timeout=7200)
+    reached = Reached(PACKAGE, records)
+    skipped = f"; left out, because skipped or failed without a mutant: {len(reached.left_out)}"
+    print(f"{len(reached.seconds)} tests{skipped}", flush=True)
+    return reached
+
+
+def _record(folder: Path) -> int:
+    recorder = Recorder(PACKAGE, folder)
+    pytest.main(_pytest_arguments(), plugins=[recorder])
+    recorder.save()
+    return 0
+
+
+def drawn(pattern: str, count: int, seed: int) -> list[Mutant]:
+    """Draw lines, and one mutant for each; no line is drawn twice."""
+    lines: dict[tuple[Path, int], list[Mutant]] = defaultdict(list)
+    for path in sorted(PACKAGE.glob(pattern)):
+        for mutant in mutants_of(path):
+            lines[path, line_of(mutant)].append(mutant)
+    source = random.Random(seed)
+    places = sorted(lines)
+    source.shuffle(places)
+    sample: list[Mutant] = []
+    for place in places:
+        mutant = source.choice(lines[place])
+        if len(sample) < count and mutant.compiles():
+            sample.append(mutant)
+    return sample
+
+
+def line_of(mutant: Mutant) -> int:
+    """The line, from 1, at which the fault begins."""
+    return mutant.path.read_bytes().count(b"\n", 0, mutant.begin) + 1
+
+
+def judged(mutant: Mutant, reached: Reached) -> tuple[str, str]:
+    """Run the tests that reach a mutant; returns `killed`, `timeout` or `alive`, and details."""
+    tests = tests_of(mutant, reached)
+    if not tests:
+        return "alive", "no test reaches it"
+    expected = sum(reached.seconds[test] for test in tests)
+    sound = mutant.path.read_bytes()
+    mutant.path.write_bytes(mutant.applied())
+    log = WORK / "mutant.log"
+    try:
+        begin = time.monotonic()
+        code = forked(lambda: _judge(tests, reached), log, LEAST_SECONDS + TIMES * expected)
+        took = f"{time.monotonic() - begin:.0f} s"
+    finally:
+        mutant.path.write_bytes(sound)
+    if code is None:
+        return "timeout", took
+    if code == 0:
+        return "alive", f"{len(tests)} tests passed, {took}"
+    lines = log.read_text(errors="replace").splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return "killed", f"{(failed or [f'exit status {code}'])[0][:120]}, {took}"
+
+
+def tests_of(mutant: Mutant, reached: Reached) -> set[str]:
+    """The tests that reach a statement; those of its function, class or file if it is a table."""
+    path, (first, last) = mutant.path, mutant.owner
+    if not mutant.at_import:
+        return reached.tests(path, mutant.first, mutant.last)
+    tests = reached.tests(path, first, last) if last else set[str]()
+    return tests or reached.tests(path, 1, 1 << 16) or _tests_of_importers(path, reached)
+
+
+def _tests_of_importers(path: Path, reached: Reached) -> set[str]:
+    """A file of tables alone: the tests of the files that name its module."""
+    found = set[str]()
+    for other in PACKAGE.rglob("*.py"):
+        if other != path and path.stem in other.read_text():
+            found |= reached.tests(other, 1, 1 << 16)
+    return found
+
+
+class _Chosen:
+    """Keeps the chosen tests, those of the quickest files first."""
+
+    def __init__(self, tests: Iterable[str], reached: Reached) -> None:
+        self.tests = set(tests)
+        self.cost: Counter[str] = Counter()
+        for test in self.tests:
+            self.cost[test.partition("::")[0]] += round(1e6 * reached.seconds[test])
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Sort by file, and leave the others out."""
+        chosen = [item for item in items if item.nodeid in self.tests]
+        items[:] = sorted(chosen, key=lambda item: self.cost[item.nodeid.partition("::")[0]])
+
+
+def _judge(tests: set[str], reached: Reached) -> int:
+    chosen = _Chosen(tests, reached)
+    arguments = [*_pytest_arguments(), "-x", "--timeout=120", *sorted(chosen.cost)]
+    return int(pytest.main(arguments, plugins=[chosen]))
+
+
+def _pytest_arguments() -> list[str]:
+    return ["-q", "--tb=line", "-p", "no:cacheprovider", f"--basetemp={WORK / 'tmp'}"]
+
+
+def forked(run: Callable[[], int], log: Path, timeout: float) -> int | None:
+    """Run a function in a child, with its output in a file; None if it took too long."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.setsid()
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            os.chdir(TREE)
+            status = run()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    end = time.monotonic() + timeout
+    code: int | None = None
+    while time.monotonic() < end and code is None:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+        else:
+            time.sleep(0.05)
+    if code is None:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it has left behind
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
