@@ -83,8 +83,8 @@ def is_open(
     Returns:
         True if something must be asked, is shown by the shapes or will be assumed.
     """
-    if next(_unanswered(found, variant), None):
-        return True
+    if next(_unanswered(found, {}), None):
+        return True  # also if it is answered: there are tensors beside the network
     if "shortcut" in variant:
         return False
     try:

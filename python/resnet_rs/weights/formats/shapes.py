@@ -168,7 +168,7 @@ def _shortcut(
     Args:
         shapes: torchvision's names to shapes.
         stem: the channels of the stem's output.
-        channels: those of each stage's.
+        channels: the channels of each stage's output.
     """
     projections = [
         (int(match[1]), match[2])
