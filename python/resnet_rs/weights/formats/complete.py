@@ -15,6 +15,7 @@ from . import prefixes, questions, shapes
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
 from .names import DETECTRON2, NameRules, Tensors
+from .shortcuts import OPTION_A
 
 _FORMAT_VERSION = 1
 
@@ -218,7 +219,7 @@ def _remark_on_shortcut(
         return []
     variant = config.get("variant", {})
     shortcut = variant.get("shortcut") or shapes.shortcut_of(config["architecture"])
-    if shortcut != shapes.OPTION_A:
+    if shortcut != OPTION_A:
         return []
     return [
         "its shortcuts have no tensors (option A of the paper): assuming every second pixel, with "

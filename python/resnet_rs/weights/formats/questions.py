@@ -15,6 +15,7 @@ from typing import Any
 
 from ..._core import WeightsError
 from . import shapes
+from .shortcuts import OPTION_A
 
 _NOT_SUPPORTED = (
     "Relatives with a blur or a pooling before their strides (resnetblur50, resnetaa50), with GeM "
@@ -89,7 +90,7 @@ def is_open(
         return False
     try:
         implied = shapes.implied_shortcut(architecture, found)
-        return bool(implied) or shapes.shortcut_of(architecture) == shapes.OPTION_A
+        return bool(implied) or shapes.shortcut_of(architecture) == OPTION_A
     except (shapes.NotResNetError, WeightsError):
         return False  # whoever reads the file names the fault
 
