@@ -10,11 +10,12 @@ from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..remarks import Note, without_stated
-from . import dialects, fit, heads, prefixes, shapes
+from . import dialects, fit, heads, prefixes, questions, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
 from .names import DETECTRON2, NameRules, Tensors
+from .shortcuts import OPTION_A
 
 _FORMAT_VERSION = 1
 
@@ -61,6 +62,10 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
     tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    if overrides.architecture is not None and "architecture" not in raw.config:
+        stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}
+        shapes_by_name = {name: tensor.shape for name, tensor in tensors.items()}
+        questions.require_answers(shapes_by_name, stated, origin)
     if overrides.names is None:
         return _complete(replace(raw, tensors=tensors), origin, overrides)
     drop_heads = _is_headless(raw, overrides)
@@ -126,6 +131,7 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
+    remarks += _remark_on_shortcut(raw.config, config, overrides)
     if size_remark := _remark_on_size(config.get("preprocessing", {}), raw.input_size):
         remarks.append(size_remark)
     if scheme == DETECTRON2:
@@ -167,11 +173,12 @@ def _config(
     architecture = overrides.architecture or stated.get("architecture")
     if architecture is None:
         stated_variant = {**stated.get("variant", {}), **(overrides.variant or {})}
-        raise WeightsError(f"{origin}: {_question(found, stated_variant)}")
+        raise WeightsError(f"{origin}: {questions.question(found, stated_variant)}")
     require_known(architecture, origin)
     variant = {
         **stated.get("variant", {}),
         **shapes.implied_variant(found),
+        **_shortcut(stated, found, architecture),
         **(overrides.variant or {}),
     }
     if scheme == DETECTRON2 and "stride_on" not in variant and _is_bottleneck(found):
@@ -206,6 +213,34 @@ def _config(
     return config
 
 
+def _shortcut(
+    stated: Mapping[str, Any], found: Mapping[str, shapes.Shape], architecture: str
+) -> dict[str, Any]:
+    """The shortcut that the shapes show, for a file that states no architecture of its own."""
+    if "architecture" in stated or "shortcut" in stated.get("variant", {}):
+        return {}
+    return shapes.implied_shortcut(architecture, found)
+
+
+def _remark_on_shortcut(
+    stated: Mapping[str, Any], config: Mapping[str, Any], overrides: Overrides
+) -> list[str]:
+    """Say what was assumed of shortcuts without tensors."""
+    said = {**stated.get("variant", {}), **(overrides.variant or {})}
+    if "architecture" in stated or "shortcut" in said:
+        return []
+    variant = config.get("variant", {})
+    shortcut = variant.get("shortcut") or shapes.shortcut_of(config["architecture"])
+    if shortcut != OPTION_A:
+        return []
+    return [
+        "its shortcuts have no tensors (option A of the paper): assuming every second pixel, with "
+        "channels of zeros around. If that is wrong, pass variant="
+        '{"shortcut": {"pad": {"reduce": "average", "zeros": "end"}}}, with "slice" or "average", '
+        'and "around" or "end"'
+    ]
+
+
 def require_known(architecture: str, origin: str) -> None:
     """Check that a network of this name can be loaded.
 
@@ -223,30 +258,6 @@ def require_known(architecture: str, origin: str) -> None:
             raise WeightsError(f"{origin}: {architecture} is not supported: {reason}")
     raise WeightsError(
         f"{origin}: architecture: expected one of {', '.join(known)}, found {architecture!r}"
-    )
-
-
-def _question(found: Mapping[str, shapes.Shape], stated_variant: Mapping[str, Any]) -> str:
-    """Ask the caller for the network, with the candidates that the shapes fit."""
-    fitting = shapes.candidates(found)
-    if not fitting:
-        return (
-            "the file does not say which network its tensors are of, and they are of none that is "
-            f"known: {shapes.misfit(found)}"
-        )
-    choice = " or ".join(map(str, fitting))
-    question = (
-        f"the file does not say which network its tensors are of. Their shapes fit {choice}: if "
-        "it is that, pass it"
-    )
-    if _is_bottleneck(found) and "stride_on" not in stated_variant:
-        question += (
-            '. If the stride is on the first 1x1 convolution of a block (v1), add "stride_on": '
-            '"conv1" to variant'
-        )
-    return question + (
-        ". Relatives with a blur or a pooling of their own (resnetaa50, resnetblur50) have the "
-        "same tensors, and are not supported"
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ... import _core
 from ..._core import WeightsError
+from . import shortcuts
 
 Shape = tuple[int, ...]
 
@@ -47,7 +48,8 @@ class Structure:
         in_channels: of the image.
         stem: `conv7x7`, `deep` or `conv3x3`.
         stem_widths: the channels of the stem's convolutions, in order.
-        shortcut: `conv` or `avg_pool_conv`.
+        shortcut: as in a config's `variant`. Shapes show shortcuts without tensors, but not
+            their way to fewer pixels and the place of the zeros: these are the paper's.
         batch_norm: whether there are batch norms; without, they have been folded away.
         conv_bias: whether a convolution has a bias beside a batch norm.
     """
@@ -60,7 +62,7 @@ class Structure:
     in_channels: int
     stem: str
     stem_widths: tuple[int, ...]
-    shortcut: str
+    shortcut: str | dict[str, Any]
     batch_norm: bool
     conv_bias: bool
 
@@ -119,17 +121,18 @@ def structure(shapes: Mapping[str, Shape]) -> Structure:
     stages = range(1, len(blocks) + 1)
     inner = tuple(_conv(shapes, f"layer{stage}.0.conv1")[0] for stage in stages)
     middle = _conv(shapes, "layer1.0.conv2")
+    channels = tuple(_conv(shapes, f"layer{stage}.0.{last}")[0] for stage in stages)
     batch_norm = any(name.endswith(("bn1.weight", "bn1.running_mean")) for name in shapes)
     return Structure(
         block="bottleneck" if bottleneck else "basic",
         blocks=blocks,
         inner=inner,
-        channels=tuple(_conv(shapes, f"layer{stage}.0.{last}")[0] for stage in stages),
+        channels=channels,
         groups=max(1, inner[0] // max(1, middle[1])),
         in_channels=stem[0][1],
         stem="deep" if deep else f"conv{kernel}x{kernel}",
         stem_widths=tuple(conv[0] for conv in stem),
-        shortcut=_shortcut(shapes),
+        shortcut=shortcuts.shortcut(shapes, stem[-1][0], channels),
         batch_norm=batch_norm,
         conv_bias=batch_norm and any(map(_CONV_BIAS.fullmatch, shapes)),
     )
@@ -151,14 +154,6 @@ def _blocks(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
             f"tensor layer{missing or 1}.0.conv1.weight: expected in the file, not found"
         )
     return tuple(found[stage] for stage in sorted(found))
-
-
-def _shortcut(shapes: Mapping[str, Shape]) -> str:
-    pooled = any(
-        name.endswith(".0.downsample.1.weight") and len(shape) == 4
-        for name, shape in shapes.items()
-    )
-    return "avg_pool_conv" if pooled else "conv"
 
 
 def _conv(shapes: Mapping[str, Shape], name: str) -> Shape:
@@ -319,6 +314,27 @@ def implied_variant(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return {k: getattr(found, k) for k, v in usual.items() if getattr(found, k) != v}
 
 
+def shortcut_of(architecture: str) -> str | dict[str, Any]:
+    """The shortcut of a named architecture, as in a config's `variant`."""
+    return _structure_of(architecture).shortcut
+
+
+def implied_shortcut(architecture: str, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The field `shortcut` if the shapes show another than the architecture's own.
+
+    The shortcuts with an average pool are left alone: they are another network's.
+
+    Raises:
+        NotResNetError: the tensors are not those of any ResNet.
+    """
+    shown, own = structure(shapes).shortcut, shortcut_of(architecture)
+    if shown == own or "avg_pool_conv" in (shown, own):
+        return {}
+    if shown == "conv" and not shortcuts.has_projections(shapes):
+        return {}
+    return {"shortcut": shown}
+
+
 # The fields that shapes do not show, with the family's defaults.
 _UNSEEN = {
     "stride_on": "conv2",
@@ -331,6 +347,13 @@ _UNSEEN = {
 def differing(architecture: str, variant: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `variant` that differ from the architecture itself."""
     own = {**_structure_of(architecture).variant, **_UNSEEN}
+    small = variant.get("stem", own["stem"]) == "conv3x3"
+    own |= (
+        {"stem_stride": 1, "stem_pool": "none"} if small else {"stem_stride": 2, "stem_pool": "max"}
+    )
+    own["dilation"] = [1] * len(variant.get("blocks", own["blocks"]))
+    if "dilation" not in variant:
+        own["last_stride"] = 2
     return {k: v for k, v in variant.items() if k not in own or own[k] != v}
 
 
