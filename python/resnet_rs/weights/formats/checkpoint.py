@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+
+from .torch_modules import Module
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class RawCheckpoint:
         remarks: what the user should know: what was unwrapped, stripped, folded or assumed, in
             sentences without the path. A plain `str` is shown as a warning; harmless facts are of
             the class `Note` (`weights/remarks.py`).
+        modules: the modules of a whole pickled model, by their places; empty for all others.
     """
 
     tensors: dict[str, NDArray[Any]]
     config: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..._core import WeightsError
@@ -47,7 +48,7 @@ def joined(raw: RawCheckpoint, described: RawCheckpoint | None) -> RawCheckpoint
     if described is None:
         return raw
     config = {**described.config, **raw.config}
-    return RawCheckpoint(raw.tensors, config, (*described.remarks, *raw.remarks))
+    return replace(raw, config=config, remarks=(*described.remarks, *raw.remarks))
 
 
 def shard_files(directory: Path) -> list[Path]:
