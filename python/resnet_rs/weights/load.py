@@ -11,7 +11,8 @@ Three ways lead there:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -94,7 +95,8 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
     arguments = options.for_core()
     if config is not None:
         arguments["config"] = config
-    network = Network(path, **arguments)
+    with _explained(path):
+        network = Network(path, **arguments)
     file = network.weights_path
     return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
 
@@ -202,7 +204,8 @@ def _is_bare(path: str) -> bool:
     Raises:
         WeightsError: it is a malformed one.
     """
-    index = safetensors_index(path)
+    with _explained(path):
+        index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
     # A file without tensors goes to the core, which refuses it.
     if not index:
@@ -211,6 +214,20 @@ def _is_bare(path: str) -> bool:
     usual = all(name.startswith(_OWN_NAMES) and ".shortcut." not in name for name in index)
     has_bias = "fc.weight" not in index or "fc.bias" in index
     return usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Say what a file is that the core cannot read, if it is a well-known other one."""
+    try:
+        yield
+    except WeightsError:
+        from .strangers import meaning
+
+        file = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+        if words := meaning(file):
+            raise WeightsError(f"{file}: this is {words}") from None
+        raise
 
 
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:

@@ -24,9 +24,14 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is not a regular file.
+        WeightsError: it is not a regular file, or a symbolic link that leads to none.
     """
     if not os.path.exists(path):
+        if os.path.islink(path):
+            raise WeightsError(
+                f"{os.fspath(path)}: a symbolic link to {os.readlink(path)!r}, which leads to no "
+                "file: expected a regular file"
+            )
         raise FileNotFoundError(2, os.strerror(2), os.fspath(path))
     if not os.path.isfile(path):
         raise WeightsError(f"{os.fspath(path)}: expected a regular file")
