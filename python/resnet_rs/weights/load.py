@@ -11,7 +11,8 @@ Three ways lead there:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -97,7 +98,8 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
     arguments = options.for_core()
     if config is not None:
         arguments["config"] = config
-    network = Network(path, **arguments)
+    with _explained(path):
+        network = Network(path, **arguments)
     file = network.weights_path
     return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
 
@@ -208,7 +210,8 @@ def _is_bare(path: str) -> bool:
     Raises:
         WeightsError: it is a malformed one.
     """
-    index = safetensors_index(path)
+    with _explained(path):
+        index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
     # A file without tensors goes to the core, which refuses it.
     if not index:
@@ -228,6 +231,20 @@ def _is_told(path: str, stated: Mapping[str, Any]) -> bool:
         return "architecture" in stated  # the core refuses it
     shapes = {name: tuple(entry[1]) for name, entry in safetensors_index(path).items()}
     return not is_open(shapes, architecture, variant)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Say what a file is that the core cannot read, if it is a well-known other one."""
+    try:
+        yield
+    except WeightsError:
+        from .strangers import meaning
+
+        file = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+        if words := meaning(file):
+            raise WeightsError(f"{file}: this is {words}") from None
+        raise
 
 
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:

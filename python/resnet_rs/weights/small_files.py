@@ -24,10 +24,20 @@ def require_regular(path: str | os.PathLike[str]) -> None:
     """Check that `path` is a regular file: reading a pipe or a device might never end.
 
     Raises:
-        OSError: there is no such file, or it cannot be reached.
-        WeightsError: it is not a regular file.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be reached.
+        WeightsError: it is not a regular file, or a symbolic link that leads to none.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        if os.path.islink(path):
+            raise WeightsError(
+                f"{os.fspath(path)}: a symbolic link to {os.readlink(path)!r}, which leads to no "
+                "file: expected a regular file"
+            ) from None
+        raise
+    if not stat.S_ISREG(mode):
         raise WeightsError(f"{os.fspath(path)}: expected a regular file")
 
 

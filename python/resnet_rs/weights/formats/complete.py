@@ -14,6 +14,14 @@ from . import dialects, fit, heads, prefixes, questions, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
+from .module_facts import (
+    WholeModel,
+    check_modules,
+    contradiction,
+    facts,
+    output_function,
+    whole_model,
+)
 from .names import DETECTRON2, NameRules, Tensors
 from .shortcuts import OPTION_A
 
@@ -62,17 +70,18 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
     tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
-    if overrides.architecture is not None and "architecture" not in raw.config:
+    if "architecture" not in raw.config and overrides.architecture is not None and not raw.modules:
         stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}
         shapes_by_name = {name: tensor.shape for name, tensor in tensors.items()}
         questions.require_answers(shapes_by_name, stated, origin)
+    places = {id(tensor): name for name, tensor in tensors.items()}
     if overrides.names is None:
-        return _complete(replace(raw, tensors=tensors), origin, overrides)
+        return _complete(replace(raw, tensors=tensors), origin, overrides, places)
     drop_heads = _is_headless(raw, overrides)
     tensors, remarks, notes = _by_rules(tensors, overrides.names, origin, overrides.key, drop_heads)
     renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
     try:
-        return _complete(renamed, origin, replace(overrides, key=None))
+        return _complete(renamed, origin, replace(overrides, key=None), places)
     except WeightsError as error:
         if notes:
             raise WeightsError(f"{error} ({'; '.join(notes)})") from error
@@ -108,12 +117,16 @@ def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
     return overrides.num_classes == 0 or raw.config.get("num_classes") == 0
 
 
-def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
-    """`complete` for names of a known project."""
+def _complete(
+    raw: RawCheckpoint, origin: str, overrides: Overrides, places: Mapping[int, str]
+) -> Checkpoint:
+    """`complete` for names of a known project; `places` are the tensors' names in the file."""
     headless = _is_headless(raw, overrides)
     tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
+    model = whole_model(raw.modules, places, tensors, origin) if raw.modules else None
     try:
-        config = _config(raw, tensors, scheme, origin, overrides)
+        stated = raw.config if model is None else _with_facts(raw.config, model, tensors, overrides)
+        config = _config(replace(raw, config=stated), tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
         found = {name: tensor.shape for name, tensor in tensors.items()}
         variant = {**raw.config.get("variant", {}), **(overrides.variant or {})}
@@ -131,6 +144,8 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
+    if model is not None:
+        check_modules(model, fit.operations_of(config))
     remarks += _remark_on_shortcut(raw.config, config, overrides)
     if size_remark := _remark_on_size(config.get("preprocessing", {}), raw.input_size):
         remarks.append(size_remark)
@@ -140,8 +155,32 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
             "PIXEL_STD of their config); here images are R, G, B in 0 to 1: state mean and std "
             "accordingly, and for B, G, R reverse the input channels of conv1.weight"
         )
-    stated = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
-    return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), stated))
+    given = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
+    return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), given))
+
+
+def _with_facts(
+    stated: Mapping[str, Any], model: WholeModel, tensors: Tensors, overrides: Overrides
+) -> dict[str, Any]:
+    """Add the facts that a whole model's modules are to what the file states.
+
+    Raises:
+        NotResNetError: the tensors are those of no ResNet.
+        WeightsError: a module is of no ResNet, or the caller states something else than the file.
+    """
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    variant = facts(model, shapes.structure(found))
+    if words := contradiction(variant, overrides.variant or {}):
+        raise WeightsError(f"{model.origin}: {words}")
+    config = {**stated, "variant": {**stated.get("variant", {}), **variant}}
+    if (function := output_function(model)) is not None:
+        config["activation"] = function
+    if overrides.architecture is None and "architecture" not in stated and model.is_known:
+        # Nothing is left to ask: the modules show what the shapes do not.
+        for fitting in shapes.candidates(found)[:1]:
+            config["architecture"] = fitting.architecture
+            config["variant"] = {**fitting.variant, **config["variant"]}
+    return config
 
 
 def _named(

@@ -46,14 +46,26 @@ def expected_of(config: Mapping[str, Any], origin: str) -> shapes.Parameters:
     Raises:
         WeightsError: the config describes no network.
     """
-    size = sides_of(config.get("preprocessing", {}).get("crop"))
-    network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
-    if "preprocessing" in config:
-        network["preprocessing"] = config["preprocessing"]
     try:
-        return shapes.parameters(network, size)
+        return shapes.parameters(*_network(config))
     except ValueError as error:
         raise WeightsError(f"{origin}: {error}") from error
+
+
+def operations_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The core's operations of the network that a config describes.
+
+    Raises:
+        WeightsError: the config describes no network.
+    """
+    return shapes.operations(*_network(config))
+
+
+def _network(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """The fields that decide the operations, and the size of the images."""
+    size = sides_of(config.get("preprocessing", {}).get("crop"))
+    names = ("architecture", "variant", "num_classes", "preprocessing")
+    return {name: config[name] for name in names if name in config}, size
 
 
 def left_over_of(found: Mapping[str, shapes.Shape], stated: Mapping[str, Any]) -> str:
