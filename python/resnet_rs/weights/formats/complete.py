@@ -124,8 +124,7 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     _check(tensors, config, origin)
-    if remark := _remark_on_size(config.get("preprocessing", {}), raw.input_size):
-        remarks.append(remark)
+    remarks += _remarks_on_size(config.get("preprocessing", {}), raw.input_size)
     if scheme == DETECTRON2:
         remarks.append(
             "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
@@ -287,23 +286,23 @@ def _sized(size: tuple[int, int] | None) -> dict[str, Any]:
     )
 
 
-def _remark_on_size(
+def _remarks_on_size(
     preprocessing: Mapping[str, Any], made_for: tuple[int, int] | None
-) -> str | None:
+) -> list[str]:
     """Say that images get another size than those that the network was made for."""
     if made_for is None:
-        return None
+        return []
     height, width = made_for
     crop = preprocessing.get("crop", _USUAL_SIDE)
     size = _sides(crop if crop is not None else preprocessing.get("resize"))
     if size is None or size == made_for:
-        return None
+        return []
     whole = str(height) if height == width else f"({height}, {width})"
-    return (
+    return [
         f"the file is for images of {height} x {width} pixels, and its preprocessing makes them "
         f"{size[0]} x {size[1]}: the network runs, but may be wrong more often. For its own size "
         f'pass preprocessing={{"resize": {whole}, "crop": {whole}}}'
-    )
+    ]
 
 
 def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:
