@@ -24,7 +24,7 @@ from resnet_rs import _core
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from random_resnet import random_state_dict, random_tensors
-from torch_family import ARCHITECTURES, TIMM
+from torch_family import ARCHITECTURES, CIFAR, TORCHVISION
 from torch_reference import (
     build_reference,
     fill,
@@ -89,11 +89,14 @@ class TestArchitectures:
         expected = reference_operations(model, x)
         assert relative_l2(network.logits(x), expected["fc"]) <= RTOL
         ends = last_blocks(expected)
-        assert [name.partition(".")[0] for name in ends] == STAGES
-        for end, features in zip(ends, network.features(x, STAGES), strict=True):
+        stages = STAGES[:3] if architecture in CIFAR else STAGES
+        assert [name.partition(".")[0] for name in ends] == stages
+        for end, features in zip(ends, network.features(x, stages), strict=True):
             assert relative_l2(features, expected[end]) <= RTOL, end
 
-    @pytest.mark.parametrize("architecture", ["resnet18", "resnet50d", "resnext50_32x4d"])
+    @pytest.mark.parametrize(
+        "architecture", ["resnet18", "resnet50d", "resnext50_32x4d", "cifar_resnet20"]
+    )
     @pytest.mark.parametrize("winograd", [True, False])
     def test_every_operation_has_torchs_name_and_numbers(
         self, architecture: str, winograd: bool, isa: str
@@ -159,7 +162,7 @@ SMALL_SIDE = 64
 class TestTorchvisionsOwnNumbers:
     """`test/test_models.py::test_classification_model`: seed 0, 50 classes, noise as input."""
 
-    @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in TIMM])
+    @pytest.mark.parametrize("architecture", TORCHVISION)
     def test_exported_state_dict(self, architecture: str, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = torchvision.models.get_model(architecture, num_classes=50).eval()
@@ -181,6 +184,13 @@ class TestTorchvisionsOwnNumbers:
             largest = np.abs(shown).max()
             np.testing.assert_allclose(logits[0, :3], shown, atol=SHOWN_RTOL * largest)
 
+
+def A(reduce: str, zeros: str) -> dict[str, Any]:
+    return {"pad": {"reduce": reduce, "zeros": zeros}}
+
+
+SMALL: dict[str, Any] = {"stem": "conv3x3", "stem_widths": [16], "block": "basic"}
+SMALL |= {"blocks": [2, 2, 2], "widths": [16, 32, 64]}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "bottleneck": {},
@@ -213,6 +223,49 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "8192-head": {"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}}
     | {"widths": [8, 16, 32, 512]},
     "avg-pool-2": {"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 0}}},
+    "option-a-around": {"shortcut": A("slice", "around"), **SMALL},
+    "option-a-end": {"shortcut": A("slice", "end"), **SMALL},
+    "option-a-average": {"shortcut": A("average", "around"), **SMALL},
+    "option-a-average-end": {"shortcut": A("average", "end"), **SMALL},
+    "option-a-odd-widths": {"shortcut": A("slice", "around"), "block": "basic"}
+    | {"widths": [8, 13, 26, 33]},
+    "option-a-bottleneck": {"shortcut": A("average", "around")},
+    "option-a-last-stride": {"shortcut": A("average", "end"), "last_stride": 1},
+    "option-c": {"shortcut": "conv_always", "blocks": [2, 1, 2, 1]},
+    "option-c-basic": {"shortcut": "conv_always", **SMALL},
+    "dilated": {"dilation": [1, 1, 2, 4], "blocks": [1, 1, 2, 2]},
+    "dilated-once": {"dilation": [1, 2, 2, 2], "blocks": [1, 2, 1, 2]},
+    "dilated-basic": {"dilation": [1, 1, 2, 4], "block": "basic", "blocks": [1, 1, 2, 2]},
+    "dilated-v1": {"dilation": [1, 1, 1, 2], "stride_on": "conv1", "blocks": [1, 1, 1, 3]},
+    "dilated-grouped": {"dilation": [1, 1, 2, 4], "groups": 4, "width_per_group": 16},
+    "dilated-d": {"dilation": [1, 1, 2, 4], "shortcut": "avg_pool_conv", "stem": "deep"}
+    | {"stem_widths": [4, 6, 8], "blocks": [1, 1, 2, 2]},
+    "dilated-option-a": {"dilation": [1, 1, 2, 4], "shortcut": A("average", "end")},
+    "dilated-folded": {"dilation": [1, 1, 2, 4], "batch_norm": False, "blocks": [1, 1, 2, 2]},
+    "last-stride-1": {"last_stride": 1, "blocks": [1, 1, 1, 2]},
+    "last-stride-1-d": {"last_stride": 1, "shortcut": "avg_pool_conv"},
+    "last-stride-1-v1": {"last_stride": 1, "stride_on": "conv1", "conv_bias": True},
+    "caffe-pool": {"stem_pool": "max_ceil", "stride_on": "conv1"},
+    "no-pool": {"stem_pool": "none"},
+    "stem-without-stride": {"stem_stride": 1},
+    "small-stem-with-pool": {"stem": "conv3x3", "stem_pool": "max", "stem_stride": 2},
+    "small-stem-with-caffe-pool": {"stem": "conv3x3", "stem_pool": "max_ceil", "block": "basic"},
+    "deep-stem-without-stride": {"stem": "deep", "stem_widths": [4, 6, 8]}
+    | {"stem_stride": 1, "stem_pool": "none"},
+    "max-head": {"head": "global_max_pool"},
+    "max-head-basic": {"head": "global_max_pool", "block": "basic"},
+    "all-at-once": {
+        "dilation": [1, 1, 2, 2],
+        "last_stride": 1,
+        "shortcut": A("average", "around"),
+        "stem": "conv3x3",
+        "stem_stride": 2,
+        "stem_pool": "max_ceil",
+        "head": "global_max_pool",
+        "relu_before_add": True,
+        "in_channels": 1,
+        "blocks": [2, 1, 2, 2],
+    },
     "by-hand": {
         "stride_on": "conv1",
         "relu_before_add": True,

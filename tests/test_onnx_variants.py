@@ -26,7 +26,12 @@ class Block(nn.Module):
     """A basic block; its shortcut is a function, or a convolution where the shape changes."""
 
     def __init__(
-        self, channels: int, out: int, stride: int, shortcut: Callable[..., torch.Tensor] | None
+        self,
+        channels: int,
+        out: int,
+        stride: int,
+        shortcut: Callable[..., torch.Tensor] | None,
+        always: bool,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
@@ -34,7 +39,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
         self.stride, self.out, self.shortcut = stride, out, shortcut
-        self.projects = shortcut is None and (stride != 1 or channels != out)
+        self.projects = shortcut is None and (always or stride != 1 or channels != out)
         if self.projects:
             self.downsample = nn.Sequential(
                 nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
@@ -61,6 +66,7 @@ class Cifar(nn.Module):
         stem: nn.Module | None = None,
         head: nn.Module | None = None,
         last_stride: int = 2,
+        always: bool = False,
     ) -> None:
         super().__init__()
         self.stem = stem or nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
@@ -73,7 +79,7 @@ class Cifar(nn.Module):
                 stride = 2 if stage and not index else 1
                 if stage == len(widths) - 1 and not index:
                     stride = last_stride
-                self.blocks.append(Block(channels, width, stride, shortcut))
+                self.blocks.append(Block(channels, width, stride, shortcut, always))
                 channels = width
         self.head = head or nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, 5)
@@ -265,6 +271,18 @@ def refuse(path: Path, *messages: str) -> None:
         read_onnx(path)
     for message in [str(path), *messages]:
         assert message in str(caught.value)
+
+
+class TestOptionC:
+    """A projection in every block."""
+
+    @pytest.mark.parametrize("mode", ["script", "script-unfolded"])
+    def test_projections_everywhere(self, mode: str, tmp_path: Path) -> None:
+        model = tiny(None, always=True)
+        path = export(model, tmp_path / "x.onnx", mode, SHAPE)
+        config = read_onnx(path).config
+        assert config["variant"]["shortcut"] == "conv_always"
+        assert_same(path, model, small_images())
 
 
 class TestStem:

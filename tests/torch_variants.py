@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 DEFAULTS: dict[str, Any] = {
     "block": "bottleneck",
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "relu_before_add": False,
     "head": "global_avg_pool",
 }
+OPTIONAL = {"expansion", "dilation", "last_stride", "stem_stride", "stem_pool"}
 """A network that is small enough to run in a moment; a variant's fields replace these."""
 
 
@@ -43,10 +45,14 @@ class VariantResNet(nn.Module):
 
     def __init__(self, variant: dict[str, Any], num_classes: int = 10, side: int = 64) -> None:
         super().__init__()
-        unknown = set(variant) - {*DEFAULTS, "expansion"}
+        unknown = set(variant) - {*DEFAULTS, *OPTIONAL}
         assert not unknown, unknown
         v = {**DEFAULTS, **variant}
         v.setdefault("expansion", 4 if v["block"] == "bottleneck" else 1)
+        v.setdefault("stem_stride", 1 if v["stem"] == "conv3x3" else 2)
+        v.setdefault("stem_pool", "none" if v["stem"] == "conv3x3" else "max")
+        v.setdefault("dilation", [1] * len(v["blocks"]))
+        v.setdefault("last_stride", 1 if v["dilation"][-1] > ([1] + v["dilation"])[-2] else 2)
         self.variant = v
         channels = self._stem(v)
         stages = zip(v["blocks"], v["widths"], strict=True)
@@ -54,8 +60,13 @@ class VariantResNet(nn.Module):
         for stage, (count, planes) in enumerate(stages, start=1):
             blocks = []
             for index in range(count):
-                stride = 2 if stage > 1 and index == 0 else 1
-                blocks.append(Block(v, channels, planes, stride))
+                dilation = v["dilation"][stage - 1]
+                before = v["dilation"][stage - 2] if stage > 1 else 1
+                stride = 2 if stage > 1 and index == 0 and dilation == before else 1
+                if stage == len(v["blocks"]) > 1 and index == 0:
+                    stride = v["last_stride"]
+                first = before if index == 0 else dilation
+                blocks.append(Block(v, channels, planes, stride, (first, dilation)))
                 channels = planes * v["expansion"]
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
             self.stages.append(f"layer{stage}")
@@ -72,7 +83,7 @@ class VariantResNet(nn.Module):
         if v["stem"] == "deep":
             first, second, third = widths
             self.conv1: nn.Module = nn.Sequential(
-                conv(v, v["in_channels"], first, 3, 2),
+                conv(v, v["in_channels"], first, 3, v["stem_stride"]),
                 norm(v, first),
                 nn.ReLU(),
                 conv(v, first, second, 3, 1),
@@ -81,17 +92,21 @@ class VariantResNet(nn.Module):
                 conv(v, second, third, 3, 1),
             )
         elif v["stem"] == "conv7x7":
-            self.conv1 = conv(v, v["in_channels"], widths[0], 7, 2)
+            self.conv1 = conv(v, v["in_channels"], widths[0], 7, v["stem_stride"])
         else:
-            self.conv1 = conv(v, v["in_channels"], widths[0], 3, 1)
+            self.conv1 = conv(v, v["in_channels"], widths[0], 3, v["stem_stride"])
         self.bn1 = norm(v, widths[-1])
         self.relu = nn.ReLU()
-        self.maxpool = nn.Identity() if v["stem"] == "conv3x3" else nn.MaxPool2d(3, 2, 1)
+        self.maxpool = {
+            "none": nn.Identity(),
+            "max": nn.MaxPool2d(3, 2, 1),
+            "max_ceil": nn.MaxPool2d(3, 2, 0, ceil_mode=True),
+        }[v["stem_pool"]]
         return int(widths[-1])
 
     def _head(self, head: str | dict[str, Any]) -> nn.Module:
         if isinstance(head, str):
-            return nn.AdaptiveAvgPool2d(1)
+            return nn.AdaptiveMaxPool2d(1) if "max" in head else nn.AdaptiveAvgPool2d(1)
         pool = head["avg_pool"]
         return nn.AvgPool2d(pool["kernel"], pool["stride"], pool["padding"])
 
@@ -109,27 +124,39 @@ class VariantResNet(nn.Module):
 class Block(nn.Module):
     """A basic block or a bottleneck with its shortcut."""
 
-    def __init__(self, v: dict[str, Any], channels: int, planes: int, stride: int) -> None:
+    def __init__(
+        self,
+        v: dict[str, Any],
+        channels: int,
+        planes: int,
+        stride: int,
+        dilations: tuple[int, int] = (1, 1),
+    ) -> None:
         super().__init__()
         out = planes * v["expansion"]
+        first, second = dilations
         if v["block"] == "basic":
-            sizes = [(channels, planes, 3, stride, 1), (planes, out, 3, 1, 1)]
+            sizes = [(channels, planes, 3, stride, 1, first), (planes, out, 3, 1, 1, second)]
         else:
             width = int(planes * v["width_per_group"] / 64) * v["groups"]
             on_first = v["stride_on"] == "conv1"
             sizes = [
-                (channels, width, 1, stride if on_first else 1, 1),
-                (width, width, 3, 1 if on_first else stride, v["groups"]),
-                (width, out, 1, 1, 1),
+                (channels, width, 1, stride if on_first else 1, 1, 1),
+                (width, width, 3, 1 if on_first else stride, v["groups"], first),
+                (width, out, 1, 1, 1, 1),
             ]
         self.count = len(sizes)
-        for i, (c_in, c_out, kernel, step, groups) in enumerate(sizes, start=1):
-            self.add_module(f"conv{i}", conv(v, c_in, c_out, kernel, step, groups))
+        for i, (c_in, c_out, kernel, step, groups, dilation) in enumerate(sizes, start=1):
+            self.add_module(f"conv{i}", conv(v, c_in, c_out, kernel, step, groups, dilation))
             self.add_module(f"bn{i}", norm(v, c_out))
             if i < self.count or v["relu_before_add"]:
                 self.add_module(f"relu{i}", nn.ReLU())
-        if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(*shortcut(v, channels, out, stride))
+        changes = stride != 1 or channels != out
+        if isinstance(v["shortcut"], dict):
+            if changes:
+                self.downsample: nn.Module = OptionA(out - channels, stride, **v["shortcut"]["pad"])
+        elif changes or v["shortcut"] == "conv_always":
+            self.downsample = nn.Sequential(*shortcut(v, channels, out, stride, second))
         self.add = Add()
         self.output = nn.ReLU()
 
@@ -148,18 +175,55 @@ class Add(nn.Module):
         return a + b
 
 
-def shortcut(v: dict[str, Any], channels: int, out: int, stride: int) -> list[nn.Module]:
-    if v["shortcut"] == "conv":
+class OptionA(nn.Module):
+    """The paper's shortcut without weights, as its ports for CIFAR write it."""
+
+    def __init__(self, channels: int, stride: int, reduce: str, zeros: str) -> None:
+        super().__init__()
+        before = channels // 2 if zeros == "around" else 0
+        self.zeros = (before, channels - before)
+        self.stride = stride
+        self.average = reduce == "average" and stride > 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.average:
+            # Ports have even sides; at the end of an odd one only the pixels there are count.
+            x = functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+        else:
+            x = x[:, :, :: self.stride, :: self.stride]
+        return functional.pad(x, (0, 0, 0, 0, *self.zeros))
+
+
+def shortcut(
+    v: dict[str, Any], channels: int, out: int, stride: int, dilation: int
+) -> list[nn.Module]:
+    if v["shortcut"] in ("conv", "conv_always"):
         return [conv(v, channels, out, 1, stride), norm(v, out)]
-    pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
-    return [pool if stride > 1 else nn.Identity(), conv(v, channels, out, 1, 1), norm(v, out)]
+    pool: nn.Module = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+    if stride == 1:
+        pool = SameAverage() if dilation > 1 else nn.Identity()
+    return [pool, conv(v, channels, out, 1, 1), norm(v, out)]
+
+
+class SameAverage(nn.Module):
+    """timm's pool in the shortcuts of dilated "d" variants."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(functional.pad(x, (0, 1, 0, 1)), 2, 1)
 
 
 def conv(
-    v: dict[str, Any], channels: int, out: int, kernel: int, stride: int, groups: int = 1
+    v: dict[str, Any],
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> nn.Conv2d:
     bias = v["conv_bias"] or not v["batch_norm"]
-    return nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    padding = kernel // 2 * dilation
+    return nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias)
 
 
 def norm(v: dict[str, Any], channels: int) -> nn.Module:

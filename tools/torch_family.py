@@ -1,10 +1,15 @@
-"""The family's members as torch modules: torchvision's where it has them, else timm's."""
+"""The family's members as torch modules: torchvision's where it has them, else timm's.
+
+Neither has the paper's networks for CIFAR, which are put together from torchvision's blocks here.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torchvision
+from torch.nn import functional
+from torchvision.models.resnet import BasicBlock
 
 TORCHVISION = (
     "resnet18",
@@ -31,7 +36,14 @@ TIMM = (
     "resnext50d_32x4d",
     "resnext101_32x4d",
 )
-ARCHITECTURES = TORCHVISION + TIMM
+CIFAR = (
+    "cifar_resnet20",
+    "cifar_resnet32",
+    "cifar_resnet44",
+    "cifar_resnet56",
+    "cifar_resnet110",
+)
+ARCHITECTURES = TORCHVISION + TIMM + CIFAR
 """The known values of config.json's `architecture`."""
 
 VARIANTS = ("in_channels", "stride_on", "norm_epsilon", "conv_bias")
@@ -51,7 +63,7 @@ def build_model(
         variant: as in config.json, of the fields in `VARIANTS`.
 
     Raises:
-        ValueError: neither torchvision nor timm has such a network.
+        ValueError: there is no such network.
         ImportError: timm is needed and not installed.
     """
     variant = dict(variant or {})
@@ -62,13 +74,65 @@ def build_model(
             f"expected one of {', '.join(ARCHITECTURES)}, changed by {', '.join(VARIANTS)} only"
         )
     with torch.device("meta"):
-        model = _timm(architecture) if architecture in TIMM else _torchvision(architecture)
+        if architecture in CIFAR:
+            model: torch.nn.Module = CifarResNet(int(architecture.removeprefix("cifar_resnet")))
+        else:
+            model = _timm(architecture) if architecture in TIMM else _torchvision(architecture)
         fc: Any = model.fc
         model.fc = (
             torch.nn.Linear(fc.in_features, num_classes) if num_classes else torch.nn.Identity()
         )
         _vary(model, variant)
     return model.eval()
+
+
+class CifarResNet(torch.nn.Module):
+    """The paper's network for CIFAR-10, with torchvision's names.
+
+    Args:
+        layers: 6n + 2: 20, 32, 44, 56 or 110.
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(16)
+        self.relu = torch.nn.ReLU(inplace=True)
+        count = (layers - 2) // 6
+        self.layer1 = torch.nn.Sequential(*(BasicBlock(16, 16) for _ in range(count)))
+        self.layer2 = self._stage(16, count)
+        self.layer3 = self._stage(32, count)
+        self.avgpool = torch.nn.AdaptiveAvgPool2d(1)
+        self.fc = torch.nn.Linear(64, 10)
+
+    @staticmethod
+    def _stage(channels: int, count: int) -> torch.nn.Sequential:
+        out = 2 * channels
+        first = BasicBlock(channels, out, stride=2, downsample=OptionA(channels // 2))
+        return torch.nn.Sequential(first, *(BasicBlock(out, out) for _ in range(count - 1)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of NCHW images."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
+
+
+class OptionA(torch.nn.Module):
+    """The paper's shortcut without weights: every second pixel, and zeros around the channels.
+
+    Args:
+        zeros: channels of zeros on each side.
+    """
+
+    def __init__(self, zeros: int) -> None:
+        super().__init__()
+        self.zeros = zeros
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take `[n, c, h, w]` to `[n, 2c, h / 2, w / 2]`."""
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.zeros, self.zeros))
 
 
 def _torchvision(architecture: str) -> torch.nn.Module:

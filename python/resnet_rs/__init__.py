@@ -24,6 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from ._core import UnsupportedIsaError, WeightsError, __version__
 from .family import (
+    CifarResNet20,
+    CifarResNet32,
+    CifarResNet44,
+    CifarResNet56,
+    CifarResNet110,
     ResNet18,
     ResNet18d,
     ResNet26,
@@ -57,6 +62,11 @@ if TYPE_CHECKING:
     from .inspect.compare import compare
 
 __all__ = [
+    "CifarResNet20",
+    "CifarResNet32",
+    "CifarResNet44",
+    "CifarResNet56",
+    "CifarResNet110",
     "Config",
     "ImageError",
     "Prediction",

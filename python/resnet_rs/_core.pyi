@@ -226,11 +226,15 @@ def operations(config: str, height: int, width: int) -> list[dict[str, Any]]:
         that computes it; `parameters`, from the part (`weight`) to the tensor's name and shape;
         and by kind:
 
-        - `conv`: `in_channels`, `out_channels`, `kernel`, `stride`, `padding`, `groups`, `bias`
+        - `conv`: `in_channels`, `out_channels`, `kernel`, `stride`, `padding`, `dilation`,
+          `groups`, `bias`
         - `batch_norm`: `channels`, `epsilon`
-        - `relu`, `add`, `global_avg_pool`: no further keys
-        - `max_pool`: `kernel`, `stride`, `padding`
-        - `avg_pool`: these, `ceil_mode` and `count_include_pad`, with torch's meaning
+        - `relu`, `add`, `global_avg_pool`, `global_max_pool`: no further keys
+        - `max_pool`: `kernel`, `stride`, `padding`, `ceil_mode`, with torch's meaning, and `extra`,
+          further rows below the picture and columns on its right
+        - `avg_pool`: these and `count_include_pad`
+        - `pad`: `kernel` and `stride` of a mean, `before` and `after`, the channels of zeros around
+          those of the input
         - `linear`: `in_features` (of a map flattened in NCHW order), `out_features`
 
     Raises:

@@ -7,6 +7,7 @@
 | `ResNet18d` ... `ResNet200d` | three 3x3 in the stem, an average pool in the shortcuts |
 | `ResNeXt50_32x4d` ... `ResNeXt101_64x4d` | 3x3 convolutions in 32 or 64 groups |
 | `WideResNet50_2`, `WideResNet101_2` | 3x3 convolutions twice as wide |
+| `CifarResNet20` ... `CifarResNet110` | three stages, for 32 x 32; no weights in shortcuts |
 
 A class differs from `ResNet` in one way: it knows its architecture. So it reads files that do not
 state one, and refuses the weights of another network.
@@ -143,6 +144,36 @@ class WideResNet101_2(ResNet):
     """wide_resnet101_2: 126.9 million parameters, 22.8 GMAC at 224 x 224."""
 
     architecture = "wide_resnet101_2"
+
+
+class CifarResNet20(ResNet):
+    """cifar_resnet20: 0.27 million parameters with ten classes, 0.04 GMAC at 32 x 32."""
+
+    architecture = "cifar_resnet20"
+
+
+class CifarResNet32(ResNet):
+    """cifar_resnet32: 0.46 million parameters with ten classes, 0.07 GMAC at 32 x 32."""
+
+    architecture = "cifar_resnet32"
+
+
+class CifarResNet44(ResNet):
+    """cifar_resnet44: 0.66 million parameters with ten classes, 0.10 GMAC at 32 x 32."""
+
+    architecture = "cifar_resnet44"
+
+
+class CifarResNet56(ResNet):
+    """cifar_resnet56: 0.85 million parameters with ten classes, 0.13 GMAC at 32 x 32."""
+
+    architecture = "cifar_resnet56"
+
+
+class CifarResNet110(ResNet):
+    """cifar_resnet110: 1.73 million parameters with ten classes, 0.25 GMAC at 32 x 32."""
+
+    architecture = "cifar_resnet110"
 
 
 CLASSES: dict[str, type[ResNet]] = {

@@ -104,7 +104,7 @@ impl Config {
                 return Err(malformed(field, "expected an object in braces".into()));
             }
         }
-        let config: Self = serde_path_to_error::deserialize(json).map_err(|e| {
+        let config: Self = serde_path_to_error::deserialize(with_usual(json)).map_err(|e| {
             let field = e.path().to_string();
             malformed(&field, e.into_inner().to_string())
         })?;
@@ -203,6 +203,26 @@ impl Config {
     }
 }
 
+/// Adds the fields of `preprocessing` that a config does not state and that are not ImageNet's.
+fn with_usual(mut json: Value) -> Value {
+    let name = json.get("architecture").and_then(Value::as_str);
+    let usual = name.and_then(Preprocessing::usual_for);
+    let (Some(usual), Some(fields)) = (usual, json.as_object_mut()) else {
+        return json;
+    };
+    let stated = fields
+        .entry("preprocessing")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let (Some(stated), Ok(Value::Object(usual))) =
+        (stated.as_object_mut(), serde_json::to_value(usual))
+    {
+        for (field, value) in usual {
+            stated.entry(field).or_insert(value);
+        }
+    }
+    json
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +239,20 @@ mod tests {
     fn fields_that_are_not_stated_have_defaults() {
         let config = read(r#"{"format_version": 1, "architecture": "resnet50"}"#).unwrap();
         assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_cifar_network_takes_small_images_unless_something_else_is_stated() {
+        let text = r#"{"format_version": 1, "architecture": "cifar_resnet20"}"#;
+        let found = read(text).unwrap().preprocessing;
+        assert_eq!(found, Preprocessing::cifar10());
+        assert_eq!(found.input_size(), [32, 32]);
+        let text = r#"{"format_version": 1, "architecture": "cifar_resnet20",
+                       "preprocessing": {"crop": null, "std": [1, 1, 1]}}"#;
+        let found = read(text).unwrap().preprocessing;
+        assert_eq!((found.resize, found.crop), (Some(Size::Side(32)), None));
+        assert_eq!(found.mean, Preprocessing::cifar10().mean);
+        assert_eq!(found.std, [1.0; 3]);
     }
 
     #[test]

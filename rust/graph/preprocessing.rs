@@ -64,6 +64,23 @@ impl Default for Preprocessing {
 }
 
 impl Preprocessing {
+    /// The usual one for the networks of an architecture, if it is not the default.
+    pub fn usual_for(architecture: &str) -> Option<Self> {
+        architecture.starts_with("cifar_").then(Self::cifar10)
+    }
+
+    /// The whole image at 32 x 32, with the mean and deviation that most networks for CIFAR-10 were
+    /// trained with.
+    pub fn cifar10() -> Self {
+        Self {
+            resize: Some(Size::Side(32)),
+            crop: Some(Size::Side(32)),
+            interpolation: Interpolation::Bilinear,
+            mean: vec![0.4914, 0.4822, 0.4465],
+            std: vec![0.2023, 0.1994, 0.2010],
+        }
+    }
+
     /// The usual `[height, width]` of the network's input: that of the crop, else of the resizing,
     /// else ImageNet's 224 x 224.
     pub fn input_size(&self) -> [usize; 2] {

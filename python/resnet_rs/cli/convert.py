@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..images.spec import PRESETS
 from ..weights.labels import order_remark, read_labels
 from .common import LOAD_ERRORS, OK, fail
 
 _INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
-_PRESETS = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 
 EPILOG = """\
 The content of IN tells its format: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     images.add_argument(
         "--preset",
-        choices=_PRESETS,
+        choices=PRESETS,
         help="torchvision's: resize 256 (V1) or 232 (V2), crop 224, bilinear",
     )
     # Not in the namespace unless given, because None is a value of --resize and --crop ("none").

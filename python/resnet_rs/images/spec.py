@@ -9,8 +9,16 @@ from typing import Any
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+_CIFAR_STD = (0.2023, 0.1994, 0.2010)
+_CIFAR_SIDE = 32
+_CIFAR = "CIFAR10"
+
 # torchvision's presets by name, with the short side that each resizes to.
 _PRESETS = {"IMAGENET1K_V1": 256, "IMAGENET1K_V2": 232}
+PRESETS = (*_PRESETS, _CIFAR)
+"""The names of all presets."""
+
 # These weights are called V1 but were trained by the V2 recipe, and resize as V2 does.
 _V1_THAT_RESIZES_AS_V2 = frozenset({"resnext101_64x4d"})
 
@@ -68,11 +76,18 @@ class Preprocessing:
         }
 
 
+def usual_preset(architecture: str) -> str:
+    """The name of the preset that the core takes if the weights do not state one."""
+    return _CIFAR if architecture.startswith("cifar_") else "IMAGENET1K_V2"
+
+
 def preset(name: str, architecture: str | None = None) -> dict[str, Any]:
-    """Look up a preset of torchvision by name.
+    """Look up a preset by name.
 
     Args:
-        name: `IMAGENET1K_V1` (resize 256) or `IMAGENET1K_V2` (resize 232); both crop 224.
+        name: torchvision's `IMAGENET1K_V1` (resize 256) or `IMAGENET1K_V2` (resize 232), which
+            both crop 224; or `CIFAR10` (resize and crop 32, with the mean and deviation that
+            most networks for CIFAR-10 were trained with).
         architecture: the network of the weights. V1 of resnext101_64x4d resizes to 232.
 
     Returns:
@@ -81,9 +96,13 @@ def preset(name: str, architecture: str | None = None) -> dict[str, Any]:
     Raises:
         ValueError: there is no such preset.
     """
+    if name == _CIFAR:
+        # An image of 32 x 32 pixels stays as it is.
+        spec = Preprocessing(_CIFAR_SIDE, _CIFAR_SIDE, "bilinear", _CIFAR_MEAN, _CIFAR_STD)
+        return spec.as_dict()
     if name not in _PRESETS:
         raise ValueError(
-            f"preprocessing: expected {' or '.join(_PRESETS)}, a Preprocessing or a dict of its "
+            f"preprocessing: expected {', '.join(PRESETS)}, a Preprocessing or a dict of its "
             f"fields; got {name!r}"
         )
     if architecture in _V1_THAT_RESIZES_AS_V2:

@@ -21,8 +21,9 @@ def aliases(operations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         elif name.startswith("layer") and parts[2].startswith("relu"):
             found[name.replace("relu", "act")] = name
         elif name.startswith("layer") and parts[2] == "downsample":
-            found[f"{parts[0]}.{parts[1]}.downsample"] = name
-            if parts[3] == "1" and operation["kind"] == "conv":
+            block = f"{parts[0]}.{parts[1]}"
+            found[f"{block}.downsample"] = found[f"{block}.shortcut"] = name
+            if parts[3:] == ["1"] and operation["kind"] == "conv":
                 # A stage of stride 1 pools nothing: its `downsample.0` hands the input on.
                 pool = name.removesuffix("1") + "0"
                 if pool not in names:

@@ -25,8 +25,8 @@ class SummaryRow:
 
     Attributes:
         name: torchvision's name.
-        kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool` or
-            `linear`.
+        kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool`,
+            `global_max_pool`, `pad` (a shortcut without weights) or `linear`.
         input_shape: `(height, width, channels)` of its first input.
         output_shape: `(height, width, channels)` of its result.
         parameters: how many values training adjusts: weights, biases, and batch norm's scale and

@@ -3,7 +3,8 @@
 Read it in this order:
 
 1. `layers.py`: the operations. `conv2d`, `batch_norm`, `relu`, `add`, `max_pool`,
-   `avg_pool`, `global_avg_pool`, `fully_connected` and `softmax`, each a few lines.
+   `avg_pool`, `global_avg_pool`, `global_max_pool`, `pad_shortcut`, `fully_connected` and
+   `softmax`, each a few lines.
 2. `blocks.py`: `basic_block` and `bottleneck`, the two residual blocks of the paper.
 3. `networks.py`: `resnet18`, `resnet34`, `resnet50`, ... put together from those blocks.
 4. `walk.py`: `run`, which walks the compiled core's list of operations and so computes any
@@ -36,8 +37,10 @@ from .layers import (
     flatten,
     fully_connected,
     global_avg_pool,
+    global_max_pool,
     max_pool,
     ohwi,
+    pad_shortcut,
     relu,
     softmax,
 )
@@ -55,8 +58,10 @@ __all__ = [
     "flatten",
     "fully_connected",
     "global_avg_pool",
+    "global_max_pool",
     "max_pool",
     "ohwi",
+    "pad_shortcut",
     "relu",
     "resnet",
     "resnet18",

@@ -25,11 +25,13 @@ def conv2d(
     padding: int = 0,
     groups: int = 1,
     bias: Array | None = None,
+    dilation: int = 1,
 ) -> Array:
     """Slide a window over the picture; every output pixel is a weighted sum of what it covers.
 
         y[n, i, j, o] = bias[o] + sum over ky, kx, c of
-                        x[n, i * stride + ky - padding, j * stride + kx - padding, c]
+                        x[n, i * stride + ky * dilation - padding,
+                             j * stride + kx * dilation - padding, c]
                         * weights[o, ky, kx, c]
 
     Outside the picture x is 0. The kernel is not mirrored: the convolution of networks is the
@@ -45,10 +47,11 @@ def conv2d(
         padding: how many zeros go around the picture, on each side.
         groups: a divisor of both channel counts.
         bias: `[out_channels]`; None adds nothing.
+        dilation: how far apart the taps are; with 2 a 3x3 window covers 5x5 pixels.
 
     Returns:
         `[batch, out_h, out_w, out_channels]`, with
-        `out = floor((in + 2 * padding - kernel) / stride) + 1`.
+        `out = floor((in + 2 * padding - span) / stride) + 1`, `span = (kernel - 1) * dilation + 1`.
 
     Raises:
         ValueError: the weights do not fit x.
@@ -61,13 +64,14 @@ def conv2d(
         )
     group_out = out_channels // groups
     padded = _pad(x, padding, 0.0)  # [batch, in_h + 2 * padding, in_w + 2 * padding, in_channels]
-    out_h = (padded.shape[1] - kernel_h) // stride + 1
-    out_w = (padded.shape[2] - kernel_w) // stride + 1
+    out_h = (padded.shape[1] - (kernel_h - 1) * dilation - 1) // stride + 1
+    out_w = (padded.shape[2] - (kernel_w - 1) * dilation - 1) // stride + 1
 
     y = np.zeros((len(x), out_h, out_w, out_channels))
     for ky in range(kernel_h):
         for kx in range(kernel_w):
-            tap = _under_tap(padded, ky, kx, stride, out_h, out_w)  # [batch, out_h, out_w, in]
+            # [batch, out_h, out_w, in]
+            tap = _under_tap(padded, ky * dilation, kx * dilation, stride, out_h, out_w)
             for group in range(groups):
                 ins = slice(group * group_in, (group + 1) * group_in)
                 outs = slice(group * group_out, (group + 1) * group_out)
@@ -121,7 +125,9 @@ def add(x: Array, shortcut: Array) -> Array:
     return x + shortcut
 
 
-def max_pool(x: Array, kernel: int, stride: int, padding: int = 0) -> Array:
+def max_pool(
+    x: Array, kernel: int, stride: int, padding: int = 0, ceil_mode: bool = False
+) -> Array:
     """Keep the largest value under the window, channel by channel.
 
     Outside the picture x is minus infinity, so the border never wins.
@@ -131,13 +137,14 @@ def max_pool(x: Array, kernel: int, stride: int, padding: int = 0) -> Array:
         kernel: the side of the window.
         stride: how far the window moves.
         padding: how far the window may extend outside, on each side; at most half of `kernel`.
+        ceil_mode: also keep a last window that hangs over the end, as Caffe does.
 
     Returns:
-        `[batch, out_h, out_w, channels]`, sized as for `conv2d`.
+        `[batch, out_h, out_w, channels]`, sized as for `avg_pool`.
     """
-    padded = _pad(x, padding, -np.inf)
-    out_h = (padded.shape[1] - kernel) // stride + 1
-    out_w = (padded.shape[2] - kernel) // stride + 1
+    out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
+    overhang = kernel  # more than a window can hang over the end
+    padded = _pad(x, padding + overhang, -np.inf)[:, overhang:, overhang:]
 
     y = np.full((len(x), out_h, out_w, x.shape[3]), -np.inf)
     for ky in range(kernel):
@@ -153,6 +160,7 @@ def avg_pool(
     padding: int = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    extra: int = 0,
 ) -> Array:
     """Take the mean of the values under the window, channel by channel.
 
@@ -164,11 +172,14 @@ def avg_pool(
         ceil_mode: also keep a last window that hangs over the end. Places beyond the end do not
             count.
         count_include_pad: count the zeros of the padding among the averaged values.
+        extra: how many further rows of zeros go below the picture, and columns on its right; they
+            count.
 
     Returns:
         `[batch, out_h, out_w, channels]`; out = floor((in + 2 * padding - kernel) / stride) + 1,
         or ceil with `ceil_mode`, less 1 if the last window would start beyond the picture.
     """
+    x = np.pad(x, ((0, 0), (0, extra), (0, extra), (0, 0)))
     out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
     overhang = kernel  # more than a window can hang over the end
     padded = _pad(_pad(x, padding, 0.0), overhang, 0.0)[:, overhang:, overhang:]
@@ -189,6 +200,30 @@ def global_avg_pool(x: Array) -> Array:
     """Take each channel's mean over the picture: `[batch, h, w, c]` -> `[batch, 1, 1, c]`."""
     pooled: Array = x.mean(axis=(1, 2), keepdims=True)
     return pooled
+
+
+def global_max_pool(x: Array) -> Array:
+    """Keep each channel's largest value: `[batch, h, w, c]` -> `[batch, 1, 1, c]`."""
+    pooled: Array = x.max(axis=(1, 2), keepdims=True)
+    return pooled
+
+
+def pad_shortcut(x: Array, kernel: int, stride: int, before: int, after: int) -> Array:
+    """Give a block's input fewer pixels and more channels without weights: the paper's option A.
+
+    Args:
+        x: `[batch, in_h, in_w, channels]`.
+        kernel: 1 takes every `stride`-th pixel; 2 takes the mean of 2x2 pixels, at the end of an
+            odd side of those that there are.
+        stride: how far apart the pixels are that a result is made of.
+        before: channels of zeros before those of x.
+        after: channels of zeros after them.
+
+    Returns:
+        `[batch, ceil(in_h / stride), ceil(in_w / stride), before + channels + after]`.
+    """
+    fewer = avg_pool(x, kernel, stride, ceil_mode=True)
+    return np.pad(fewer, ((0, 0), (0, 0), (0, 0), (before, after)))
 
 
 def flatten(x: Array) -> Array:
@@ -256,7 +291,7 @@ def _under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: 
 
 
 def _pooled_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Count the windows of an average pool along one side."""
+    """Count the windows of a pool along one side."""
     room = size + 2 * padding - kernel
     if not ceil_mode:
         return room // stride + 1

@@ -97,6 +97,7 @@ def evaluate(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str
                 padding=operation["padding"],
                 groups=operation["groups"],
                 bias=tensors.get("bias"),
+                dilation=operation["dilation"],
             )
         case "batch_norm":
             return layers.batch_norm(
@@ -113,7 +114,11 @@ def evaluate(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str
             return layers.add(x, inputs[1])
         case "max_pool":
             return layers.max_pool(
-                x, operation["kernel"], operation["stride"], operation["padding"]
+                x,
+                operation["kernel"],
+                operation["stride"],
+                operation["padding"],
+                ceil_mode=operation["ceil_mode"],
             )
         case "avg_pool":
             return layers.avg_pool(
@@ -123,9 +128,20 @@ def evaluate(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str
                 operation["padding"],
                 ceil_mode=operation["ceil_mode"],
                 count_include_pad=operation["count_include_pad"],
+                extra=operation["extra"],
             )
         case "global_avg_pool":
             return layers.global_avg_pool(x)
+        case "global_max_pool":
+            return layers.global_max_pool(x)
+        case "pad":
+            return layers.pad_shortcut(
+                x,
+                operation["kernel"],
+                operation["stride"],
+                operation["before"],
+                operation["after"],
+            )
         case "linear":
             y = layers.fully_connected(layers.flatten(x), tensors["weight"], tensors.get("bias"))
             return y[:, None, None, :]  # NHWC like all other results: [batch, 1, 1, classes]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from .._core import Network, WeightsError, architectures, safetensors_index
-from ..images.spec import preset
+from ..images.spec import preset, usual_preset
 from ..options import Options
 from .config import CONFIG_OPTIONS, Config, merged, overrides_of
 from .files import Stamp, config_beside, files_of, stamp_of
@@ -72,7 +72,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
             if os.path.isdir(path):
                 if _lacks_only_config(path):
                     return _by_the_core(options, path, stamp, None)  # its error names the file
-            elif _is_bare(path) and "architecture" in stated:
+            elif _is_bare(path) and _is_told(path, stated):
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
@@ -81,9 +81,12 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
     return _by_formats(options, path, stamp, stated, architecture)
 
 
+_WORDS = (("resnet", "ResNet"), ("resnext", "ResNeXt"), ("wide_", "Wide"), ("cifar_", "Cifar"))
+
+
 def class_name(architecture: str) -> str:
     """The name of an architecture's class: `ResNet50` for `resnet50`."""
-    for lower, name in (("resnet", "ResNet"), ("resnext", "ResNeXt"), ("wide_", "Wide")):
+    for lower, name in _WORDS:
         architecture = architecture.replace(lower, name)
     return architecture
 
@@ -210,6 +213,17 @@ def _is_bare(path: str) -> bool:
     return not index or ("layer1.0.conv1.weight" in index and not kinds & _CONVERTED)
 
 
+def _is_told(path: str, stated: Mapping[str, Any]) -> bool:
+    """Tell whether the caller states all that the core needs to know beside the tensors."""
+    from .formats.questions import is_open
+
+    architecture, variant = stated.get("architecture"), stated.get("variant") or {}
+    if architecture not in architectures() or not isinstance(variant, Mapping):
+        return "architecture" in stated  # the core refuses it
+    shapes = {name: tuple(entry[1]) for name, entry in safetensors_index(path).items()}
+    return not is_open(shapes, architecture, variant)
+
+
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:
     from pathlib import Path
 
@@ -249,9 +263,14 @@ def _to_json(value: Mapping[str, Any]) -> str:
 def _no_config_message(config: Config, sized: str = "") -> str:
     spec = config.preprocessing
     labels = "ImageNet's labels" if config.num_classes == 1000 else "the class indices as labels"
+    preset_name = usual_preset(config.architecture)
+    if preset_name == "IMAGENET1K_V2":
+        preset_name = "torchvision's IMAGENET1K_V2"
+        values = f"resize {spec.resize}, crop {spec.crop}, {spec.interpolation}"
+    else:
+        values = f"crop {spec.crop}, mean {list(spec.mean)}, std {list(spec.std)}"
     return (
-        "there is no config.json beside it: assuming torchvision's IMAGENET1K_V2 "
-        f"preprocessing{sized} (resize {spec.resize}, crop {spec.crop}, {spec.interpolation}) and "
-        f"{labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
+        f"there is no config.json beside it: assuming {preset_name} preprocessing{sized} "
+        f"({values}) and {labels}. To state your own, pass preprocessing= and labels=, or write a config.json "
         'with "preprocessing" and "labels" and pass the directory'
     )

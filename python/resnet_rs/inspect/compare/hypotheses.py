@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ...images.spec import Preprocessing
 from ...reference.walk import Operation, evaluate, parameters
+from .formulas import Formula
 from .inputs import input_mistakes
-from .mistakes import Formula, mistakes
+from .mistakes import mistakes
 from .segment import Hypothesis, Segment
 
 Array: TypeAlias = NDArray[Any]

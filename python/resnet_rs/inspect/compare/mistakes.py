@@ -8,33 +8,14 @@ other side's numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...reference import layers
 from ...reference.walk import Operation, evaluate
-
-Array: TypeAlias = NDArray[np.float64]
-# Computes an operation from its inputs and its tensors, as `reference.evaluate` does.
-Formula: TypeAlias = Callable[[Operation, Sequence[Array], Mapping[str, Array]], Array]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One way to get an operation wrong.
-
-    Attributes:
-        mistake: the class of mistakes that it belongs to, such as `transposed weights`.
-        text: a clause that says what was done: `height and width of the kernels are swapped`.
-        formula: the wrong formula.
-    """
-
-    mistake: str
-    text: str
-    formula: Formula
+from . import pool_mistakes
+from .formulas import Array, Formula, Mistake, skip, with_fields, with_swapped, with_tensor
 
 
 def mistakes(operation: Operation) -> Iterator[Mistake]:
@@ -44,9 +25,11 @@ def mistakes(operation: Operation) -> Iterator[Mistake]:
         "batch_norm": _batch_norm,
         "relu": _relu,
         "add": _add,
-        "max_pool": _max_pool,
-        "avg_pool": _avg_pool,
-        "global_avg_pool": _global_avg_pool,
+        "max_pool": pool_mistakes.max_pool,
+        "avg_pool": pool_mistakes.avg_pool,
+        "global_avg_pool": pool_mistakes.global_avg_pool,
+        "global_max_pool": pool_mistakes.global_max_pool,
+        "pad": pool_mistakes.pad,
         "linear": _linear,
     }
     return by_kind[operation["kind"]](operation)
@@ -59,47 +42,47 @@ def _conv(operation: Operation) -> Iterator[Mistake]:
         yield Mistake(
             kind,
             "height and width of the kernels are swapped",
-            _with("weight", lambda w: w.transpose(0, 1, 3, 2)),
+            with_tensor("weight", lambda w: w.transpose(0, 1, 3, 2)),
         )
     yield Mistake(
         kind,
         "input and output channels of the weights are swapped",
-        _with("weight", lambda w: w.transpose(1, 0, 2, 3)),
+        with_tensor("weight", lambda w: w.transpose(1, 0, 2, 3)),
     )
     # The numbers in memory are the same, and are read in another order.
     if kernel > 1:
         yield Mistake(
             kind,
             "the weights are OIHW, and were read as OHWI without a transpose",
-            _with("weight", lambda w: w.reshape(_ohwi_shape(w)).transpose(0, 3, 1, 2)),
+            with_tensor("weight", lambda w: w.reshape(_ohwi_shape(w)).transpose(0, 3, 1, 2)),
         )
         yield Mistake(
             kind,
             "the weights are OHWI, and were read as OIHW without a transpose",
-            _with("weight", lambda w: w.transpose(0, 2, 3, 1).reshape(w.shape)),
+            with_tensor("weight", lambda w: w.transpose(0, 2, 3, 1).reshape(w.shape)),
         )
     yield Mistake(
         kind,
         "the weights are HWIO (Keras), and were read as OIHW without a transpose",
-        _with("weight", lambda w: w.transpose(2, 3, 1, 0).reshape(w.shape)),
+        with_tensor("weight", lambda w: w.transpose(2, 3, 1, 0).reshape(w.shape)),
     )
     yield Mistake(
         kind,
         "the weights are OIHW, and were read as HWIO (Keras) without a transpose",
-        _with("weight", lambda w: w.reshape(_hwio_shape(w)).transpose(3, 2, 0, 1)),
+        with_tensor("weight", lambda w: w.reshape(_hwio_shape(w)).transpose(3, 2, 0, 1)),
     )
     if kernel > 1:
         yield Mistake(
             "mirrored kernels",
             "the kernels are mirrored: networks correlate, they do not convolve",
-            _with("weight", lambda w: w[:, :, ::-1, ::-1]),
+            with_tensor("weight", lambda w: w[:, :, ::-1, ::-1]),
         )
         for other in range(kernel):
             if other != padding:
                 yield Mistake(
                     "wrong padding",
                     f"the padding is {other}, not {padding}",
-                    _with_field("padding", other),
+                    with_fields(padding=other),
                 )
         yield Mistake(
             "wrong padding",
@@ -110,13 +93,28 @@ def _conv(operation: Operation) -> Iterator[Mistake]:
             yield Mistake(
                 "wrong padding", f"the padding {words} instead of being 0", _padded_by(mode)
             )
+        yield from _dilations(operation)
     for other in (1, 2):
         if other != stride:
             yield Mistake(
-                "wrong stride", f"the stride is {other}, not {stride}", _with_field("stride", other)
+                "wrong stride", f"the stride is {other}, not {stride}", with_fields(stride=other)
             )
     if operation["bias"]:
-        yield Mistake("missing bias", "the bias is not added", _with("bias", np.zeros_like))
+        yield Mistake("missing bias", "the bias is not added", with_tensor("bias", np.zeros_like))
+
+
+def _dilations(operation: Operation) -> Iterator[Mistake]:
+    """Move the taps of a 3x3 window apart or together, the padding with them."""
+    dilation = operation["dilation"]
+    if operation["kernel"] != 3:
+        return
+    for other in (1, 2, 4):
+        if other != dilation:
+            yield Mistake(
+                "wrong dilation",
+                f"the dilation is {other}, not {dilation}",
+                with_fields(dilation=other, padding=other),
+            )
 
 
 def _batch_norm(operation: Operation) -> Iterator[Mistake]:
@@ -131,7 +129,7 @@ def _batch_norm(operation: Operation) -> Iterator[Mistake]:
             yield Mistake(
                 "wrong epsilon",
                 f"epsilon is {epsilon:g}, not {operation['epsilon']:g}",
-                _with_field("epsilon", epsilon),
+                with_fields(epsilon=epsilon),
             )
     yield Mistake(
         "wrong epsilon",
@@ -148,18 +146,20 @@ def _batch_norm(operation: Operation) -> Iterator[Mistake]:
         ("weight", "running_var"),
         ("bias", "running_mean"),
     ):
-        yield Mistake(kind, f"{one} and {other} are swapped", _with_swapped(one, other))
+        yield Mistake(kind, f"{one} and {other} are swapped", with_swapped(one, other))
     yield Mistake(
         kind,
         "running_var is taken for a standard deviation: the root is missing",
-        _with("running_var", np.square),
+        with_tensor("running_var", np.square),
     )
     kind = "batch norm incomplete"
-    yield Mistake(kind, "the mean is not subtracted", _with("running_mean", np.zeros_like))
-    yield Mistake(kind, "it does not divide by the deviation", _with("running_var", np.ones_like))
-    yield Mistake(kind, "the scale (weight) is missing", _with("weight", np.ones_like))
-    yield Mistake(kind, "the shift (bias) is missing", _with("bias", np.zeros_like))
-    yield Mistake("missing batch norm", "the batch norm is missing", _skip)
+    yield Mistake(kind, "the mean is not subtracted", with_tensor("running_mean", np.zeros_like))
+    yield Mistake(
+        kind, "it does not divide by the deviation", with_tensor("running_var", np.ones_like)
+    )
+    yield Mistake(kind, "the scale (weight) is missing", with_tensor("weight", np.ones_like))
+    yield Mistake(kind, "the shift (bias) is missing", with_tensor("bias", np.zeros_like))
+    yield Mistake("missing batch norm", "the batch norm is missing", skip)
     yield Mistake(
         "hook without a copy",
         "these are the values after an in-place ReLU: the hook must copy the tensor",
@@ -168,7 +168,7 @@ def _batch_norm(operation: Operation) -> Iterator[Mistake]:
 
 
 def _relu(operation: Operation) -> Iterator[Mistake]:
-    yield Mistake("missing ReLU", "the ReLU is missing", _skip)
+    yield Mistake("missing ReLU", "the ReLU is missing", skip)
     yield Mistake("another activation", "it is ReLU6", lambda o, i, t: np.clip(i[0], 0, 6))
     for slope in (0.01, 0.1, 0.2):
         yield Mistake(
@@ -179,7 +179,7 @@ def _relu(operation: Operation) -> Iterator[Mistake]:
 
 
 def _add(operation: Operation) -> Iterator[Mistake]:
-    yield Mistake("missing residual", "the shortcut is not added", _skip)
+    yield Mistake("missing residual", "the shortcut is not added", skip)
     yield Mistake(
         "missing residual", "only the shortcut is there, not the block", lambda o, i, t: i[1]
     )
@@ -195,63 +195,8 @@ def _add(operation: Operation) -> Iterator[Mistake]:
     )
 
 
-def _max_pool(operation: Operation) -> Iterator[Mistake]:
-    kernel, stride, padding = (operation[key] for key in ("kernel", "stride", "padding"))
-    kind = "max pool's padding"
-    for other in range(kernel // 2 + 1):
-        if other != padding:
-            yield Mistake(
-                kind, f"the padding is {other}, not {padding}", _with_field("padding", other)
-            )
-    yield Mistake(
-        kind, f"the padding is 0, not {padding}, and the size is rounded up", _pool_at_the_end
-    )
-    for other in (2, 3):
-        if other != kernel:
-            yield Mistake(
-                "wrong pool",
-                f"the window is {other} x {other}, not {kernel} x {kernel}",
-                lambda o, i, t, k=other: layers.max_pool(i[0], k, o["stride"], 0),  # type: ignore[misc]
-            )
-    yield Mistake(
-        "wrong pool",
-        "it takes the mean, not the largest value",
-        lambda o, i, t: layers.avg_pool(i[0], kernel, stride, padding),
-    )
-    yield Mistake("wrong stride", f"the stride is 1, not {stride}", _with_field("stride", 1))
-
-
-def _avg_pool(operation: Operation) -> Iterator[Mistake]:
-    if operation["padding"] or operation["ceil_mode"]:
-        counted = operation["count_include_pad"]
-        yield Mistake(
-            "average pool's divisor",
-            f"values outside the picture are {'not ' if counted else ''}counted",
-            _with_field("count_include_pad", not counted),
-        )
-    yield Mistake(
-        "wrong pool",
-        "it takes the largest value, not the mean",
-        lambda o, i, t: layers.max_pool(i[0], o["kernel"], o["stride"], o["padding"]),
-    )
-    yield Mistake("wrong pool", "it takes the mean of everything", _global_mean)
-
-
-def _global_avg_pool(operation: Operation) -> Iterator[Mistake]:
-    yield Mistake(
-        "wrong pool",
-        "it takes the largest value, not the mean",
-        lambda o, i, t: i[0].max(axis=(1, 2), keepdims=True),
-    )
-    yield Mistake(
-        "wrong pool",
-        "it takes the sum, not the mean",
-        lambda o, i, t: i[0].sum(axis=(1, 2), keepdims=True),
-    )
-
-
 def _linear(operation: Operation) -> Iterator[Mistake]:
-    yield Mistake("missing bias", "the bias is not added", _with("bias", np.zeros_like))
+    yield Mistake("missing bias", "the bias is not added", with_tensor("bias", np.zeros_like))
     yield Mistake(
         "flatten order",
         "the features are flattened pixel by pixel (NHWC); the weights want them channel by "
@@ -261,37 +206,18 @@ def _linear(operation: Operation) -> Iterator[Mistake]:
     yield Mistake(
         "transposed weights",
         "the weights are [in, out], and were read as [out, in] without a transpose",
-        _with("weight", lambda w: w.T.reshape(w.shape)),
+        with_tensor("weight", lambda w: w.T.reshape(w.shape)),
     )
     yield Mistake(
         "transposed weights",
         "the weights are [out, in], and were read as [in, out] without a transpose",
-        _with("weight", lambda w: w.reshape(w.shape[::-1]).T),
+        with_tensor("weight", lambda w: w.reshape(w.shape[::-1]).T),
     )
     yield Mistake(
         "softmax",
         "these are probabilities: softmax was applied to the logits",
         lambda o, i, t: layers.softmax(evaluate(o, i, t)),
     )
-
-
-def _with(part: str, change: Callable[[Array], Array]) -> Formula:
-    """Make the right formula with one tensor changed."""
-    return lambda o, i, t: evaluate(o, i, {**t, part: change(t[part])})
-
-
-def _with_swapped(one: str, other: str) -> Formula:
-    """Make the right formula with two tensors swapped."""
-    return lambda o, i, t: evaluate(o, i, {**t, one: t[other], other: t[one]})
-
-
-def _with_field(field: str, value: Any) -> Formula:
-    """Make the right formula with one of the operation's numbers changed."""
-    return lambda o, i, t: evaluate({**o, field: value}, i, t)
-
-
-def _skip(operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]) -> Array:
-    return inputs[0]
 
 
 def _by_batch_statistics(
@@ -306,10 +232,11 @@ def _tensorflow_same(
     operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]
 ) -> Array:
     """Pad for an output of `ceil(in / stride)`; an odd padding has its larger half at the end."""
-    kernel, stride = operation["kernel"], operation["stride"]
+    span = (operation["kernel"] - 1) * operation["dilation"] + 1
+    stride = operation["stride"]
     sides = []
     for size in inputs[0].shape[1:3]:
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        total = max((-(-size // stride) - 1) * stride + span - size, 0)
         sides.append((total // 2, total - total // 2))
     padded = np.pad(inputs[0], ((0, 0), *sides, (0, 0)))
     return evaluate({**operation, "padding": 0}, [padded], tensors)
@@ -324,25 +251,6 @@ def _padded_by(mode: Any) -> Formula:
         return evaluate({**operation, "padding": 0}, [padded], tensors)
 
     return formula
-
-
-def _pool_at_the_end(
-    operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]
-) -> Array:
-    """Pad nothing before the picture, and let the last window hang over its end."""
-    kernel, stride = operation["kernel"], operation["stride"]
-    sides = [
-        (0, max(-(-(size - kernel) // stride) * stride + kernel - size, 0))
-        for size in inputs[0].shape[1:3]
-    ]
-    padded = np.pad(inputs[0], ((0, 0), *sides, (0, 0)), constant_values=-np.inf)
-    return layers.max_pool(padded, kernel, stride)
-
-
-def _global_mean(
-    operation: Operation, inputs: Sequence[Array], tensors: Mapping[str, Array]
-) -> Array:
-    return layers.global_avg_pool(inputs[0])
 
 
 def _logits(features: Array, weights: Array, bias: Array) -> Array:

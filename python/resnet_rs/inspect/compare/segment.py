@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.walk import Operation, evaluate, parameters
-from .mistakes import Formula
+from .formulas import Formula
 from .sides import ModelSource, Source
 
 Array: TypeAlias = NDArray[Any]

@@ -7,7 +7,8 @@ A ResNet ends with an average over the last feature map and a matrix product:
 
 If the product comes before the mean, each cell has a number of its own: the sum over channels.
 These numbers are the class activation map (Zhou et al., "Learning Deep Features for Discriminative
-Localization", 2016). They are exact: their mean plus the bias is the logit.
+Localization", 2016). They are exact: their mean plus the bias is the logit. If the network ends
+with a maximum in place of the average, a channel counts at the place of its largest value only.
 
 A small input has few cells: 64 x 64 pixels give 2 x 2. For such an input the network also sees the
 photo moved by a few pixels at a time, with its edges repeated, and the cells of all these maps are
@@ -110,6 +111,8 @@ def activation_maps(
         )
     offsets_y, offsets_x = _offsets(step_y, shifts), _offsets(step_x, shifts)
     maps, logits = _run(loaded, _moved(pixels, offsets_y, offsets_x))
+    if _pool(operations)["kind"] == "global_max_pool":
+        maps = _largest_only(maps)
     shares = _share_of_each_cell(operations, weights[list(classes)], cells_y, cells_x)
     found = []
     for index, share in zip(classes, shares, strict=True):
@@ -179,6 +182,20 @@ def _run(
     return np.concatenate(maps), np.concatenate(logits)
 
 
+def _pool(operations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Find the operation between the last map and fc."""
+    return next(operation for operation in operations if operation["name"] == "avgpool")
+
+
+def _largest_only(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Keep the largest value of each channel at its place, and put 0 at all other places."""
+    flat = maps.reshape(len(maps), -1, maps.shape[3])
+    places = flat.argmax(axis=1)[:, None]
+    kept = np.zeros_like(flat)
+    np.put_along_axis(kept, places, np.take_along_axis(flat, places, axis=1), axis=1)
+    return kept.reshape(maps.shape)
+
+
 def _share_of_each_cell(
     operations: Sequence[dict[str, Any]],
     weights: NDArray[np.float32],
@@ -189,7 +206,12 @@ def _share_of_each_cell(
 
     A channel's value times its share is what it adds.
     """
-    pool = next(operation for operation in operations if operation["name"] == "avgpool")
+    pool = _pool(operations)
+    if pool["kind"] == "global_max_pool":
+        # The map has one value of each channel, and that counts as it is.
+        return np.broadcast_to(
+            weights[:, None, None], (len(weights), cells_y, cells_x, weights.shape[1])
+        )
     if pool["kind"] == "global_avg_pool":
         flat = weights[:, None, None] / np.float32(cells_y * cells_x)
         return np.broadcast_to(flat, (len(weights), cells_y, cells_x, weights.shape[1]))

@@ -10,18 +10,13 @@ from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..remarks import Note, without_stated
+from . import input_size, prefixes, questions, shapes
 from . import names as naming
-from . import prefixes, shapes
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
 from .names import DETECTRON2, NameRules, Tensors
 
 _FORMAT_VERSION = 1
-
-_MAX_SIDE = 1 << 16
-
-_USUAL_SIDE = 224
-"""Height and width of the images of ImageNet's networks, and of a config that states none."""
 
 # torch's count of training steps, which a forward does not need.
 _COUNTER = "num_batches_tracked"
@@ -63,6 +58,10 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
     tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    if overrides.architecture is not None and "architecture" not in raw.config:
+        stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}
+        shapes_by_name = {name: tensor.shape for name, tensor in tensors.items()}
+        questions.require_answers(shapes_by_name, stated, origin)
     if overrides.names is None:
         return _complete(replace(raw, tensors=tensors), origin, overrides)
     drop_heads = _is_headless(raw, overrides)
@@ -124,7 +123,10 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
     _check(tensors, config, origin)
-    remarks += _remarks_on_size(config.get("preprocessing", {}), raw.input_size)
+    remarks += input_size.remarks_on_size(
+        raw.input_size, config.get("preprocessing", {}), config["architecture"]
+    )
+    remarks += _remark_on_shortcut(raw.config, config, overrides)
     if scheme == DETECTRON2:
         remarks.append(
             "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
@@ -161,11 +163,12 @@ def _config(
     architecture = overrides.architecture or stated.get("architecture")
     if architecture is None:
         stated_variant = {**stated.get("variant", {}), **(overrides.variant or {})}
-        raise WeightsError(f"{origin}: {_question(found, stated_variant)}")
+        raise WeightsError(f"{origin}: {questions.question(found, stated_variant)}")
     require_known(architecture, origin)
     variant = {
         **stated.get("variant", {}),
         **shapes.implied_variant(found),
+        **_shortcut(stated, found, architecture),
         **(overrides.variant or {}),
     }
     if scheme == DETECTRON2 and "stride_on" not in variant and _is_bottleneck(found):
@@ -183,7 +186,7 @@ def _config(
     if labels is not None:
         config["labels"] = labels
     preprocessing = {
-        **_sized(raw.input_size),
+        **input_size.resize_and_crop(raw.input_size, architecture),
         **stated.get("preprocessing", {}),
         **_preprocessing(overrides.preprocessing, architecture),
     }
@@ -198,6 +201,34 @@ def _config(
     if "source" in stated:
         config["source"] = stated["source"]
     return config
+
+
+def _shortcut(
+    stated: Mapping[str, Any], found: Mapping[str, shapes.Shape], architecture: str
+) -> dict[str, Any]:
+    """The shortcut that the shapes show, for a file that states no architecture of its own."""
+    if "architecture" in stated or "shortcut" in stated.get("variant", {}):
+        return {}
+    return shapes.implied_shortcut(architecture, found)
+
+
+def _remark_on_shortcut(
+    stated: Mapping[str, Any], config: Mapping[str, Any], overrides: Overrides
+) -> list[str]:
+    """Say what was assumed of shortcuts without tensors."""
+    said = {**stated.get("variant", {}), **(overrides.variant or {})}
+    if "architecture" in stated or "shortcut" in said:
+        return []
+    variant = config.get("variant", {})
+    shortcut = variant.get("shortcut") or shapes.shortcut_of(config["architecture"])
+    if shortcut != shapes.OPTION_A:
+        return []
+    return [
+        "its shortcuts have no tensors (option A of the paper): assuming every second pixel, with "
+        "channels of zeros around. If that is wrong, pass variant="
+        '{"shortcut": {"pad": {"reduce": "average", "zeros": "end"}}}, with "slice" or "average", '
+        'and "around" or "end"'
+    ]
 
 
 def require_known(architecture: str, origin: str) -> None:
@@ -217,30 +248,6 @@ def require_known(architecture: str, origin: str) -> None:
             raise WeightsError(f"{origin}: {architecture} is not supported: {reason}")
     raise WeightsError(
         f"{origin}: architecture: expected one of {', '.join(known)}, found {architecture!r}"
-    )
-
-
-def _question(found: Mapping[str, shapes.Shape], stated_variant: Mapping[str, Any]) -> str:
-    """Ask the caller for the network, with the candidates that the shapes fit."""
-    fitting = shapes.candidates(found)
-    if not fitting:
-        return (
-            "the file does not say which network its tensors are of, and they are of none that is "
-            f"known: {shapes.misfit(found)}"
-        )
-    choice = " or ".join(map(str, fitting))
-    question = (
-        f"the file does not say which network its tensors are of. Their shapes fit {choice}: if "
-        "it is that, pass it"
-    )
-    if _is_bottleneck(found) and "stride_on" not in stated_variant:
-        question += (
-            '. If the stride is on the first 1x1 convolution of a block (v1), add "stride_on": '
-            '"conv1" to variant'
-        )
-    return question + (
-        ". Relatives with a blur or a pooling of their own (resnetaa50, resnetblur50) have the "
-        "same tensors, and are not supported"
     )
 
 
@@ -265,44 +272,6 @@ def _preprocessing(wish: Any, architecture: str) -> dict[str, Any]:
     fields = {name: list(v) if isinstance(v, tuple) else v for name, v in wish.items()}
     named = fields.pop("preset", None)
     return fields if named is None else {**_preprocessing(named, architecture), **fields}
-
-
-def _sized(size: tuple[int, int] | None) -> dict[str, Any]:
-    """Give the resize and crop for images of one size.
-
-    The presets of ImageNet crop 224 x 224 out of a larger image. Other squares and oblongs are
-    mostly of networks that were trained on whole images of that size.
-    """
-    if size is None or size == (_USUAL_SIDE, _USUAL_SIDE):
-        return {}
-    height, width = size
-    return (
-        {"resize": height, "crop": height}
-        if height == width
-        else {
-            "resize": [height, width],
-            "crop": [height, width],
-        }
-    )
-
-
-def _remarks_on_size(
-    preprocessing: Mapping[str, Any], made_for: tuple[int, int] | None
-) -> list[str]:
-    """Say that images get another size than those that the network was made for."""
-    if made_for is None:
-        return []
-    height, width = made_for
-    crop = preprocessing.get("crop", _USUAL_SIDE)
-    size = _sides(crop if crop is not None else preprocessing.get("resize"))
-    if size is None or size == made_for:
-        return []
-    whole = str(height) if height == width else f"({height}, {width})"
-    return [
-        f"the file is for images of {height} x {width} pixels, and its preprocessing makes them "
-        f"{size[0]} x {size[1]}: the network runs, but may be wrong more often. For its own size "
-        f'pass preprocessing={{"resize": {whole}, "crop": {whole}}}'
-    ]
 
 
 def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:
@@ -352,7 +321,7 @@ def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
         WeightsError: naming the first missing or mis-shaped tensor, or the surplus ones.
     """
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    size = _sides(config.get("preprocessing", {}).get("crop"))
+    size = input_size.sides(config.get("preprocessing", {}).get("crop"))
     network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
     if "preprocessing" in config:
         network["preprocessing"] = config["preprocessing"]
@@ -377,16 +346,6 @@ def _advice_on_surplus(surplus: list[str]) -> str:
         # Leaving these out would give a network that runs, and is another one.
         return "They belong to blocks that are not supported"
     return "To leave tensors out, name them: names={...: None}"
-
-
-def _sides(crop: Any) -> tuple[int, int] | None:
-    """Height and width of a crop; None for none, or for one that the core will not take."""
-    match crop:
-        case [int(height), int(width)] if max(height, width) <= _MAX_SIDE and height > 0 < width:
-            return height, width
-        case int(side) if 0 < side <= _MAX_SIDE:
-            return side, side
-    return None
 
 
 def _hint(

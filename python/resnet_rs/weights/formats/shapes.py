@@ -7,6 +7,7 @@ another pooling, the preprocessing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -34,6 +35,10 @@ class NotResNetError(ValueError):
     """The tensors are not those of any ResNet; the message says why."""
 
 
+OPTION_A = {"pad": {"reduce": "slice", "zeros": "around"}}
+"""The shortcut without tensors, as the paper has it."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """The structure of a ResNet, as its shapes show it.
@@ -47,7 +52,8 @@ class Structure:
         in_channels: of the image.
         stem: `conv7x7`, `deep` or `conv3x3`.
         stem_widths: the channels of the stem's convolutions, in order.
-        shortcut: `conv` or `avg_pool_conv`.
+        shortcut: as in a config's `variant`. Shapes show shortcuts without tensors, but not
+            their way to fewer pixels and the place of the zeros: these are the paper's.
         batch_norm: whether there are batch norms; without, they have been folded away.
         conv_bias: whether a convolution has a bias beside a batch norm.
     """
@@ -60,7 +66,7 @@ class Structure:
     in_channels: int
     stem: str
     stem_widths: tuple[int, ...]
-    shortcut: str
+    shortcut: str | dict[str, Any]
     batch_norm: bool
     conv_bias: bool
 
@@ -119,17 +125,18 @@ def structure(shapes: Mapping[str, Shape]) -> Structure:
     stages = range(1, len(blocks) + 1)
     inner = tuple(_conv(shapes, f"layer{stage}.0.conv1")[0] for stage in stages)
     middle = _conv(shapes, "layer1.0.conv2")
+    channels = tuple(_conv(shapes, f"layer{stage}.0.{last}")[0] for stage in stages)
     batch_norm = any(name.endswith(("bn1.weight", "bn1.running_mean")) for name in shapes)
     return Structure(
         block="bottleneck" if bottleneck else "basic",
         blocks=blocks,
         inner=inner,
-        channels=tuple(_conv(shapes, f"layer{stage}.0.{last}")[0] for stage in stages),
+        channels=channels,
         groups=max(1, inner[0] // max(1, middle[1])),
         in_channels=stem[0][1],
         stem="deep" if deep else f"conv{kernel}x{kernel}",
         stem_widths=tuple(conv[0] for conv in stem),
-        shortcut=_shortcut(shapes),
+        shortcut=_shortcut(shapes, stem[-1][0], channels),
         batch_norm=batch_norm,
         conv_bias=batch_norm and any(map(_CONV_BIAS.fullmatch, shapes)),
     )
@@ -150,12 +157,34 @@ def _blocks(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
     return tuple(found[stage] for stage in sorted(found))
 
 
-def _shortcut(shapes: Mapping[str, Shape]) -> str:
-    pooled = any(
-        name.endswith(".0.downsample.1.weight") and len(shape) == 4
+_PROJECTION = re.compile(r"layer\d+\.(\d+)\.downsample\.(\d)\.weight")
+
+
+def _shortcut(
+    shapes: Mapping[str, Shape], stem: int, channels: tuple[int, ...]
+) -> str | dict[str, Any]:
+    """The kind of shortcut.
+
+    Args:
+        shapes: torchvision's names to shapes.
+        stem: the channels of the stem's output.
+        channels: those of each stage's.
+    """
+    projections = [
+        (int(match[1]), match[2])
         for name, shape in shapes.items()
-    )
-    return "avg_pool_conv" if pooled else "conv"
+        if (match := _PROJECTION.fullmatch(name)) and len(shape) == 4
+    ]
+    if any(index == "1" for _, index in projections):
+        return "avg_pool_conv"
+    if projections:
+        # Where the shapes agree, only option C has a convolution.
+        always = channels[0] == stem and "layer1.0.downsample.0.weight" in shapes
+        return "conv_always" if always or any(block for block, _ in projections) else "conv"
+    doubled = all(after == 2 * before for before, after in itertools.pairwise(channels))
+    if len(channels) > 1 and channels[0] == stem and doubled:
+        return OPTION_A
+    return "conv"
 
 
 def _conv(shapes: Mapping[str, Shape], name: str) -> Shape:
@@ -316,6 +345,26 @@ def implied_variant(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return {k: getattr(found, k) for k, v in usual.items() if getattr(found, k) != v}
 
 
+def shortcut_of(architecture: str) -> str | dict[str, Any]:
+    """The shortcut of a named architecture, as in a config's `variant`."""
+    return _structure_of(architecture).shortcut
+
+
+def implied_shortcut(architecture: str, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The field `shortcut` if the shapes show another than the architecture's own.
+
+    The shortcuts with an average pool are left alone: they are another network's.
+
+    Raises:
+        NotResNetError: the tensors are not those of any ResNet.
+    """
+    shown, own = structure(shapes).shortcut, shortcut_of(architecture)
+    has_tensors = any(map(_PROJECTION.fullmatch, shapes))
+    if shown == own or "avg_pool_conv" in (shown, own) or (shown == "conv" and not has_tensors):
+        return {}
+    return {"shortcut": shown}
+
+
 # The fields that shapes do not show, with the family's defaults.
 _UNSEEN = {
     "stride_on": "conv2",
@@ -328,6 +377,13 @@ _UNSEEN = {
 def differing(architecture: str, variant: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `variant` that differ from the architecture itself."""
     own = {**_structure_of(architecture).variant, **_UNSEEN}
+    small = variant.get("stem", own["stem"]) == "conv3x3"
+    own |= (
+        {"stem_stride": 1, "stem_pool": "none"} if small else {"stem_stride": 2, "stem_pool": "max"}
+    )
+    own["dilation"] = [1] * len(variant.get("blocks", own["blocks"]))
+    if "dilation" not in variant:
+        own["last_stride"] = 2
     return {k: v for k, v in variant.items() if k not in own or own[k] != v}
 
 
