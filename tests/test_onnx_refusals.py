@@ -203,11 +203,6 @@ class TestRefusals:
         path = export(model, tmp_path / "x.onnx", shape=(1, 3, 64, 64))
         self.refuse(path, "node ", "no ResNet")
 
-    def test_dilated_network(self, tmp_path: Path) -> None:
-        model = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True])
-        path = export(model.eval(), tmp_path / "x.onnx")
-        self.refuse(path, "node /layer3/", "stride 2, got stride 1")
-
     @pytest.mark.parametrize("opset", [6, 26, 1 << 40])
     def test_operator_versions_that_are_not_read(
         self, opset: int, sound: Path, tmp_path: Path

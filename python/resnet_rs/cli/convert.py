@@ -120,7 +120,9 @@ def run(arguments: argparse.Namespace) -> int:
             names=arguments.names,
             key=arguments.key,
         )
-        if not {"resize", "crop"} <= checkpoint.config.get("preprocessing", {}).keys():
+        known = checkpoint.config.get("preprocessing", {}).keys()
+        stated = _preprocessing(arguments) is not None or {"mean", "std"} <= known
+        if not stated or not {"resize", "crop"} <= known:
             raise ValueError(
                 f"{arguments.source}: it does not say how images are prepared: pass "
                 "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, or --resize and "

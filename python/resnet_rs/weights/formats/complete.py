@@ -10,7 +10,7 @@ from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..remarks import Note, without_stated
-from . import dialects, fit, heads, prefixes, questions, shapes
+from . import dialects, fit, heads, input_size, prefixes, questions, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
@@ -26,9 +26,6 @@ from .names import DETECTRON2, NameRules, Tensors
 from .shortcuts import OPTION_A
 
 _FORMAT_VERSION = 1
-
-_USUAL_SIDE = 224
-"""Height and width of the images of ImageNet's networks, and of a config that states none."""
 
 # torch's count of training steps, which a forward does not need.
 _COUNTER = "num_batches_tracked"
@@ -146,9 +143,10 @@ def _complete(
     fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
     if model is not None:
         check_modules(model, fit.operations_of(config))
+    remarks += input_size.remarks_on_size(
+        raw.input_size, config.get("preprocessing", {}), config["architecture"]
+    )
     remarks += _remark_on_shortcut(raw.config, config, overrides)
-    if size_remark := _remark_on_size(config.get("preprocessing", {}), raw.input_size):
-        remarks.append(size_remark)
     if scheme == DETECTRON2:
         remarks.append(
             "detectron2's own models take B, G, R in 0 to 255 (INPUT.FORMAT, PIXEL_MEAN and "
@@ -235,7 +233,7 @@ def _config(
     if labels is not None:
         config["labels"] = labels
     preprocessing = {
-        **_sized(raw.input_size),
+        **input_size.resize_and_crop(raw.input_size, architecture),
         **stated.get("preprocessing", {}),
         **_preprocessing(overrides.preprocessing, architecture),
     }
@@ -321,44 +319,6 @@ def _preprocessing(wish: Any, architecture: str) -> dict[str, Any]:
     fields = {name: list(v) if isinstance(v, tuple) else v for name, v in wish.items()}
     named = fields.pop("preset", None)
     return fields if named is None else {**_preprocessing(named, architecture), **fields}
-
-
-def _sized(size: tuple[int, int] | None) -> dict[str, Any]:
-    """Give the resize and crop for images of one size.
-
-    The presets of ImageNet crop 224 x 224 out of a larger image. Other squares and oblongs are
-    mostly of networks that were trained on whole images of that size.
-    """
-    if size is None or size == (_USUAL_SIDE, _USUAL_SIDE):
-        return {}
-    height, width = size
-    return (
-        {"resize": height, "crop": height}
-        if height == width
-        else {
-            "resize": [height, width],
-            "crop": [height, width],
-        }
-    )
-
-
-def _remark_on_size(
-    preprocessing: Mapping[str, Any], made_for: tuple[int, int] | None
-) -> str | None:
-    """Say that images get another size than those that the network was made for."""
-    if made_for is None:
-        return None
-    height, width = made_for
-    crop = preprocessing.get("crop", _USUAL_SIDE)
-    size = fit.sides_of(crop if crop is not None else preprocessing.get("resize"))
-    if size is None or size == made_for:
-        return None
-    whole = str(height) if height == width else f"({height}, {width})"
-    return (
-        f"the file is for images of {height} x {width} pixels, and its preprocessing makes them "
-        f"{size[0]} x {size[1]}: the network runs, but may be wrong more often. For its own size "
-        f'pass preprocessing={{"resize": {whole}, "crop": {whole}}}'
-    )
 
 
 def _is_bottleneck(found: Mapping[str, shapes.Shape]) -> bool:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._core import WeightsError
-from . import shapes
+from . import input_size, shapes
 from .files import listed
 from .heads import several_layers
 from .proposals import propose, rules_of
 
-_MAX_SIDE = 1 << 16
 _MOST_RULES_SHOWN = 8
 
 
@@ -63,7 +62,7 @@ def operations_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _network(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """The fields that decide the operations, and the size of the images."""
-    size = sides_of(config.get("preprocessing", {}).get("crop"))
+    size = input_size.sides(config.get("preprocessing", {}).get("crop"))
     names = ("architecture", "variant", "num_classes", "preprocessing")
     return {name: config[name] for name in names if name in config}, size
 
@@ -139,16 +138,6 @@ def _advice_on_surplus(surplus: Sequence[str], found: Mapping[str, shapes.Shape]
     nothing = json.dumps(dict.fromkeys(surplus[:3])).replace("null", "None")
     more = ", with every other name" if len(surplus) > 3 else ""
     return f"To leave tensors out, name them: names={nothing}{more}"
-
-
-def sides_of(crop: Any) -> tuple[int, int] | None:
-    """Height and width of a crop; None for none, or for one that the core will not take."""
-    match crop:
-        case [int(height), int(width)] if max(height, width) <= _MAX_SIDE and height > 0 < width:
-            return height, width
-        case int(side) if 0 < side <= _MAX_SIDE:
-            return side, side
-    return None
 
 
 def _hint(

@@ -66,8 +66,6 @@ def affine_of(
 
 def _per_channel(node: Node, constant: Array, order: Order, channels: int | None) -> Numbers:
     """Give a constant's numbers along the axis of channels."""
-    if not is_float(constant):
-        raise NotResNetError(node, "float numbers", str(constant.dtype))
     axis = order.index(1)
     shape = (1,) * (len(order) - constant.ndim) + constant.shape
     length = 1 if len(shape) != len(order) else shape[axis]
@@ -76,7 +74,8 @@ def _per_channel(node: Node, constant: Array, order: Order, channels: int | None
     if not fits or (channels is not None and length not in (1, channels)):
         expected = "one number" if channels is None else f"1 or {channels} numbers"
         raise NotResNetError(node, f"{expected}, for the channels", str(list(constant.shape)))
-    numbers = as_floats(constant).reshape(length).astype(np.float64)
+    floats = as_floats(constant) if is_float(constant) else constant
+    numbers = floats.reshape(length).astype(np.float64)
     if channels is not None and length == 1:
         numbers = np.repeat(numbers, channels)
     return numbers

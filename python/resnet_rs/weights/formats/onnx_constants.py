@@ -23,11 +23,13 @@ class Constants:
 
     Args:
         graph: the graph; its initializers are the first constants.
+        shape_of: gives the dimensions of a value that is no constant, None for an unknown one.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, shape_of: Callable[[str], list[int | None]]) -> None:
         self._known = dict(graph.constants)
-        self._sizes: set[str] = set()
+        self._shape_of = shape_of
+        self._sizes: dict[str, list[int | None]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
@@ -37,7 +39,7 @@ class Constants:
         return self._known.get(name)
 
     def is_size(self, name: str) -> bool:
-        """Report whether a value was computed from the sizes of others, which are unknown here."""
+        """Report whether a value was computed from the sizes of others, some of them unknown."""
         return name in self._sizes
 
     def take(self, node: Node) -> bool:
@@ -61,7 +63,7 @@ class Constants:
         elif node.inputs and node.operator in _FOLDED and self._all_known(node):
             self._known[result] = self._folded(node)
         elif node.operator == "Shape" or self._is_about_sizes(node):
-            self._sizes.add(result)
+            self._add_sizes(node)
         else:
             return False
         return True
@@ -74,6 +76,26 @@ class Constants:
             name in self._sizes or name in self._known or not name for name in node.inputs
         )
 
+    def _add_sizes(self, node: Node) -> None:
+        """Add the sizes of a value, some of them, or something computed from sizes."""
+        (first, *others), result = node.inputs or [""], node.outputs[0]
+        sizes: list[int | None] = []
+        if node.operator == "Shape":
+            sizes = self._shape_of(first)
+            end = integer(node, "end", len(sizes))
+            sizes = sizes[integer(node, "start", 0) : end]
+        elif node.operator in ("Gather", "Slice") and self._sizes.get(first):
+            # The places of the sizes that are taken, by the same operation on all places.
+            places = np.arange(len(self._sizes[first]))
+            taken = self._try(node, [places, *(self._known[name] for name in others)])
+            sizes = [self._sizes[first][place] for place in taken.ravel()]
+            if sizes and None not in sizes:
+                self._known[result] = np.array(sizes, np.int64).reshape(taken.shape)
+                return
+        elif node.operator in ("Cast", "Identity"):
+            sizes = self._sizes.get(first, [])
+        self._sizes[result] = sizes
+
     def _folded(self, node: Node) -> Array:
         """Compute a small constant from others."""
         constants = [self._known[name] for name in node.inputs]
@@ -81,6 +103,10 @@ class Constants:
             shape = constants[0].shape
             end = integer(node, "end", len(shape))
             return np.array(shape[integer(node, "start", 0) : end], np.int64)
+        return self._try(node, constants)
+
+    def _try(self, node: Node, constants: list[Array]) -> Array:
+        """Compute with a few numbers, which may turn out to be impossible."""
         if sum(constant.size for constant in constants) > MAX_FOLDED:
             raise NotResNetError(node, "a computation with a few numbers")
         try:

@@ -7,6 +7,7 @@ from typing import Any
 from ..._core import WeightsError
 from .onnx_graph import Flow
 from .onnx_network import Network
+from .onnx_shortcuts import reduction
 from .onnx_steps import MAX_SIZE, NotResNetError, Step
 
 
@@ -26,7 +27,7 @@ class Match:
         operations: those of the core, for the graph's image size.
 
     Attributes:
-        head: the config's `head`: `global_avg_pool`, or a pooling of its own.
+        head: the config's `head`: `global_avg_pool`, `global_max_pool`, or a window's average.
         remarks: what the user should know.
 
     Raises:
@@ -46,7 +47,10 @@ class Match:
         for operation in operations:
             if operation["kind"] == "global_avg_pool":
                 break
-            self._body(operation, folded)
+            if operation["kind"] == "pad":
+                self._bare_shortcut(operation)
+            else:
+                self._body(operation, folded)
             value = operation["name"]
         self._head(self._values[value], self._maps[value])
         for step in flow.steps:
@@ -77,6 +81,37 @@ class Match:
         # Without the image's size those of the maps are unknown too.
         self._maps[name] = operation["output_shape"][:2] if before else ()
 
+    def _bare_shortcut(self, operation: dict[str, Any]) -> None:
+        """Match a shortcut without weights: fewer pixels and zero channels, in either order."""
+        (before,) = operation["inputs"]
+        value = self._values[before]
+        steps: list[Step] = []
+        while step := self._next_of_shortcut(value):
+            steps.append(step)
+            self._seen.add(id(step))
+            value = step.output
+        pads = [step.attributes for step in steps if step.kind == "pad_channels"]
+        got = {
+            "pixels": reduction(steps),
+            "zeros": pads[0] if pads else {"before": 0, "after": 0},
+        }
+        reduced = "slice" if operation["kernel"] == 1 else "average"
+        expected = {
+            "pixels": reduced if operation["stride"] > 1 else None,
+            "zeros": {"before": operation["before"], "after": operation["after"]},
+        }
+        if not steps or got != expected or len(pads) > 1:
+            where = steps[-1].node if steps else self._flow.consumers(value)[0].node
+            raise NotResNetError(where, f"a shortcut with {expected}", str(got))
+        name = operation["name"]
+        self._values[name] = value
+        self._maps[name] = operation["output_shape"][:2] if self._maps[before] else ()
+
+    def _next_of_shortcut(self, value: str) -> Step | None:
+        steps = self._flow.consumers(value)
+        kinds = ("slice", "avg_pool", "pad_channels")
+        return next((step for step in steps if step.kind in kinds), None)
+
     def _check_attributes(
         self, step: Step, operation: dict[str, Any], before: tuple[int, ...]
     ) -> None:
@@ -103,6 +138,9 @@ class Match:
             pool = self._take("avg_pool", [value])
             value = pool.output
             self._pooled_head(pool, size)
+        elif self._follows(value, "global_max_pool"):
+            value = self._take("global_max_pool", [value]).output
+            self.head = "global_max_pool"
         elif self._flow.consumers(value):
             value = self._take("global_avg_pool", [value]).output
         while self._follows(value, "flatten"):
@@ -157,6 +195,7 @@ _WORDS = {
     "conv": "a convolution",
     "flatten": "a flatten",
     "global_avg_pool": "an average over height and width",
+    "global_max_pool": "a maximum over height and width",
     "linear": "a linear layer",
     "max_pool": "a maximum",
     "relu": "a ReLU",

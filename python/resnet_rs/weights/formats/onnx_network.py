@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._core import WeightsError
+from .onnx_blocks import (
+    Block,
+    convs_of,
+    shortcut_variant,
+    stages_of,
+    stages_variant,
+    stem_variant,
+)
 from .onnx_graph import Flow
 from .onnx_steps import NotResNetError, Step
 
@@ -43,25 +51,6 @@ class Network:
     variant: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Block:
-    """The convolutions of a residual block's two branches, and its result.
-
-    Attributes:
-        convs: two or three.
-        projection: the shortcut's, one at most.
-        pooled: whether an average precedes that.
-        relu_before_add: whether a ReLU ends the main branch.
-        output: the value after the addition and its ReLU.
-    """
-
-    convs: list[Step]
-    projection: list[Step]
-    pooled: bool
-    relu_before_add: bool
-    output: str
-
-
 def find_network(flow: Flow) -> Network:
     """Find the network of a graph.
 
@@ -70,7 +59,7 @@ def find_network(flow: Flow) -> Network:
             is out of place is named.
     """
     stem = _path(flow, flow.only_consumer(flow.input))
-    blocks: list[_Block] = []
+    blocks: list[Block] = []
     value = stem[-1].output if stem else flow.input
     while len(flow.consumers(value)) == 2:
         block = _block(flow, value)
@@ -82,16 +71,25 @@ def find_network(flow: Flow) -> Network:
         raise WeightsError("the graph has no stem before its residual blocks: it is no ResNet")
     if not blocks:
         raise NotResNetError(stem[-1].node, "a residual block before it, whose input is used twice")
-    convs = _convs(stem)
+    convs = convs_of(stem)
     if len(convs) not in (1, 3):
         raise NotResNetError(stem[0].node, "a stem of one or three convolutions", str(len(convs)))
+    stages = stages_of(blocks)
     units = [
         Unit(conv_name, norm_name, conv, _norm(flow, conv))
-        for conv_name, norm_name, conv in _named(convs, blocks)
+        for conv_name, norm_name, conv in _named(convs, stages)
     ]
     tail = _path(flow, flow.only_consumer(value))
     fc = next((step for step in tail if step.kind == "linear"), None)
-    return Network(units, fc, _variant(units, blocks))
+    epsilons = [unit.norm.epsilon for unit in units if unit.norm is not None and unit.norm.epsilon]
+    variant = {
+        "norm_epsilon": epsilons[-1] if epsilons else _EPSILON,
+        "relu_before_add": blocks[0].relu_before_add,
+        **stem_variant(stem),
+        **stages_variant(stages),
+        **shortcut_variant(blocks),
+    }
+    return Network(units, fc, variant)
 
 
 def _path(flow: Flow, step: Step | None) -> list[Step]:
@@ -103,12 +101,12 @@ def _path(flow: Flow, step: Step | None) -> list[Step]:
     return path
 
 
-def _block(flow: Flow, value: str) -> _Block:
+def _block(flow: Flow, value: str) -> Block:
     """The block that starts at a value."""
     branches = flow.consumers(value)
     paths = [_path(flow, step) for step in branches]
-    shortcut, main = sorted(paths, key=lambda path: len(_convs(path)))
-    convs, projection = _convs(main), _convs(shortcut)
+    shortcut, main = sorted(paths, key=lambda path: len(convs_of(path)))
+    convs, projection = convs_of(main), convs_of(shortcut)
     add = flow.only_consumer(main[-1].output) if main else None
     if add is None or len(convs) not in (2, 3) or len(projection) > 1:
         raise NotResNetError(
@@ -116,17 +114,12 @@ def _block(flow: Flow, value: str) -> _Block:
             "the sum of two or three convolutions and of a shortcut with one at most",
         )
     relu = flow.only_consumer(add.output)
-    return _Block(
+    return Block(
         convs,
-        projection,
-        pooled=any(step.kind == "avg_pool" for step in shortcut),
+        shortcut,
         relu_before_add=main[-1].kind == "relu",
         output=relu.output if relu is not None and relu.kind == "relu" else add.output,
     )
-
-
-def _convs(path: list[Step]) -> list[Step]:
-    return [step for step in path if step.kind == "conv"]
 
 
 def _norm(flow: Flow, conv: Step) -> Step | None:
@@ -134,7 +127,7 @@ def _norm(flow: Flow, conv: Step) -> Step | None:
     return step if step is not None and step.kind == "batch_norm" else None
 
 
-def _named(stem: list[Step], blocks: list[_Block]) -> Iterator[tuple[str, str, Step]]:
+def _named(stem: list[Step], stages: list[list[Block]]) -> Iterator[tuple[str, str, Step]]:
     """Yield torchvision's names of each convolution and of its batch norm, and the convolution."""
     first, *others = stem
     if not others:
@@ -144,26 +137,11 @@ def _named(stem: list[Step], blocks: list[_Block]) -> Iterator[tuple[str, str, S
         yield "conv1.3", "conv1.4", others[0]
         yield "conv1.6", "bn1", others[1]
     # A pooling has no parameters but a place in the names, even if the stride is 1.
-    pooled = any(block.pooled for block in blocks)
-    stage = index = 0
-    for block in blocks:
-        starts_stage = block.projection or stage == 0
-        stage, index = (stage + 1, 0) if starts_stage else (stage, index + 1)
-        name = f"layer{stage}.{index}"
-        for number, conv in enumerate(block.convs, 1):
-            yield f"{name}.conv{number}", f"{name}.bn{number}", conv
-        for conv in block.projection:
-            yield f"{name}.downsample.{pooled:d}", f"{name}.downsample.{pooled + 1}", conv
-
-
-def _variant(units: list[Unit], blocks: list[_Block]) -> dict[str, Any]:
-    epsilons = [unit.norm.epsilon for unit in units if unit.norm is not None and unit.norm.epsilon]
-    variant: dict[str, Any] = {
-        "norm_epsilon": epsilons[-1] if epsilons else _EPSILON,
-        "relu_before_add": blocks[0].relu_before_add,
-    }
-    strides = [[conv.attributes["stride"] for conv in block.convs] for block in blocks]
-    if len(strides[0]) == 3:
-        strided = [each for each in strides if each != [1, 1, 1]]
-        variant["stride_on"] = "conv1" if strided and strided[0][0] > 1 else "conv2"
-    return variant
+    pooled = any(block.pooled and block.projection for stage in stages for block in stage)
+    for stage, blocks in enumerate(stages, 1):
+        for index, block in enumerate(blocks):
+            name = f"layer{stage}.{index}"
+            for number, conv in enumerate(block.convs, 1):
+                yield f"{name}.conv{number}", f"{name}.bn{number}", conv
+            for conv in block.projection:
+                yield f"{name}.downsample.{pooled:d}", f"{name}.downsample.{pooled + 1}", conv

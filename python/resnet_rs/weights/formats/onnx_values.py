@@ -56,7 +56,7 @@ class Values:
     def __init__(self, graph: Graph) -> None:
         self.remarks: list[str] = []
         self.steps: list[Step] = []
-        self.constants = Constants(graph)
+        self.constants = Constants(graph, self._dimensions)
         self.input, shape = _image(graph)
         order = _image_order(graph, self.input, shape)
         self.input_shape = shape and [shape[order.index(axis)] for axis in range(4)]
@@ -178,6 +178,15 @@ class Values:
     def add_padding(self, node: Node, padding: Padding, order: Order) -> None:
         """Keep a Pad node for the operation after it."""
         self._paddings[node.outputs[0]] = padding, order
+
+    def _dimensions(self, name: str) -> list[int | None]:
+        """The dimensions of a value, without the number of images."""
+        value = self._same.get(name)
+        if value is None or value.source not in self._consumers:
+            return []
+        height, width = self.sizes[value.source] or (None, None)
+        dimensions = [None, self.channels[value.source], height, width]
+        return [dimensions[axis] for axis in value.order]
 
     # -- Parts of nodes ------------------------------------------------------------------------
 

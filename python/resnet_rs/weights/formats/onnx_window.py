@@ -95,7 +95,8 @@ def window(
         pads = [own + extra for own, extra in zip(pads, more, strict=True)]
     top, left, bottom, right = pads
     ceil_mode = bool(integer(node, "ceil_mode", 0))
-    return Window(kernel[0], strides[0], (top, left, bottom, right), dilations[0], ceil_mode)
+    dilation = dilations[0] if kernel[0] > 1 else 1
+    return Window(kernel[0], strides[0], (top, left, bottom, right), dilation, ceil_mode)
 
 
 def padded_size(size: Size, pad: Padding | None) -> Size:
