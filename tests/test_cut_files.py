@@ -78,6 +78,22 @@ class TestEveryFormat:
             open_rgb(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "png", "gif", "bmp", "tiff"])
+def test_pictures_that_the_caller_has_opened(name: str, switch: bool, tmp_path: Path) -> None:
+    data = encoded(name)
+    expected = np.asarray(open_rgb(data))
+    np.testing.assert_array_equal(np.asarray(open_rgb(Image.open(io.BytesIO(data)))), expected)
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(open_rgb(image)), expected)
+        np.testing.assert_array_equal(np.asarray(open_rgb(image)), expected)
+    half = data[: len(data) // 2]
+    with pytest.raises(ImageError, match=r"cut off|truncated"):
+        open_rgb(Image.open(io.BytesIO(half)))
+    assert open_rgb(Image.open(io.BytesIO(half)), truncated=True).size == (160, 120)
+
+
 @pytest.mark.parametrize("name", ["jpeg", "png", "gif", "bmp", "tga"])
 def test_cut_files_are_accepted_if_asked(name: str, switch: bool) -> None:
     data = encoded(name)

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 import resnet_rs
-from resnet_rs import ImageError
+from resnet_rs import ImageError, ResNet50
 from resnet_rs.cli import main
 from resnet_rs.images import Decoding, open_rgb
 from resnet_rs.images.preprocess import load_pixels
@@ -273,6 +273,13 @@ class TestWarnings:
             warnings.simplefilter("error")
             with pytest.raises(UserWarning, match=r"image of \d+ bytes: .*Corrupt EXIF"):
                 open_rgb(damaged_exif())
+
+    def test_in_a_stream_such_an_error_is_that_of_its_picture(self, model: ResNet50) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            results = list(model.stream([PIXELS, damaged_exif(), PIXELS]))
+        assert [result.error is None for result in results] == [True, False, True]
+        assert "Corrupt EXIF" in str(results[1].reason)
 
     def test_a_folder_has_a_line_for_each_file(
         self, demo_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

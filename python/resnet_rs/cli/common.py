@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields
@@ -38,6 +39,7 @@ def fail(problem: object) -> int:
 def plain_warnings() -> Iterator[None]:
     """Show each warning once, as a line of text without a place in the code."""
     shown = set()
+    lock = threading.Lock()
 
     def show(
         message: Warning | str,
@@ -47,9 +49,12 @@ def plain_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if str(message) not in shown:
+        with lock:  # pictures are decoded in many threads
+            if str(message) in shown:
+                return
             shown.add(str(message))
-            print(f"resnet-rs: warning: {message}", file=sys.stderr)
+            # In one piece, so that no other line comes in between.
+            sys.stderr.write(f"resnet-rs: warning: {message}\n")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -24,11 +24,12 @@ class Watched:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._read = file.read
         self.ended = False
 
     def read(self, size: int = -1) -> bytes:
         """Read as the file does."""
-        data = self._file.read(size)
+        data = self._read(size)
         if not data and size > 0:
             self.ended = True
         return data
@@ -62,6 +63,37 @@ def load_whole(image: Any, file: Watched, *, truncated: bool) -> None:
         "the file is cut off, and the rest of the picture would be grey or black. To accept "
         "such files, pass truncated=True (--truncated)"
     )
+
+
+def load_callers(image: Any, *, truncated: bool) -> None:
+    """Decode an image that the caller has opened with Pillow.
+
+    Args:
+        image: a PIL image whose pixels are in a file still.
+        truncated: True to accept a file that is cut off.
+
+    Raises:
+        ImageError: the file is cut off, and `truncated` is False.
+    """
+    from PIL import ImageFile
+
+    if image.fp is None or truncated or not ImageFile.LOAD_TRUNCATED_IMAGES:
+        with tolerance(truncated=truncated):
+            image.load()
+        return
+    file = image.fp
+    readers = [image]
+    if getattr(image, "png", None) is not None:  # it has the file for itself
+        readers.append(image.png)
+    watched = Watched(file)
+    for reader in readers:
+        reader.fp = watched
+    try:
+        load_whole(image, watched, truncated=False)
+    finally:
+        for reader in readers:
+            if reader.fp is watched:
+                reader.fp = file
 
 
 def _is_cut(kind: str | None, file: Watched) -> bool:

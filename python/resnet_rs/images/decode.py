@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from .arrays import check_array, check_planes
 from .budget import Share
-from .cut import Watched, load_whole, tolerance
+from .cut import Watched, load_callers, load_whole, tolerance
 from .errors import ImageError, decoding
 from .kinds import is_heic, unknown_kind
 from .modes import converted, planes_of
@@ -245,7 +245,9 @@ def _from_pillow(
     deep = _has_16_bits(image)
     if is_file and getattr(image, "tile", None):
         _prepare(image, choices, share, notes)
-    image.load()
+        load_callers(image, truncated=choices.truncated)
+    else:
+        image.load()
     if not is_file and choices.exif and _orientation(image) != 1:
         notes.add(
             f"it is in memory, has the EXIF orientation {_orientation(image)}, and is turned by "

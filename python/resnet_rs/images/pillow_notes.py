@@ -92,11 +92,18 @@ def collected() -> Iterator[Notes]:
         _threads.notes = before
 
 
+_installed = False
+
+
 def _install() -> None:
+    global _installed
+    if _installed:
+        return
     for name in _MODULES:
         module = sys.modules.get(name) or _imported(name)
         if module is not None and getattr(module, "warnings", None) is warnings:
             module.warnings = _stand_in  # type: ignore[attr-defined]
+    _installed = True
 
 
 def _imported(name: str) -> ModuleType | None:

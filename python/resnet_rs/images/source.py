@@ -57,15 +57,13 @@ def shortened(name: str) -> str:
 
 def _open_path(name: str) -> BinaryIO:
     """Open a regular file; anything else is refused at once, since reading it may never end."""
-    if not os.path.lexists(name):  # False for a name that no system has, too
-        if kind := kind_of_text(name):
-            raise ImageError(f"{shortened(name)!r}: {kind}")
-        if "\0" in name:
-            raise ImageError(
-                f"{shortened(name)!r}: a path holds no NUL; pass the content of a file as bytes"
-            )
     # Opening some devices has effects of its own, so the first look is from outside.
-    _refuse_special(name, os.stat(name).st_mode)
+    try:
+        mode = os.stat(name).st_mode
+    except (OSError, ValueError):
+        _refuse_what_is_no_path(name)
+        raise
+    _refuse_special(name, mode)
     # If a pipe has taken the file's place meanwhile, it does not block.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(name, flags | getattr(os, "O_CLOEXEC", 0))
@@ -75,6 +73,17 @@ def _open_path(name: str) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _refuse_what_is_no_path(name: str) -> None:
+    if os.path.lexists(name):  # such as a link to nothing
+        return
+    if kind := kind_of_text(name):
+        raise ImageError(f"{shortened(name)!r}: {kind}") from None
+    if "\0" in name:
+        raise ImageError(
+            f"{shortened(name)!r}: a path holds no NUL; pass the content of a file as bytes"
+        ) from None
 
 
 def _refuse_special(name: str, mode: int) -> None:
