@@ -25,9 +25,6 @@ PRESETS = {
     "V2": ResNet50_Weights.IMAGENET1K_V2.transforms(),
 }
 
-# Photos for a check on real pictures; they are not ours to redistribute, so few machines have them.
-REAL_PHOTOS = sorted((Path(__file__).resolve().parents[2] / "shared" / "photos").glob("*.jpg"))
-
 # (width, height): single pixels and lines, sides around the crop's, odd and prime sides, strips.
 SIZES = [
     *[(1, 1), (2, 1), (1, 40), (500, 1), (1, 500), (3, 640), (640, 3)],
@@ -95,10 +92,10 @@ class TestTorchvisionPresets:
         np.testing.assert_array_equal(load_pixels(image, preset_spec(preset)), expected)
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_pixels_are_identical_on_real_photos(self, preset: str) -> None:
-        if not REAL_PHOTOS:
-            pytest.skip("no ../shared/photos beside the repository")
-        for path in REAL_PHOTOS:
+    def test_pixels_are_identical_on_real_photos(
+        self, preset: str, demo_photos: list[Path]
+    ) -> None:
+        for path in demo_photos:
             with Image.open(path) as image:
                 expected = torchvision_pixels(
                     ImageOps.exif_transpose(image).convert("RGB"), preset_spec(preset)
