@@ -2,6 +2,7 @@
 
 mod barrier;
 mod count;
+mod fork;
 mod process_local;
 mod shares;
 mod team;
