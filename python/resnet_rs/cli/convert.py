@@ -125,9 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not stated or not {"resize", "crop"} <= known:
             raise ValueError(
                 f"{arguments.source}: it does not say how images are prepared: pass "
-                "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, or --resize and "
-                "--crop; with these also --interpolation, --mean and --std, where they are not "
-                "torchvision's"
+                "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, --preset CIFAR10 for "
+                "images of 32 x 32, or --resize and --crop; with these also --interpolation, "
+                "--mean and --std, where they are not torchvision's"
             )
         for remark in checkpoint.remarks:
             print(f"{arguments.source}: {remark}")
