@@ -294,6 +294,6 @@ def _no_config_message(config: Config, sized: str = "") -> str:
         values = f"crop {spec.crop}, mean {list(spec.mean)}, std {list(spec.std)}"
     return (
         f"there is no config.json beside it: assuming {preset_name} preprocessing{sized} "
-        f"({values}) and {labels}. To state your own, pass preprocessing= and labels=, or write a "
-        'config.json with "preprocessing" and "labels" and pass the directory'
+        f"({values}) and {labels}. To state your own, pass preprocessing= and labels=, or write "
+        'a config.json with "preprocessing" and "labels" and pass the directory'
     )
