@@ -13,5 +13,6 @@ pub mod fuse;
 pub mod head;
 pub mod layer;
 pub mod operations;
+pub mod output_function;
 pub mod preprocessing;
 pub mod variant;

@@ -45,6 +45,7 @@ class Flow:
                 f"expected ONNX operators of version {OLDEST_OPSET} to {NEWEST_OPSET}, "
                 f"got {graph.opset}: export the network again with one of them"
             )
+        self._opset = graph.opset
         self.remarks: list[str] = []
         self.steps: list[Step] = []
         self.input, self.input_shape = _image(graph)
@@ -235,8 +236,15 @@ class Flow:
         self._add_step("linear", node, [value], constants=[weight, bias], transposed=transposed)
 
     def _softmax(self, node: Node) -> None:
-        self._remark(f"the graph ends in {node.operator}, which logits are without")
+        axis = integer(node, "axis", 1 if self._opset < 13 else -1)
+        if axis not in (1, -1):
+            raise NotResNetError(node, "the axis of the classes", f"axis {axis}")
+        if node.operator == "LogSoftmax":
+            self._remark("the graph ends in LogSoftmax: scores are the probabilities themselves")
         self._add_step("softmax", node, [self._value(node, node.inputs[0])])
+
+    def _sigmoid(self, node: Node) -> None:
+        self._add_step("sigmoid", node, [self._value(node, node.inputs[0])])
 
     # -- Parts of nodes ------------------------------------------------------------------------
 
@@ -318,6 +326,7 @@ _HANDLERS: dict[str, Callable[[Flow, Node], None]] = {
     "ReduceMean": Flow._global_avg_pool,
     "Relu": Flow._relu,
     "Reshape": Flow._flatten,
+    "Sigmoid": Flow._sigmoid,
     "Softmax": Flow._softmax,
     "Squeeze": Flow._flatten,
     "Sum": Flow._add,

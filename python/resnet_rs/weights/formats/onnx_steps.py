@@ -31,7 +31,7 @@ class Step:
 
     Attributes:
         kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `global_avg_pool`,
-            `flatten`, `linear` or `softmax`.
+            `flatten`, `linear`, `softmax` or `sigmoid`.
         node: the node that it comes from, for messages.
         inputs: the values that it takes.
         output: the value that it gives.
