@@ -77,7 +77,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
-                    loaded.remarks = (_no_config_message(loaded.config),)
+                    loaded.add_remarks(_no_config_message(loaded.config))
                 return _with_activation(loaded, stated)
     return _by_formats(options, path, stamp, stated, architecture)
 
@@ -102,7 +102,7 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
 def _with_activation(loaded: Loaded, stated: Mapping[str, Any]) -> Loaded:
     """Remark on an activation that the core filled in, if it may be wrong."""
     if stated.get("activation") is None:
-        loaded.remarks += usual_activation(loaded.config.num_classes)[1]
+        loaded.add_remarks(*usual_activation(loaded.config.num_classes)[1])
     return loaded
 
 
@@ -157,9 +157,9 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
-    loaded.remarks = checkpoint.remarks
+    loaded.add_remarks(*checkpoint.remarks)
     if "preprocessing" not in config:
-        loaded.remarks += (_no_config_message(loaded.config),)
+        loaded.add_remarks(_no_config_message(loaded.config))
     return loaded
 
 
