@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .._core import Network, WeightsError, architectures, safetensors_index
 from ..images.spec import preset, usual_preset
 from ..options import Options
-from .config import CONFIG_OPTIONS, Config, merged, overrides_of
+from .config import CONFIG_OPTIONS, Config, merged, overrides_of, usual_activation
 from .files import Stamp, config_beside, files_of, stamp_of
 from .loaded import Loaded
 from .small_files import read_text, require_regular
@@ -69,7 +69,8 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
             )
             # An empty config is a malformed one: the core reads it again and names the fault.
             text = _with_overrides(config, overrides) if config and overrides else None
-            return _by_the_core(options, path, stamp, text)
+            loaded = _by_the_core(options, path, stamp, text)
+            return _with_activation(loaded, {**config, **overrides})
         if not os.path.exists(config_path):
             if os.path.isdir(path):
                 if _lacks_only_config(path):
@@ -78,8 +79,8 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
-                    loaded.remarks = (_no_config_message(loaded.config),)
-                return loaded
+                    loaded.add_remarks(_no_config_message(loaded.config))
+                return _with_activation(loaded, stated)
     return _by_formats(options, path, stamp, stated, architecture)
 
 
@@ -102,6 +103,13 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
         network = Network(path, **arguments)
     file = network.weights_path
     return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
+
+
+def _with_activation(loaded: Loaded, stated: Mapping[str, Any]) -> Loaded:
+    """Remark on an activation that the core filled in, if it may be wrong."""
+    if stated.get("activation") is None:
+        loaded.add_remarks(*usual_activation(loaded.config.num_classes)[1])
+    return loaded
 
 
 def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str | None) -> Loaded:
@@ -155,12 +163,12 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
-    loaded.remarks = checkpoint.remarks
+    loaded.add_remarks(*checkpoint.remarks)
     # A file may state the size of its images and nothing else of their preprocessing.
     known = config.get("preprocessing", {}).keys()
     if "preprocessing" not in stated and not {"mean", "std"} <= known:
         sized = " and the size of the file's input" if known else ""
-        loaded.remarks += (_no_config_message(loaded.config, sized),)
+        loaded.add_remarks(_no_config_message(loaded.config, sized))
     return loaded
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
+from ..config import usual_activation
 from ..remarks import Note, without_stated
 from . import dialects, fit, heads, input_size, prefixes, questions, shapes
 from . import names as naming
@@ -55,6 +56,7 @@ class Overrides:
     variant: Mapping[str, Any] | None = None
     num_classes: int | None = None
     labels: Sequence[str] | None = None
+    activation: str | None = None
     preprocessing: Any = None
     names: NameRules | None = None
     key: str | None = None
@@ -140,6 +142,10 @@ def _complete(
     elif config["num_classes"] == 0:
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
+    activation, assumed = usual_activation(config["num_classes"])
+    if config["num_classes"] == 0 or config.get("activation") is None:
+        config["activation"] = activation
+        remarks += assumed
     fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
     if model is not None:
         check_modules(model, fit.operations_of(config))
@@ -232,6 +238,7 @@ def _config(
     labels = _labels(stated, config["num_classes"], origin, overrides)
     if labels is not None:
         config["labels"] = labels
+    config["activation"] = overrides.activation or stated.get("activation")
     preprocessing = {
         **input_size.resize_and_crop(raw.input_size, architecture),
         **stated.get("preprocessing", {}),

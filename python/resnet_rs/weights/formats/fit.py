@@ -63,7 +63,7 @@ def operations_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _network(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """The fields that decide the operations, and the size of the images."""
     size = input_size.sides(config.get("preprocessing", {}).get("crop"))
-    names = ("architecture", "variant", "num_classes", "preprocessing")
+    names = ("architecture", "variant", "num_classes", "activation", "preprocessing")
     return {name: config[name] for name in names if name in config}, size
 
 

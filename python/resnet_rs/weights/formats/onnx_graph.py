@@ -50,6 +50,7 @@ class Flow(Values):
             )
         super().__init__(graph)
         self.preparation: tuple[Node, Affine] | None = None
+        self._opset = graph.opset
         for node in in_order(graph.nodes, {*graph.inputs, *graph.constants}):
             self._take(node)
         self.outputs = [self.source_of(name) for name in graph.outputs]
@@ -270,8 +271,15 @@ class Flow(Values):
         )
 
     def _softmax(self, node: Node) -> None:
-        self.remark(f"the graph ends in {node.operator}, which logits are without")
+        axis = integer(node, "axis", 1 if self._opset < 13 else -1)
+        if axis not in (1, -1):
+            raise NotResNetError(node, "the axis of the classes", f"axis {axis}")
+        if node.operator == "LogSoftmax":
+            self.remark("the graph ends in LogSoftmax: scores are the probabilities themselves")
         self.add_same_shape("softmax", node, [self.value(node, node.inputs[0])])
+
+    def _sigmoid(self, node: Node) -> None:
+        self.add_same_shape("sigmoid", node, [self.value(node, node.inputs[0])])
 
 
 def _pool_attributes(node: Node, found: Window, *, counted: bool) -> dict[str, Any]:
@@ -317,6 +325,7 @@ _HANDLERS: dict[str, Callable[[Flow, Node], None]] = {
     "ReduceMean": onnx_head.global_pool,
     "Relu": Flow._relu,
     "Reshape": onnx_head.flatten,
+    "Sigmoid": Flow._sigmoid,
     "Slice": onnx_shortcuts.subsample,
     "Softmax": Flow._softmax,
     "Squeeze": onnx_head.flatten,
