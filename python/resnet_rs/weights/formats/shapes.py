@@ -268,7 +268,9 @@ class Candidate:
 
     def __str__(self) -> str:
         variant = f", variant={json.dumps(self.variant)}" if self.variant else ""
-        return f'architecture="{self.architecture}"{variant}'
+        small = self.variant.get("stem") == "conv3x3"
+        words = " (conv3x3: a stem with stride 1 and no max pool)" if small else ""
+        return f'architecture="{self.architecture}"{variant}{words}'
 
 
 def candidates(shapes: Mapping[str, Shape]) -> list[Candidate]:
