@@ -166,21 +166,46 @@ def _paired(found: Sequence[Layer], expected: Sequence[Layer]) -> Pairs | None:
 def _by_words(pairs: Pairs) -> tuple[Pairs, tuple[tuple[str, str], ...]]:
     """Swap a block's last layer and its shortcut, of the same shape, if their names say so."""
     by_path = {ours.path: theirs for theirs, ours in pairs}
+    words = _words_of_shortcuts(by_path)
     doubtful = []
     for ours, theirs in list(by_path.items()):
-        block, _, place = ours.partition(".downsample.")
-        last = _last_of(by_path, block, theirs.kind)
-        if not place or last is None or by_path[last].shape != theirs.shape:
+        last = _rival(by_path, ours)
+        if last is None or by_path[last].shape != theirs.shape:
             continue
         rest = _common_start(theirs.path, by_path[last].path)
         is_shortcut, other = (
-            bool(_SHORTCUT.search(layer.path[rest:].lower())) for layer in (theirs, by_path[last])
+            bool(words & _words(layer.path) or _SHORTCUT.search(layer.path[rest:].lower()))
+            for layer in (theirs, by_path[last])
         )
         if other and not is_shortcut:
             by_path[ours], by_path[last] = by_path[last], theirs
         elif is_shortcut == other:
             doubtful.append((by_path[last].path, theirs.path))
     return [(by_path[ours.path], ours) for _, ours in pairs], tuple(doubtful)
+
+
+def _words_of_shortcuts(by_path: Mapping[str, Layer]) -> set[str]:
+    """The words of the shortcuts that their shapes tell from the other layers."""
+    words: set[str] = set()
+    others: set[str] = set()
+    for ours, theirs in by_path.items():
+        last = _rival(by_path, ours)
+        if last is None:
+            if ".downsample." not in ours:
+                others |= _words(theirs.path)
+        elif by_path[last].shape != theirs.shape:
+            words |= _words(theirs.path)
+    return words - others
+
+
+def _words(path: str) -> set[str]:
+    return set(re.findall(r"[^\W\d]+", path))
+
+
+def _rival(by_path: Mapping[str, Layer], ours: str) -> str | None:
+    """For a layer of a shortcut the last layer of its kind in the block; None for other layers."""
+    block, _, place = ours.partition(".downsample.")
+    return _last_of(by_path, block, by_path[ours].kind) if place else None
 
 
 def _last_of(by_path: Mapping[str, Layer], block: str, kind: int) -> str | None:
