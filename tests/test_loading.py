@@ -19,6 +19,7 @@ from checkpoints import TOLERANCE
 from mutations import mutations
 from safetensors.numpy import load_file
 from safetensors.torch import save
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 from tiny_torch import randomize
 from torch_variants import VariantResNet
@@ -93,6 +94,7 @@ class TestBytes:
         (tmp_path / "x.safetensors").write_bytes(data)
         config = config_of(tiny_dir)
         expected = ResNet50(tmp_path / "x.safetensors", config=config).logits(PHOTO)
+        assert_telling([expected])
         np.testing.assert_array_equal(ResNet50(data, config=config).logits(PHOTO), expected)
 
     def test_a_number_that_f32_cannot_hold_is_refused(self, tiny_dir: Path) -> None:
@@ -291,6 +293,7 @@ class TestHandWrittenNetwork:
     ) -> None:
         torch.save(own_state, tmp_path / "x.pth")
         plain = resnet_rs.load(tmp_path / "x.pth", **OWN, names=RULES)
+        assert_telling([plain.logits(PHOTO)])
         torch.save({f"net.{n}": t for n, t in own_state.items()}, tmp_path / "net.pth")
         for start in ("", r"net."):
             rules = {f"{start}{left}": right for left, right in RULES.items()}

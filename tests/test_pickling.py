@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import THREAD_VARIABLES
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -102,6 +103,7 @@ class TestSize:
         data = pickle.dumps(twin)
         assert 0 < len(data) - len(weights) < 2000
         shutil.rmtree(tiny_dir)
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))
 
 
@@ -145,6 +147,7 @@ class TestHash:
         model = resnet_rs.load(tiny_dir)
         data = pickle.dumps(model)
         (tiny_dir / "README.md").write_text("About these weights")
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))
 
     def test_weights_that_changed_since_loading_are_not_pickled(self, tiny_dir: Path) -> None:
@@ -322,6 +325,7 @@ class TestKinds:
         with pytest.warns(UserWarning, match="IMAGENET1K_V2"):
             model = ResNet50(bare, variant=variant)
         twin = pickle.loads(pickle.dumps(model))  # a warning here would be an error
+        assert_telling([model.logits(IMAGES[0])])
         np.testing.assert_array_equal(twin.logits(IMAGES[0]), model.logits(IMAGES[0]))
 
     def test_state_dict_travels_as_its_path(self, tiny_dir: Path, tmp_path: Path) -> None:
@@ -334,4 +338,5 @@ class TestKinds:
         model = ResNet50(path, config=config)
         data = pickle.dumps(model)
         assert len(data) < 2000
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))
