@@ -143,6 +143,16 @@ class TestHash:
         with pytest.raises(WeightsError, match=r"config\.json"):
             pickle.loads(data)
 
+    def test_config_beside_a_file_counts_too(self, tiny_dir: Path) -> None:
+        config = tiny_dir / "config.json"
+        model = resnet_rs.load(tiny_dir / "model.safetensors")
+        data = pickle.dumps(resnet_rs.load(tiny_dir / "model.safetensors"))
+        config.write_text(config.read_text().replace("class 1", "another class"))
+        with pytest.raises(WeightsError, match=r"config\.json"):
+            pickle.loads(data)
+        with pytest.raises(WeightsError, match="changed since the model was loaded"):
+            pickle.dumps(model)
+
     def test_files_that_do_not_matter_may_change(self, tiny_dir: Path) -> None:
         model = resnet_rs.load(tiny_dir)
         data = pickle.dumps(model)

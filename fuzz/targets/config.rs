@@ -15,6 +15,6 @@ fuzz_target!(|data: &[u8]| {
     let Ok(architecture) = config.architecture() else {
         return;
     };
-    let operations = architecture.operations(config.num_classes, 1);
+    let operations = architecture.operations(config.num_classes.unwrap_or(1000), 1);
     output_shapes(&operations, [64, 64, architecture.in_channels]);
 });
