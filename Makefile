@@ -85,6 +85,13 @@ mutants-core: $(VENV)/.venv
 mutants-package: build $(VENV)/.mutants
 	$(BIN)/python tools/mutants.py --count $(PACKAGE) --seed $(SEED)
 
+TIME ?= 10m
+
+.PHONY: fuzz
+fuzz: build $(VENV)/.test ## Feed damaged input to every reader (nightly): TIME=1h SEED=1
+	cargo install --quiet --locked cargo-fuzz
+	$(BIN)/python tools/fuzz.py --time $(TIME) --seed $(SEED)
+
 .PHONY: test-slow
 test-slow: build $(VENV)/.slow ## Pass the slow tests (installs Ray)
 	$(BIN)/python -m pytest --runslow -m slow
@@ -132,7 +139,7 @@ check-wheel: $(VENV)/.venv ## Build the wheel and show its size, libraries and i
 
 .PHONY: clean
 clean: ## Remove everything that make has made
-	rm -rf target dist site $(VENV) python/resnet_rs/_core.abi3.so
+	rm -rf target fuzz/target dist site $(VENV) python/resnet_rs/_core.abi3.so
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)

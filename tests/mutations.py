@@ -31,6 +31,9 @@ TAIL_BYTES = 1024
 FILE_SECONDS = float(os.environ.get("MUTATIONS_FILE_SECONDS", "20"))
 """Longest time for one file: a hundred times what a read takes on a busy machine."""
 
+SEED = int(os.environ.get("MUTATIONS_SEED", "0"))
+"""The seed of damage, for runs over other files than those of every day (`make fuzz`)."""
+
 PYTHON_ALLOWANCE_BYTES = 16 << 20
 """The memory allowed beside twice the file: objects for names, shapes and buffers."""
 RESIDENT_ALLOWANCE_BYTES = 64 << 20
@@ -168,7 +171,7 @@ def assert_survives(
     count: int,
     tmp_path: Path,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     name: str | None = None,
 ) -> Outcome:
     """Read `count` damaged copies of a file in a process of their own.
@@ -180,7 +183,7 @@ def assert_survives(
         suffix: what the files' names end in, such as `.pth`.
         count: how many damaged copies.
         tmp_path: where they are written, one over the other: after a failure the file is there.
-        seed: of the damage.
+        seed: of the damage; by default that of the run.
         name: the files' whole name, for a reader that looks at its neighbours too.
 
     Returns:
@@ -204,9 +207,17 @@ def assert_survives(
     )
     assert done.returncode == 0, f"the reader died on {path}:\n{done.stdout}{done.stderr}"
     outcome = Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    _note(reader, outcome)
     assert not outcome.failure, f"{outcome.failure}\n{done.stderr}"
     assert outcome.loaded + outcome.refused == count
     return outcome
+
+
+def _note(reader: str, outcome: Outcome) -> None:
+    """Add the counts to the file that `MUTATIONS_COUNTS` names, if it names one."""
+    if path := os.environ.get("MUTATIONS_COUNTS"):
+        with open(path, "a", encoding="utf-8") as file:
+            print(reader, outcome.loaded, outcome.refused, file=file)
 
 
 def main(reader: str, sound: str, target: str, count: str, seed: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,51 @@ def test_nothing_is_left_where_the_written_file_does_not_load(
     with pytest.raises(WeightsError):
         write_directory(wrong, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pth"]
+
+
+def left_out(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: tensor for name, tensor in tensors.items() if name != "fc.bias"}
+
+
+def one_more(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {**tensors, "fc.more": tensors["fc.bias"]}
+
+
+def one_number(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    bias = tensors["fc.bias"].copy()
+    bias[-1] = np.nextafter(bias[-1], np.float32(np.inf))
+    return {**tensors, "fc.bias": bias}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (left_out, "not the tensors that were written"),
+        (one_more, "not the tensors that were written"),
+        (one_number, r"tensor fc\.bias is not what was written"),
+    ],
+)
+def test_a_file_that_is_not_what_was_written_is_not_kept(
+    checkpoint: formats.Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    message: str,
+) -> None:
+    """A disk or a writer that loses something is noticed before an older network is replaced."""
+    out = tmp_path / "out"
+    write_directory(checkpoint, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write = _core.write_safetensors
+
+    def write_wrongly(path: str, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+        write(path, fault(tensors), metadata)
+
+    monkeypatch.setattr(_core, "write_safetensors", write_wrongly)
+    with pytest.raises(WeightsError, match=message):
+        write_directory(changed(checkpoint, 3.0), out, force=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pth", "out"]
 
 
 def test_a_wrong_place_or_dtype_is_refused(

@@ -169,6 +169,7 @@ class TestBatches:
                 engine.submit(image).result(HANG_SECONDS)
             assert not slow.done()
             task.may_load.set()
+            assert_telling([slow.result(HANG_SECONDS)])
             np.testing.assert_array_equal(slow.result(HANG_SECONDS), tiny.logits(IMAGES[0]))
 
 
@@ -195,6 +196,7 @@ class TestErrors:
                         tiny.logits(image)
                     assert str(error) == str(told.value)
             rows = [future.result(HANG_SECONDS) for future in good]
+        assert_telling(rows)
         np.testing.assert_array_equal(np.stack(rows), tiny.logits(IMAGES[:2]))
 
     def test_batch_that_fails_is_run_one_by_one(self, tiny_dir: Path) -> None:
@@ -254,6 +256,7 @@ class TestCapacity:
             futures.append(engine.submit(IMAGES[3]))  # waits until one of the three is done
             rows = [future.result(HANG_SECONDS) for future in futures]
             assert len(task.loads) == 4
+        assert_telling(rows)
         np.testing.assert_array_equal(np.stack(rows), tiny.logits(IMAGES[:4]))
 
     def test_submit_that_waits_is_ended_by_close(self, tiny: ResNet) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -74,6 +75,7 @@ class TestClasses:
         model = ResNet(tiny_dir)
         assert type(model) is ResNet
         assert "architecture='resnet50'" in repr(model)
+        assert_telling([tiny.logits(PHOTO)])
         np.testing.assert_array_equal(model.logits(PHOTO), tiny.logits(PHOTO))
 
     def test_another_architecture_is_refused_with_both_names(self, tiny_dir: Path) -> None:
@@ -204,6 +206,7 @@ class TestOverrides:
 class TestWithoutClasses:
     def test_logits_are_the_pooled_features(self, headless: ResNet, tiny: ResNet) -> None:
         expected = tiny.embed([PHOTO, PHOTO[::-1]])
+        assert_telling(expected)
         np.testing.assert_array_equal(headless.logits([PHOTO, PHOTO[::-1]]), expected)
         np.testing.assert_array_equal(headless.logits(PHOTO), expected[0])
         x = headless.preprocess(PHOTO)

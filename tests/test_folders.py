@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from photo_folder import BROKEN, PHOTOS, command, photos_in, start, write_photo_folder
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -311,6 +312,7 @@ class TestResults:
         assert len(paths) == PHOTOS - len(BROKEN)
         pool = "catavgmax" if "--pool" in options else "avg"
         expected = tiny.embed(paths, pool=pool, normalize="--normalize" in options)
+        assert_telling(expected)
         np.testing.assert_array_equal(np.load(out), expected, strict=True)
 
     def test_augmentation(

@@ -105,6 +105,28 @@ def test_class_refuses_other_weights_before_they_come(published: FileServer) -> 
     assert published.requests == []
 
 
+def test_architecture_of_a_name_is_an_argument_of_the_base_class(
+    published: FileServer, photo: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = resnet_rs.ResNet.from_pretrained("DEFAULT", architecture="resnet18", progress=False)
+    assert model.config.architecture == "resnet18"
+    expected = ResNet18.from_pretrained("DEFAULT", offline=True)
+    np.testing.assert_array_equal(model.logits(photo), expected.logits(photo))
+    assert np.isfinite(model.logits(photo)).all()
+    with pytest.raises(ValueError, match="resnet18; expected resnet50"):
+        resnet_rs.ResNet.from_pretrained("resnet18.DEFAULT", architecture="resnet50")
+    named = ["pretrained", "DEFAULT", "--architecture", "resnet18", "--offline"]
+    assert main(named) == 0
+    assert "resnet18-" in capsys.readouterr().out
+
+
+def test_config_is_laid_over_what_the_name_says(published: FileServer) -> None:
+    config = {"labels": [f"class {i}" for i in range(1000)]}
+    model = ResNet18.from_pretrained("DEFAULT", config=config, progress=False)
+    assert model.labels[3] == "class 3"
+    assert model.config.preprocessing.resize == 256
+
+
 def test_preset_can_be_another(published: FileServer) -> None:
     model = ResNet18.from_pretrained("DEFAULT", preprocessing={"resize": 300}, progress=False)
     assert model.config.preprocessing.resize == 300

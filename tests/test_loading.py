@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from checkpoints import TOLERANCE
 from mutations import mutations
 from safetensors.numpy import load_file
 from safetensors.torch import save
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 from tiny_torch import randomize
 from torch_variants import VariantResNet
@@ -93,6 +95,7 @@ class TestBytes:
         (tmp_path / "x.safetensors").write_bytes(data)
         config = config_of(tiny_dir)
         expected = ResNet50(tmp_path / "x.safetensors", config=config).logits(PHOTO)
+        assert_telling([expected])
         np.testing.assert_array_equal(ResNet50(data, config=config).logits(PHOTO), expected)
 
     def test_a_number_that_f32_cannot_hold_is_refused(self, tiny_dir: Path) -> None:
@@ -291,6 +294,7 @@ class TestHandWrittenNetwork:
     ) -> None:
         torch.save(own_state, tmp_path / "x.pth")
         plain = resnet_rs.load(tmp_path / "x.pth", **OWN, names=RULES)
+        assert_telling([plain.logits(PHOTO)])
         torch.save({f"net.{n}": t for n, t in own_state.items()}, tmp_path / "net.pth")
         for start in ("", r"net."):
             rules = {f"{start}{left}": right for left, right in RULES.items()}
@@ -312,6 +316,41 @@ class TestOwnFiles:
         os.mkfifo(tmp_path / "x.safetensors")
         with pytest.raises(WeightsError, match=r"x\.safetensors: expected a regular file"):
             ResNet50(tmp_path / "x.safetensors")
+
+    @pytest.mark.parametrize("content", ["", "{}", "[]", "no JSON", "null"])
+    @pytest.mark.parametrize("options", [{}, {"architecture": "resnet50", "num_classes": 5}])
+    def test_a_config_that_says_nothing_is_refused_by_name(
+        self, content: str, options: dict[str, Any], tiny_dir: Path, tmp_path: Path
+    ) -> None:
+        """Arguments do not stand in for a file that is damaged."""
+        shutil.copytree(tiny_dir, tmp_path / "x")
+        (tmp_path / "x" / "config.json").write_text(content)
+        for path in (tmp_path / "x", tmp_path / "x" / "model.safetensors"):
+            with pytest.raises(WeightsError, match=r"config\.json: "):
+                resnet_rs.load(path, **options)
+
+    def test_stated_fields_leave_the_others_as_they_are(
+        self, tiny_dir: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(tiny_dir, tmp_path / "x")
+        config = config_of(tiny_dir)
+        config["preprocessing"] |= {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+        config["variant"] |= {"norm_epsilon": 0.01}
+        (tmp_path / "x" / "config.json").write_text(json.dumps(config))
+        whole = resnet_rs.load(tmp_path / "x").config
+        for stated in (
+            {"preprocessing": {"resize": 40}},
+            {"config": {"preprocessing": {"resize": 40}}},
+            {"config": {"preprocessing": {"resize": 50}}, "preprocessing": {"resize": 40}},
+        ):
+            spec = resnet_rs.load(tmp_path / "x", **stated).config.preprocessing
+            assert spec == dataclasses.replace(whole.preprocessing, resize=40)
+            assert spec.mean == (0.1, 0.2, 0.3)
+        changed = resnet_rs.load(tmp_path / "x", variant={"stride_on": "conv1"}).config
+        assert changed.variant == {**whole.variant, "stride_on": "conv1"}
+        assert changed.labels == whole.labels
+        fewer = resnet_rs.load(tmp_path / "x", num_classes=0).config
+        assert (fewer.num_classes, fewer.labels) == (0, None)
 
     def test_a_config_of_gigabytes_is_not_read(self, tiny_dir: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_dir, tmp_path / "x")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import THREAD_VARIABLES
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -102,6 +103,7 @@ class TestSize:
         data = pickle.dumps(twin)
         assert 0 < len(data) - len(weights) < 2000
         shutil.rmtree(tiny_dir)
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))
 
 
@@ -141,10 +143,21 @@ class TestHash:
         with pytest.raises(WeightsError, match=r"config\.json"):
             pickle.loads(data)
 
+    def test_config_beside_a_file_counts_too(self, tiny_dir: Path) -> None:
+        config = tiny_dir / "config.json"
+        model = resnet_rs.load(tiny_dir / "model.safetensors")
+        data = pickle.dumps(resnet_rs.load(tiny_dir / "model.safetensors"))
+        config.write_text(config.read_text().replace("class 1", "another class"))
+        with pytest.raises(WeightsError, match=r"config\.json"):
+            pickle.loads(data)
+        with pytest.raises(WeightsError, match="changed since the model was loaded"):
+            pickle.dumps(model)
+
     def test_files_that_do_not_matter_may_change(self, tiny_dir: Path) -> None:
         model = resnet_rs.load(tiny_dir)
         data = pickle.dumps(model)
         (tiny_dir / "README.md").write_text("About these weights")
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))
 
     def test_weights_that_changed_since_loading_are_not_pickled(self, tiny_dir: Path) -> None:
@@ -322,6 +335,7 @@ class TestKinds:
         with pytest.warns(UserWarning, match="IMAGENET1K_V2"):
             model = ResNet50(bare, variant=variant)
         twin = pickle.loads(pickle.dumps(model))  # a warning here would be an error
+        assert_telling([model.logits(IMAGES[0])])
         np.testing.assert_array_equal(twin.logits(IMAGES[0]), model.logits(IMAGES[0]))
 
     def test_state_dict_travels_as_its_path(self, tiny_dir: Path, tmp_path: Path) -> None:
@@ -334,4 +348,5 @@ class TestKinds:
         model = ResNet50(path, config=config)
         data = pickle.dumps(model)
         assert len(data) < 2000
+        assert_telling(model.logits(IMAGES))
         np.testing.assert_array_equal(pickle.loads(data).logits(IMAGES), model.logits(IMAGES))

@@ -18,6 +18,7 @@ from pretrained_case import CONTENT, ROW
 
 from resnet_rs import _core
 from resnet_rs.cli import pretrained as command
+from resnet_rs.weights import pretrained
 from resnet_rs.weights.pretrained import (
     TIMM_WEIGHTS,
     TORCHVISION_WEIGHTS,
@@ -47,7 +48,7 @@ class TestTables:
         assert ours.keys() == theirs.keys()
         for name, weights in theirs.items():
             row, preset = ours[name], weights.transforms()
-            assert weights.url == f"https://download.pytorch.org/models/{row.file}"
+            assert weights.url == f"{pretrained._TORCHVISION_SERVER}/{row.file}"
             assert weights.meta["num_params"] == row.parameters
             assert weights.meta["_file_size"] == row.mebibytes
             metrics = weights.meta["_metrics"]["ImageNet-1K"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("python", "rust", "tools", "benches", "examples", "tests")
+SOURCES = ("python", "rust", "tools", "benches", "examples", "tests", "fuzz/targets")
 MARKERS = {".py": ('"""', "#"), ".pyi": ('"""', "#"), ".rs": ("///", "//!", "//")}
 # A clause in the place of a subject: "What the file holds." for "The contents of the file."
 CLAUSES = ("What", "Whether", "That", "Whoever", "Whose", "Where")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ISAS, THREAD_VARIABLES, required_isas
 from PIL import Image
+from telling_rows import assert_telling
 
 from resnet_rs import ResNet50
 from resnet_rs._core import available_isas
@@ -80,7 +81,9 @@ class TestSameBits:
             x = model.loaded.network.normalize(pixels)
             for first, batch in [(0, 8), (0, 1), (7, 1), (2, 3)]:
                 logits = model.forward(x[first : first + batch])
-                reference = logits if reference is None else reference
+                if reference is None:
+                    assert_telling(logits)
+                    reference = logits
                 np.testing.assert_array_equal(
                     logits, reference[first : first + batch], err_msg=f"{threads=} {batch=}"
                 )
@@ -89,10 +92,12 @@ class TestSameBits:
         self, model: ResNet50, demo_photos: list[Path]
     ) -> None:
         logits = model.logits(demo_photos)
+        assert_telling(logits)
         np.testing.assert_array_equal(model.logits(demo_photos[::-1])[::-1], logits)
 
     def test_repeated_calls(self, model: ResNet50, demo_photo: Path) -> None:
         first = model.logits(demo_photo)
+        assert_telling([first])
         for _ in range(20):
             np.testing.assert_array_equal(model.logits(demo_photo), first)
 
@@ -102,6 +107,7 @@ class TestSameBits:
         model = ResNet50(demo_dir, isa=isa, threads=2)
         photos = demo_photos[:8]
         expected = [model.logits(path) for path in photos]
+        assert_telling(expected)
         together = threading.Barrier(8)
 
         def work(place: int) -> list[np.ndarray]:
@@ -115,6 +121,7 @@ class TestSameBits:
 
     def test_many_models_at_once(self, demo_dir: Path, demo_photo: Path, model: ResNet50) -> None:
         expected = model.logits(demo_photo)
+        assert_telling([expected])
 
         def work(threads: int) -> np.ndarray:
             return ResNet50(demo_dir, threads=threads).logits(demo_photo)
