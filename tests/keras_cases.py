@@ -89,6 +89,18 @@ def sequential(keras: Any) -> Any:
     return keras.Sequential([base, *head])
 
 
+def headed(keras: Any, units: int, *functions: str) -> Any:
+    """The network with a dense layer; further functions are layers of their own after it."""
+    layers = keras.layers
+    base = tiny(keras, include_top=False, pooling="avg")
+    dense, *others = functions
+    x = layers.Dense(units, activation=dense, name="classes")(base.output)
+    for function in others:
+        after = layers.Softmax() if function == "Softmax" else layers.Activation(function)
+        x = after(x)
+    return keras.Model(base.input, x)
+
+
 def preprocessing(keras: Any, mean: float = 0.0) -> Any:
     """A functional model that takes RGB and has its preprocessing inside."""
     layers = keras.layers
@@ -115,6 +127,9 @@ def trained(keras: Any) -> Any:
 def build(keras: Any, case: str) -> Any:
     """The model of a case."""
     applications = keras.applications
+    if case.startswith("head-"):
+        units, *functions = case.split("-")[1:]
+        return headed(keras, int(units), *functions)
     small = {"weights": None, "input_shape": (64, 64, 3), "classifier_activation": None}
     if case in ("float16", "bfloat16", "float64"):
         keras.config.set_dtype_policy(case)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from resnet_rs import ImageError, ResNet50, UnsupportedIsaError, WeightsError
-from resnet_rs._core import Network, available_isas, softmax_top_k
+from resnet_rs._core import Network, available_isas, top_k
 
 GREY = np.full((6, 5, 3), 128, np.uint8)
 X = np.zeros((1, 8, 8, 3), np.float32)
@@ -239,9 +239,17 @@ class TestArguments:
         ),
         pytest.param(lambda n: n.normalize(X), TypeError, "uint8", id="normalize-float"),
         pytest.param(lambda n: n.plan(0, 8, 8), ValueError, "batch", id="plan-batch-0"),
-        pytest.param(lambda n: softmax_top_k(X, 1), (TypeError, ValueError), None, id="top-4-axes"),
         pytest.param(
-            lambda n: softmax_top_k(np.zeros((4, 6), "f")[::2, ::2], 1),
+            lambda n: top_k(X, 1, "softmax"), (TypeError, ValueError), None, id="top-4-axes"
+        ),
+        pytest.param(
+            lambda n: top_k(X[0, 0], 1, "relu"),
+            ValueError,
+            "softmax, sigmoid or none",
+            id="top-relu",
+        ),
+        pytest.param(
+            lambda n: top_k(np.zeros((4, 6), "f")[::2, ::2], 1, "softmax"),
             (TypeError, ValueError),
             "contiguous",
             id="top-strided",

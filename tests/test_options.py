@@ -30,6 +30,7 @@ WRONG: dict[str, Any] = {
     "variant": 5,
     "num_classes": "5",
     "labels": 5,
+    "activation": 5,
     "preprocessing": 5,
     "names": 5,
     "key": 5,

@@ -19,7 +19,7 @@ from telling_rows import assert_telling
 
 import resnet_rs
 from resnet_rs import Config, Prediction, Preprocessing, ResNet50
-from resnet_rs._core import softmax_top_k
+from resnet_rs._core import top_k
 from resnet_rs.images.batches import Views, stack_batch
 from resnet_rs.stream.tasks import Logits
 from resnet_rs.weights.labels import imagenet_labels
@@ -173,7 +173,7 @@ class TestResults:
         assert len(model.predict(demo_photo, top_k=np.int64(top_k))) == expected
 
     def test_equal_scores_are_ordered_by_index(self) -> None:
-        scores, indices = softmax_top_k(np.zeros((2, 6), np.float32), 4)
+        scores, indices = top_k(np.zeros((2, 6), np.float32), 4, "softmax")
         np.testing.assert_array_equal(indices, [[0, 1, 2, 3]] * 2)
         np.testing.assert_array_equal(scores, np.full((2, 4), np.float32(1 / 6)))
 

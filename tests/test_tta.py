@@ -95,7 +95,7 @@ class TestProbabilities:
         expected = [
             np.mean(
                 [
-                    probabilities_of(tiny.loaded.network.logits(x[None]))[0]
+                    probabilities_of(tiny.loaded.network.logits(x[None]), "softmax")[0]
                     for x in views(image, SPEC, 3, tta)
                 ],
                 axis=0,

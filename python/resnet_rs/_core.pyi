@@ -19,7 +19,7 @@ __all__ = [
     "peak_macs_per_second",
     "read_numbers",
     "safetensors_index",
-    "softmax_top_k",
+    "top_k",
     "write_safetensors",
 ]
 
@@ -196,17 +196,21 @@ class Network:
     def release(self) -> None:
         """Free the workspaces and plans of past forwards; the next forward makes new ones."""
 
-def softmax_top_k(
-    logits: NDArray[np.float32], k: int
+def top_k(
+    logits: NDArray[np.float32], k: int, activation: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Softmax scores of the k best classes, best first, and their indices.
+    """Scores of the k best classes, best first, and their indices.
 
     Args:
         logits: `[batch, num_classes]`, C-contiguous.
         k: clamped to num_classes.
+        activation: `softmax`, `sigmoid`, or `none`, with which scores are the logits themselves.
 
     Returns:
-        Two `[batch, k]` arrays; equal scores are ordered by index.
+        Two `[batch, k]` arrays; equal logits are ordered by index.
+
+    Raises:
+        ValueError: there is no such activation.
     """
 
 def architectures() -> list[str]:

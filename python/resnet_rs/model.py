@@ -140,8 +140,11 @@ class ResNet:
             tta: look at each image several times and average, as `probabilities` does.
 
         Returns:
-            For one image its best classes, best first; equal scores are ordered by index. For
-            several images a list of such lists, in the images' order.
+            For one image its best classes, best first; equal logits are ordered by index. For
+            several images a list of such lists, in the images' order. A score is what the model's
+            activation (`config.activation`) makes of the logit: with `softmax` the scores of all
+            classes add up to 1, with `sigmoid` each stands by itself, and with `none` it is the
+            logit, the largest first (`logits` gives the values of a regression in their order).
 
         Raises:
             ImageError: an image is damaged, empty or not an image; the message names it.
@@ -158,17 +161,19 @@ class ResNet:
     def probabilities(
         self, images: ImageLike | list[Any] | tuple[Any, ...], tta: str | None = None
     ) -> NDArray[np.float32]:
-        """The softmax probability of every class.
+        """The score of every class, by softmax or as the model's activation says.
 
         Args:
             images: one image or several, as the class describes.
             tta: test-time augmentation. `hflip` looks at the image and its mirror image, `10crop`
                 at the corners and the centre of both, `multiscale` at the whole image with its
                 short side at 224, 256, 384, 480 and 640 pixels. The result is the mean of the
-                views' probabilities. See `resnet_rs.images.views`.
+                views' scores. See `resnet_rs.images.views`.
 
         Returns:
-            `[num_classes]` for one image, `[n, num_classes]` for several; each row's sum is 1.
+            `[num_classes]` for one image, `[n, num_classes]` for several. With the activation
+            `softmax` each row's sum is 1, with `sigmoid` each score is a probability by itself, and
+            with `none` scores are the logits.
 
         Raises:
             ImageError, OSError, TypeError, ValueError: as `predict` does; also if the augmentation
@@ -180,7 +185,7 @@ class ResNet:
         return run_now(Probabilities(self.loaded, tta), images)
 
     def logits(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> NDArray[np.float32]:
-        """The network's raw outputs, before softmax.
+        """The network's raw outputs, before softmax or sigmoid.
 
         Args:
             images: one image or several, as the class describes.
@@ -477,10 +482,13 @@ class ResNet:
             size_text = f"{size[0]}x{size[1]}"
         options = self.loaded.options
         trained = self.loaded.network.num_parameters
+        usual = self.config.activation == "softmax" or not self.loaded.network.num_classes
+        activation = "" if usual else f"activation={self.config.activation!r}, "
         named = "" if self.architecture else f"architecture={self.config.architecture!r}, "
         return (
             f"{type(self).__name__}({options.origin!r}, {named}"
             f"classes={self.loaded.network.num_classes}, "
+            f"{activation}"
             f"input={size_text!r}, "
             f"parameters={f'{trained / 1e6:.1f}M' if trained >= 100_000 else trained}, "
             f"isa={self.isa!r}, threads={self.threads}"

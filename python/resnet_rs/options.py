@@ -26,6 +26,9 @@ _Self = TypeVar("_Self")
 
 BACKENDS = ("fast", "reference")
 
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+"""The functions that make scores of logits."""
+
 BYTES_ORIGIN = "weights (bytes)"
 """The name of weights in memory in messages, in place of a path."""
 
@@ -94,6 +97,11 @@ def _num_classes(name: str, value: Any) -> int:
     return arguments.count(name, value, least=0)
 
 
+def _activation(name: str, value: Any) -> str:
+    activation: str = arguments.choice(name, value, ACTIVATIONS)
+    return activation
+
+
 def _backend(name: str, value: Any) -> str:
     backend: str = arguments.choice(name, value, BACKENDS)
     return backend
@@ -146,6 +154,18 @@ class Options:
         None,
         "the classes' names by index, in place of the weights' own.",
         check=arguments.texts,
+    )
+    activation: str | None = _option(
+        None,
+        "the function that makes scores of the logits, in place of the weights' own: `softmax` "
+        "(one class of several), `sigmoid` (yes or no for each output), or `none` (plain values, "
+        "as in regression).",
+        check=_activation,
+        flag=Flag(
+            "the function that makes scores of the logits (default: the weights' own; none is for "
+            "regression)",
+            choices=ACTIVATIONS,
+        ),
     )
     preprocessing: Preprocessing | Mapping[str, Any] | str | None = _option(
         None,

@@ -19,7 +19,8 @@ class Prediction:
 
     Attributes:
         label: the class's name.
-        score: its softmax probability, 0 to 1.
+        score: its probability by softmax or sigmoid, 0 to 1; or the output's plain value, if the
+            model's `config.activation` is `none`.
         index: its place among the logits, from 0.
     """
 

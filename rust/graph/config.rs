@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
 use super::family;
+use super::output_function::OutputFunction;
 use super::preprocessing::{Preprocessing, Size};
 use super::variant::Variant;
 use crate::error::Error;
@@ -36,6 +37,10 @@ pub struct Config {
     /// The classes' names in the order of fc's outputs.
     #[serde(default)]
     pub labels: Option<Vec<String>>,
+    /// The function that makes scores of fc's outputs; if it is not stated, that of
+    /// [`OutputFunction::of`].
+    #[serde(default)]
+    pub activation: Option<OutputFunction>,
     /// The way from an image to the network's input.
     #[serde(default)]
     pub preprocessing: Preprocessing,
@@ -53,6 +58,7 @@ impl Default for Config {
             variant: None,
             num_classes: None,
             labels: None,
+            activation: None,
             preprocessing: Preprocessing::default(),
             source: None,
         }
@@ -138,6 +144,7 @@ impl Config {
             format_version,
             num_classes,
             labels,
+            activation,
             preprocessing: p,
             ..
         } = self;
@@ -155,6 +162,9 @@ impl Config {
                 "labels: expected {classes}, as num_classes says, found {}",
                 labels.len()
             )));
+        }
+        if let Some(outputs) = num_classes.or(labels.as_ref().map(Vec::len)) {
+            OutputFunction::of(*activation, outputs)?;
         }
         for (field, size) in [("resize", p.resize), ("crop", p.crop)] {
             if let Some(size) = size
@@ -259,7 +269,7 @@ mod tests {
     fn everything_can_be_stated_and_survives_a_round_trip() {
         let text = r#"{
             "format_version": 1, "architecture": "resnet50", "num_classes": 2,
-            "labels": ["cat", "bucket"],
+            "labels": ["cat", "bucket"], "activation": "sigmoid",
             "preprocessing": {"resize": [64, 80], "crop": null, "interpolation": "bicubic",
                               "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]},
             "source": {"weights": "mine", "epochs": 3}
@@ -267,6 +277,7 @@ mod tests {
         let config = read(text).unwrap();
         assert_eq!(config.preprocessing.resize, Some(Size::Sides([64, 80])));
         assert_eq!(config.preprocessing.crop, None);
+        assert_eq!(config.activation, Some(OutputFunction::Sigmoid));
         let again = serde_json::to_string(&config).unwrap();
         assert_eq!(read(&again).unwrap(), config);
     }
@@ -379,6 +390,18 @@ mod tests {
             (
                 with(r#""num_classes": 3, "labels": ["a"]"#),
                 vec!["labels", "expected 3", "found 1"],
+            ),
+            (
+                with(r#""activation": "relu""#),
+                vec!["activation", "relu", "`softmax`, `sigmoid`, `none`"],
+            ),
+            (
+                with(r#""num_classes": 1, "activation": "softmax""#),
+                vec!["activation", "sigmoid", "none", "one output"],
+            ),
+            (
+                with(r#""labels": ["a"], "activation": "softmax""#),
+                vec!["activation", "one output"],
             ),
             (preset("resize", "0"), vec!["resize", "1 to 65536"]),
             (preset("resize", "-5"), vec!["[height, width]"]),

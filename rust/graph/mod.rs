@@ -13,6 +13,7 @@ pub mod fuse;
 pub mod head;
 pub mod layer;
 pub mod operations;
+pub mod output_function;
 pub mod preprocessing;
 pub mod stages;
 pub mod variant;

@@ -11,6 +11,7 @@ use crate::graph::fuse::fuse;
 use crate::graph::head::head_side;
 use crate::graph::layer::Layer;
 use crate::graph::operations::{Kind, Operation};
+use crate::graph::output_function::OutputFunction;
 use crate::kernels::KernelTable;
 use crate::kernels::input::Normalization;
 use crate::plan::{Algorithm, LayerWeights, algorithms};
@@ -78,6 +79,7 @@ pub struct Network {
     pub(super) operations: Vec<Operation>,
     pub(super) layers: Vec<Layer>,
     num_classes: usize,
+    output_function: OutputFunction,
     /// If the head is not a global pool: the side of its map, and of the images.
     pub(super) fixed_head: Option<[usize; 2]>,
     pub(super) weights: PackedWeights,
@@ -155,6 +157,8 @@ impl Network {
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
 
         let num_classes = num_classes(&config, tensors)?;
+        let output_function = OutputFunction::of(config.activation, num_classes)
+            .map_err(|error| tensors.error(error.to_string()))?;
         let preprocessing = &config.preprocessing;
         let (side, fixed_head) = head_side(&architecture, preprocessing)?;
         let mut operations = architecture.operations(num_classes, side);
@@ -187,6 +191,7 @@ impl Network {
             operations,
             layers,
             num_classes,
+            output_function,
             fixed_head,
             weights,
             table,
@@ -271,6 +276,11 @@ impl Network {
     /// The number of logits.
     pub fn num_classes(&self) -> usize {
         self.num_classes
+    }
+
+    /// The function that makes scores of the logits.
+    pub fn output_function(&self) -> OutputFunction {
+        self.output_function
     }
 
     /// The kernels in use.

@@ -12,6 +12,7 @@ use super::arrays::{Arrays, Matrix, matrix};
 use super::errors::UnsupportedIsaError;
 use crate::classify;
 use crate::graph::family;
+use crate::graph::output_function::OutputFunction;
 use crate::kernels::KernelTable;
 use crate::memory::text;
 use crate::simd::{Features, Isa};
@@ -61,20 +62,22 @@ pub fn read_numbers(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray
     Ok(PyArray::from_vec(py, numbers))
 }
 
-/// Softmax scores of the k best classes, best first, and their indices.
+/// Scores of the k best classes, best first, and their indices.
 #[pyfunction]
-pub fn softmax_top_k<'py>(
+pub fn top_k<'py>(
     py: Python<'py>,
     logits: PyReadonlyArray2<'py, f32>,
     k: usize,
+    activation: &str,
 ) -> PyResult<(Matrix<'py, f32>, Matrix<'py, i64>)> {
     let &[batch, classes] = logits.shape() else {
         return Err(PyValueError::new_err("logits: expected two dimensions"));
     };
+    let function: OutputFunction = activation.parse()?;
     let k = k.min(classes);
     let (mut scores, mut indices) = (Vec::new(), Vec::new());
     for row in logits.as_slice()?.chunks_exact(classes.max(1)) {
-        for scored in classify::softmax_top_k(row, k) {
+        for scored in classify::top_k(row, k, function) {
             scores.push(scored.score);
             indices.push(scored.index as i64);
         }

@@ -27,7 +27,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::safetensors_index, module)?)?;
     module.add_function(wrap_pyfunction!(functions::write_safetensors, module)?)?;
     module.add_function(wrap_pyfunction!(functions::read_numbers, module)?)?;
-    module.add_function(wrap_pyfunction!(functions::softmax_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::top_k, module)?)?;
     module.add_function(wrap_pyfunction!(functions::cpu_features, module)?)?;
     module.add_function(wrap_pyfunction!(functions::available_isas, module)?)?;
     module.add_function(wrap_pyfunction!(functions::default_threads, module)?)?;

@@ -119,6 +119,7 @@ impl Network {
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut config = self.core.config().clone();
         config.num_classes = Some(self.core.num_classes());
+        config.activation = Some(self.core.output_function());
         let fields = serde_json::to_value(&config);
         object(
             py,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..images.spec import PRESETS
+from ..options import ACTIVATIONS
 from ..weights.labels import order_remark, read_labels
 from .common import LOAD_ERRORS, OK, fail
 
@@ -74,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--labels", metavar="FILE", help="one label a line, in the order of the classes"
     )
+    network.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        help="the function that makes scores of the logits, if IN does not say it (default: "
+        "softmax, or sigmoid for one output; none is for regression)",
+    )
     images = parser.add_argument_group(
         "how images are prepared", "These options override what IN says."
     )
@@ -107,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, write, print a summary, and return the exit status."""
     from ..weights import formats
     from ..weights.formats.convert import write_directory
+    from ..weights.remarks import shown
 
     try:
         labels = None if arguments.labels is None else read_labels(arguments.labels)
@@ -116,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             variant=arguments.variant,
             num_classes=arguments.num_classes,
             labels=labels,
+            activation=arguments.activation,
             preprocessing=_preprocessing(arguments),
             names=arguments.names,
             key=arguments.key,
@@ -130,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "torchvision's"
             )
         for remark in checkpoint.remarks:
-            print(f"{arguments.source}: {remark}")
+            print(shown(arguments.source, remark))
         if labels is not None and (doubt := order_remark(labels)):
             print(f"{arguments.labels}: {doubt}")
         write_directory(checkpoint, arguments.target, dtype=arguments.dtype, force=arguments.force)
@@ -151,11 +160,14 @@ def _preprocessing(arguments: argparse.Namespace) -> dict[str, Any] | None:
 def _summary(target: str, config: Mapping[str, Any], dtype: str) -> str:
     size = (Path(target) / "model.safetensors").stat().st_size
     classes = config["num_classes"]
-    head = f"{classes} classes" if classes else "no classes (embeddings alone)"
+    head = f"{classes} class{'' if classes == 1 else 'es'}"
+    head = head if classes else "no classes (embeddings alone)"
     spec = config["preprocessing"]
     lines = [f"wrote {target}: {config['architecture']}, {head}, {dtype}, {size / 1e6:.1f} MB"]
     if config.get("variant"):
         lines.append(f"  variant: {json.dumps(config['variant'])}")
+    if classes:
+        lines.append(f"  activation: {config['activation']}")
     lines.append("  images: " + ", ".join(f"{name} {value}" for name, value in spec.items()))
     return "\n".join(lines)
 

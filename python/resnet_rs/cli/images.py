@@ -65,10 +65,12 @@ class Opener:
         records: the formats that write one record after the other, to a file or to stdout.
         files: the formats that write files only: functions of a path, a mode and a check of the
             records that a resumed file holds.
+        percent: True if scores are probabilities, which text shows in percent.
     """
 
     records: dict[str, Format]
     files: dict[str, Callable[[Path, str, Check], Output]]
+    percent: bool = True
 
 
 def add_image_arguments(
@@ -230,7 +232,7 @@ def _output(arguments: argparse.Namespace, kind: str, opener: Opener, check: Che
         if mode == "new" and not _is_pipe(out):
             refuse_existing(out)
         stream = open(out, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-    return JsonArray(stream) if kind == "json" else Text(stream)
+    return JsonArray(stream) if kind == "json" else Text(stream, percent=opener.percent)
 
 
 def _is_pipe(path: Path) -> bool:

@@ -68,7 +68,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             "tsv": Table.of_predictions("\t", classes),
         }
         return Opener(
-            records, {"parquet": lambda out, mode, check: _parquet(out, mode, check, classes)}
+            records,
+            {"parquet": lambda out, mode, check: _parquet(out, mode, check, classes)},
+            percent=model.config.activation != "none",
         )
 
     return run_command(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from .. import _core, arguments
 from ..terminal.tables import text_table
+from ..weights.config import usual_activation
 from ..weights.loaded import HasLoaded
 from .profile import algorithm_of
 
@@ -68,6 +69,7 @@ class Summary:
         activation_bytes: the sum over all rows. A forward needs far less: it fuses operations and
             uses memory again.
         parameter_bytes: the size of the parameters as float32.
+        activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
     """
 
     architecture: str
@@ -78,6 +80,7 @@ class Summary:
     macs: int
     activation_bytes: int
     parameter_bytes: int
+    activation: str = "softmax"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields by name, in types that JSON has."""
@@ -93,8 +96,11 @@ class Summary:
             lines = [
                 f"{line}  {routine}".rstrip() for line, routine in zip(lines, routines, strict=True)
             ]
+        has_scores = any(row.kind == "linear" for row in self.rows)
+        usual = self.activation == "softmax" or not has_scores
+        scores = "" if usual else f", activation {self.activation}"
         return (
-            f"{self.architecture}, one image of {self.height} x {self.width}, float32\n"
+            f"{self.architecture}, one image of {self.height} x {self.width}, float32{scores}\n"
             "shapes are height x width x channels; memory is the result's\n\n"
             + "\n".join(lines)
             + f"\n\n{self.parameters:,} parameters, {_mib(self.parameter_bytes)}\n"
@@ -130,7 +136,8 @@ def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Su
     # The reference computes each operation by itself, with none of the core's algorithms.
     fast = loaded.options.backend == "fast"
     steps = loaded.network.plan(1, height, width) if fast else []
-    return _summary(loaded.config.architecture, operations, steps, height, width)
+    summary = _summary(loaded.config.architecture, operations, steps, height, width)
+    return replace(summary, activation=loaded.config.activation)
 
 
 def summarize_architecture(
@@ -162,7 +169,8 @@ def summarize_architecture(
         "num_classes": num_classes,
     }
     operations = _core.operations(json.dumps(config), height, width)
-    return _summary(name, operations, [], height, width)
+    summary = _summary(name, operations, [], height, width)
+    return replace(summary, activation=usual_activation(num_classes)[0])
 
 
 def _summary(

@@ -123,7 +123,7 @@ class Logits(_ArrayTask):
 
 
 class Probabilities(_ArrayTask):
-    """The probability of every class, or its mean over several views of each image.
+    """The score of every class, or its mean over several views of each image.
 
     Args:
         loaded: the network.
@@ -153,10 +153,11 @@ class Probabilities(_ArrayTask):
 
     def compute(self, batch: Sequence[Views], threads: int | None = None) -> Arrays:
         """`[n, classes]`."""
-        network = self.loaded.network
+        network, activation = self.loaded.network, self.loaded.config.activation
         if self._tta is None:
-            return (probabilities_of(network.logits(stack_batch(batch), threads=threads)),)
-        mean = MeanProbabilities(len(batch), network.num_classes, self._tta)
+            logits = network.logits(stack_batch(batch), threads=threads)
+            return (probabilities_of(logits, activation),)
+        mean = MeanProbabilities(len(batch), network.num_classes, self._tta, activation)
         done = 0
         # The views of an image may differ in size.
         for group in grouped((view,) for image in batch for view in image):
@@ -196,7 +197,7 @@ class Predictions(Task[list[Prediction], list[list[Prediction]]]):
         """Scores and indices, each `[n, top_k]`."""
         if self._tta is None:
             logits = self.loaded.network.logits(stack_batch(batch), threads=threads)
-            return class_scores(logits, self._top_k)
+            return class_scores(logits, self.loaded.config.activation, self._top_k)
         (probabilities,) = self._mean.compute(batch, threads)
         return best_of(probabilities, self._top_k)
 

@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..images.spec import Preprocessing
+from .remarks import Assumption
 
 if TYPE_CHECKING:
     from ..options import Options
 
-CONFIG_OPTIONS = ("architecture", "variant", "num_classes", "labels", "preprocessing")
+CONFIG_OPTIONS = (
+    "architecture",
+    "variant",
+    "num_classes",
+    "labels",
+    "activation",
+    "preprocessing",
+)
 """The options that stand for a field of config.json of the same name."""
 
 
@@ -27,6 +35,7 @@ class Config:
         source: the origin of the weights, in free form, or None.
         variant: the differences from the architecture's own definition, field by field
             (docs/weights.md lists them); usually empty.
+        activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
     """
 
     architecture: str
@@ -35,6 +44,7 @@ class Config:
     preprocessing: Preprocessing
     source: Mapping[str, Any] | None = field(hash=False)
     variant: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    activation: str = "softmax"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
@@ -47,6 +57,7 @@ class Config:
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             source=values["source"],
             variant=values.get("variant") or {},
+            activation=values["activation"],
         )
 
     @property
@@ -62,6 +73,7 @@ class Config:
             "variant": dict(self.variant),
             "num_classes": self.num_classes,
             "labels": self.labels,
+            "activation": self.activation,
             "preprocessing": self.preprocessing.as_dict(),
             "source": None if self.source is None else dict(self.source),
         }
@@ -70,9 +82,29 @@ class Config:
         variant = f", variant={dict(self.variant)!r}" if self.variant else ""
         return (
             f"Config(architecture={self.architecture!r}, num_classes={self.num_classes}, "
-            f"labels={_abbreviated(self.labels)}, preprocessing={self.preprocessing!r}, "
+            f"labels={_abbreviated(self.labels)}, activation={self.activation!r}, "
+            f"preprocessing={self.preprocessing!r}, "
             f"source={self.source!r}{variant})"
         )
+
+
+def usual_activation(num_classes: int) -> tuple[str, tuple[Assumption, ...]]:
+    """The activation of a network whose weights state none, and a remark if it may be wrong.
+
+    Several outputs are scored by a softmax, as nearly every classifier is. One output never is,
+    because its softmax is 1 for every image.
+    """
+    if num_classes == 0:
+        return "none", ()
+    if num_classes > 1:
+        return "softmax", ()
+    remark = Assumption(
+        "there is one output, and nothing states its activation: assuming a sigmoid, as for yes or "
+        'no. To state it, pass activation="sigmoid", or activation="none" for the plain value of a '
+        "regression",
+        about="activation",
+    )
+    return "sigmoid", (remark,)
 
 
 def overrides_of(options: Options) -> dict[str, Any]:

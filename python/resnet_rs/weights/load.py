@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .._core import Network, WeightsError, architectures, safetensors_index
 from ..images.spec import preset, usual_preset
 from ..options import Options
-from .config import CONFIG_OPTIONS, Config, merged, overrides_of
+from .config import CONFIG_OPTIONS, Config, merged, overrides_of, usual_activation
 from .files import Stamp, config_beside, files_of, stamp_of
 from .loaded import Loaded
 from .small_files import read_text, require_regular
@@ -67,7 +67,8 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
             )
             # An empty config is a malformed one: the core reads it again and names the fault.
             text = _with_overrides(config, overrides) if config and overrides else None
-            return _by_the_core(options, path, stamp, text)
+            loaded = _by_the_core(options, path, stamp, text)
+            return _with_activation(loaded, {**config, **overrides})
         if not os.path.exists(config_path):
             if os.path.isdir(path):
                 if _lacks_only_config(path):
@@ -77,7 +78,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
                     loaded.remarks = (_no_config_message(loaded.config),)
-                return loaded
+                return _with_activation(loaded, stated)
     return _by_formats(options, path, stamp, stated, architecture)
 
 
@@ -99,6 +100,13 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
     network = Network(path, **arguments)
     file = network.weights_path
     return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
+
+
+def _with_activation(loaded: Loaded, stated: Mapping[str, Any]) -> Loaded:
+    """Remark on an activation that the core filled in, if it may be wrong."""
+    if stated.get("activation") is None:
+        loaded.remarks += usual_activation(loaded.config.num_classes)[1]
+    return loaded
 
 
 def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str | None) -> Loaded:

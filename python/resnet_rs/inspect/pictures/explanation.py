@@ -71,9 +71,10 @@ def explain(
     classes = run_one(Predictions(loaded, top_k), photo)
     best = [each.index for each in classes[:_MAPS]]
     maps = activation_maps(model, photo, best, shifts=shifts)
+    percent = loaded.config.activation != "none"
     box = crop_box(photo.size, loaded.config.preprocessing)
     note = _note(loaded.config.architecture, maps[0])
-    return _draw(photo, box, classes, maps, name, note)
+    return _draw(photo, box, classes, maps, name, note, percent=percent)
 
 
 def _draw(
@@ -83,6 +84,8 @@ def _draw(
     maps: list[ActivationMap],
     name: str,
     note: str,
+    *,
+    percent: bool,
 ) -> Figure:
     """Draw the whole page.
 
@@ -93,6 +96,7 @@ def _draw(
         maps: the activation maps of the first of them.
         name: the photo's file name, or "".
         note: the line at the foot of the page.
+        percent: True if scores are probabilities, False if they are plain values.
     """
     aspect = photo.height / photo.width
     wide = min(_PANEL_INCHES, 1.3 * _PANEL_INCHES / aspect)
@@ -105,7 +109,14 @@ def _draw(
         bars_top + bars_high + 0.5,
     )
     best = classes[0]
-    page.text(_MARGIN_INCHES, 0.36, _said(best), fontsize=15, fontweight="bold", color=TEXT)
+    page.text(
+        _MARGIN_INCHES,
+        0.36,
+        _said(best, percent=percent),
+        fontsize=15,
+        fontweight="bold",
+        color=TEXT,
+    )
 
     longest = int(wide * _LETTERS_PER_INCH)
     small = photo.copy()
@@ -115,7 +126,8 @@ def _draw(
     scale = max(float(np.abs(each.values).max()) for each in maps) or 1.0
     colours = evidence_colours()
     drawn: Any = None
-    titles = [_cut(name or "photo", longest), *(_said(each, longest) for each in classes)]
+    said = (_said(each, longest, percent=percent) for each in classes)
+    titles = [_cut(name or "photo", longest), *said]
     for place, (title, each) in enumerate(zip(titles, [None, *maps], strict=False)):
         axes = page.axes(_MARGIN_INCHES + place * right, _TOP_INCHES, wide, high)
         axes.set_title(title, fontsize=9, color=TEXT)
@@ -137,15 +149,20 @@ def _draw(
     labels = [_cut(each.label, _LONGEST_LABEL) for each in classes]
     bars_left = _MARGIN_INCHES + 0.1 + 0.09 * max(map(len, labels))
     bars_wide = page.width - bars_left - 0.9
-    _bars(page.axes(bars_left, bars_top, bars_wide, bars_high), labels, classes)
+    axes = page.axes(bars_left, bars_top, bars_wide, bars_high)
+    _bars(axes, labels, classes, percent=percent)
     note_base = page.height - 0.16
     page.text(_MARGIN_INCHES, note_base, note, fontsize=8, color=QUIET)
     return page.figure
 
 
-def _said(best: Prediction, longest: int = 80) -> str:
+def _number(score: float, *, percent: bool) -> str:
+    return f"{score:.1%}" if percent else f"{score:.4g}"
+
+
+def _said(best: Prediction, longest: int = 80, *, percent: bool) -> str:
     """Write a class with its score, the label cut to fit."""
-    score = f", {best.score:.1%}"
+    score = f", {_number(best.score, percent=percent)}"
     return _cut(best.label, max(longest - len(score), 4)) + score
 
 
@@ -184,15 +201,17 @@ def _limits(axes: Axes, photo: Image.Image, box: Box) -> None:
     axes.set_ylim(max(bottom, photo.height - 0.5), min(top, -0.5))
 
 
-def _bars(axes: Axes, labels: list[str], classes: list[Prediction]) -> None:
+def _bars(axes: Axes, labels: list[str], classes: list[Prediction], *, percent: bool) -> None:
     """Draw a bar for each class, the best one on top."""
     colours = [ACCENT] + [BAR] * (len(classes) - 1)
     scores = [each.score for each in classes]
     bars = axes.barh(range(len(scores)), scores, 0.68, color=colours)
     axes.set_yticks(range(len(scores)), labels, fontsize=10)
-    axes.bar_label(bars, [f"{score:.1%}" for score in scores], padding=4, fontsize=9, color=TEXT)
+    numbers = [_number(score, percent=percent) for score in scores]
+    axes.bar_label(bars, numbers, padding=4, fontsize=9, color=TEXT)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
+    # Plain values may be of any size and sign.
+    axes.set_xlim(*((0, 1) if percent else (min(0.0, *scores), max(0.0, *scores) or 1.0)))
     axes.set_xticks([])
     axes.tick_params(axis="y", colors=TEXT, length=0)
     for side in ("top", "right", "bottom"):

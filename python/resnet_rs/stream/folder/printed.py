@@ -44,11 +44,13 @@ class Text(Printed):
 
     Args:
         stream: the destination.
+        percent: True if scores are probabilities, False if they are plain values.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, percent: bool = True) -> None:
         super().__init__(stream)
         self._stream = stream
+        self._score = "7.2%" if percent else "9.4f"
 
     def write(self, result: Result) -> None:
         """Print a result."""
@@ -57,7 +59,7 @@ class Text(Printed):
             print(f"resnet-rs: {result.path}: {result.reason}", file=sys.stderr)
             return
         lines = [str(result.path)]
-        lines += [f"  {one.score:7.2%}  {one.label}" for one in result.predictions or []]
+        lines += [f"  {one.score:{self._score}}  {one.label}" for one in result.predictions or []]
         print(*lines, sep="\n", file=self._stream, flush=True)
 
 

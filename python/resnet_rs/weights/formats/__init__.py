@@ -31,6 +31,7 @@ def read(
     variant: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
     labels: Sequence[str] | None = None,
+    activation: str | None = None,
     preprocessing: Any = None,
     names: Mapping[str, str | None] | str | os.PathLike[str] | None = None,
     key: str | None = None,
@@ -47,6 +48,7 @@ def read(
         num_classes: 0 leaves the last layer out, and heads of other kinds with it; any other
             number is checked against the file.
         labels: the classes' names by index.
+        activation: `softmax`, `sigmoid` or `none`, in place of what the file states.
         preprocessing: a `Preprocessing`, a preset's name such as `IMAGENET1K_V1`, or a dict of
             some of the fields; its field `preset` may name the source of the others. Laid over
             what the file states.
@@ -78,6 +80,7 @@ def read(
         variant=variant,
         num_classes=num_classes,
         labels=labels,
+        activation=activation,
         preprocessing=preprocessing,
         names=None if names is None else read_rules(names),
         key=None if key_used else key,

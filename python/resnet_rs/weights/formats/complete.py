@@ -9,6 +9,7 @@ from typing import Any
 from ... import _core
 from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
+from ..config import usual_activation
 from ..remarks import Note, without_stated
 from . import input_size, prefixes, questions, shapes
 from . import names as naming
@@ -46,6 +47,7 @@ class Overrides:
     variant: Mapping[str, Any] | None = None
     num_classes: int | None = None
     labels: Sequence[str] | None = None
+    activation: str | None = None
     preprocessing: Any = None
     names: NameRules | None = None
     key: str | None = None
@@ -122,6 +124,10 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     elif config["num_classes"] == 0:
         # The remains of a damaged fc are surplus, and named by the check.
         remarks.append(Note("the file has no fc: the network gives embeddings, no classes"))
+    activation, assumed = usual_activation(config["num_classes"])
+    if config["num_classes"] == 0 or config.get("activation") is None:
+        config["activation"] = activation
+        remarks += assumed
     _check(tensors, config, origin)
     remarks += input_size.remarks_on_size(
         raw.input_size, config.get("preprocessing", {}), config["architecture"]
@@ -185,6 +191,7 @@ def _config(
     labels = _labels(stated, config["num_classes"], origin, overrides)
     if labels is not None:
         config["labels"] = labels
+    config["activation"] = overrides.activation or stated.get("activation")
     preprocessing = {
         **input_size.resize_and_crop(raw.input_size, architecture),
         **stated.get("preprocessing", {}),
@@ -322,7 +329,8 @@ def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
     """
     found = {name: tensor.shape for name, tensor in tensors.items()}
     size = input_size.sides(config.get("preprocessing", {}).get("crop"))
-    network = {k: config[k] for k in ("architecture", "variant", "num_classes") if k in config}
+    fields_of_network = ("architecture", "variant", "num_classes", "activation")
+    network = {name: config[name] for name in fields_of_network if name in config}
     if "preprocessing" in config:
         network["preprocessing"] = config["preprocessing"]
     try:

@@ -18,6 +18,14 @@ _HIDDEN_SIZES = [256, 512, 1024, 2048]
 _EMBEDDING_SIZE = 64
 _EXPANSION = 4
 
+# The output function of transformers' own pipeline. Of a single-label model with one label it is a
+# sigmoid all the same, so that problem says no more than the number of labels does.
+_ACTIVATIONS = {
+    "single_label_classification": None,
+    "multi_label_classification": "sigmoid",
+    "regression": "none",
+}
+
 # Pillow's constants, which `resample` is one of.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -63,6 +71,11 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
         "architecture": _architecture(block, depths),
         "variant": variant,
     }
+    problem = fields.text("problem_type", "single_label_classification")
+    if problem not in _ACTIVATIONS:
+        raise fields.error("problem_type", f"one of {', '.join(_ACTIVATIONS)}")
+    if activation := _ACTIVATIONS[problem]:
+        config["activation"] = activation
     labels = _labels(fields)
     if labels is not None:
         config["labels"] = labels

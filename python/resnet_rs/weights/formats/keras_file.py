@@ -111,6 +111,8 @@ def _as_torch(
     found = {name: array.shape for name, array in tensors.items()}
     unseen = {"stride_on": "conv1", "norm_epsilon": description.epsilon}
     config = shapes.fitting_config(found, unseen)
+    if description.activation is not None:
+        config["activation"] = description.activation
     remarks += description.remarks
     if rgb:
         config["preprocessing"] = _preprocessing(description.input_size)
@@ -127,9 +129,10 @@ def _as_torch(
             ),
         )
     if not description.layers:
+        softmax = " and the softmax" if config["num_classes"] > 1 else ""
         remarks += (
-            f"the epsilon, {description.epsilon}, the strides and the average over the map are "
-            "keras.applications': a file of weights does not state them",
+            f"the epsilon, {description.epsilon}, the strides, the average over the map{softmax} "
+            "are keras.applications': a file of weights does not state them",
         )
     return RawCheckpoint(tensors, config, remarks)
 

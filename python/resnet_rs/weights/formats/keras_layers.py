@@ -14,6 +14,7 @@ from typing import Any
 
 from ..._core import WeightsError
 from ..remarks import Note
+from .keras_head import output_function
 
 EPSILON = 1.001e-5
 """keras.applications' own, which a file of weights alone does not state."""
@@ -57,12 +58,14 @@ class Description:
         layers: all layers, those of nested models in their place, in the model's order.
         epsilon: that of every batch norm.
         input_size: height and width of the model's input; None if they are free.
+        activation: the output function, `softmax`, `sigmoid` or `none`; None without a dense layer.
         remarks: what the user should know.
     """
 
     layers: tuple[Layer, ...]
     epsilon: float = EPSILON
     input_size: tuple[int, int] | None = None
+    activation: str | None = None
     remarks: tuple[str, ...] = ()
 
     def names(self, kind: str) -> list[str]:
@@ -131,7 +134,14 @@ def check(layers: tuple[Layer, ...], blocks: list[int]) -> Description:
             _require(layer, "activation", "relu")
         if layer.kind == "ReLU" and (layer.fields.get("max_value") is not None):
             raise WeightsError(f"layer {layer.name}: expected a ReLU without a largest value")
-    return Description(layers, _epsilon(layers), _input_size(layers), tuple(_remarks(layers)))
+    activation, remarks = output_function(layers)
+    return Description(
+        layers,
+        _epsilon(layers),
+        _input_size(layers),
+        activation,
+        (*_remarks(layers), *remarks),
+    )
 
 
 def _check_classes(layers: tuple[Layer, ...]) -> None:
@@ -205,12 +215,6 @@ def _input_size(layers: tuple[Layer, ...]) -> tuple[int, int] | None:
 
 def _remarks(layers: tuple[Layer, ...]) -> Iterator[str]:
     for layer in layers:
-        activation = layer.fields.get("activation")
-        if layer.kind == "Dense" and activation not in ("linear", "softmax", None):
-            yield (
-                f"layer {layer.name} ends in {activation!r}, which logits are without; "
-                "predict always ends in a softmax"
-            )
         if layer.kind == "GlobalMaxPooling2D":
             yield f'layer {layer.name} pools by maximum: embed(..., pool="max") does the same'
         if layer.kind == "Stack":

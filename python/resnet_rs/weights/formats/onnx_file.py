@@ -55,6 +55,8 @@ def _checkpoint(path: Path) -> RawCheckpoint:
     found = {name: array.shape for name, array in arrays.items()}
     config = shapes.fitting_config(found, network.variant)
     match = Match(flow, network, shapes.operations(config, image_size(flow)))
+    if match.activation is not None:
+        config["activation"] = match.activation
     config["variant"] |= shapes.differing(config["architecture"], {"head": match.head})
     remarks = [*flow.remarks, *match.remarks, *remarks]
     if flow.preparation is not None:

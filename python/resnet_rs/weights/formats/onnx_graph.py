@@ -21,7 +21,7 @@ from .onnx_order import in_order
 from .onnx_proto import Array, Graph, Node
 from .onnx_steps import MAX_SIZE, NotResNetError, Padding, integer, integers
 from .onnx_values import Value, Values, axes_of
-from .onnx_window import Window, window
+from .onnx_window import AUTOMATIC, Window, window
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 25
 """Versions of ONNX's operators for which every operator that is read was checked."""
@@ -49,6 +49,7 @@ class Flow(Values):
                 f"got {graph.opset}: export the network again with one of them"
             )
         super().__init__(graph)
+        self._opset = graph.opset
         self.preparation: tuple[Node, Affine] | None = None
         for node in in_order(graph.nodes, {*graph.inputs, *graph.constants}):
             self._take(node)
@@ -253,13 +254,11 @@ class Flow(Values):
             )
             return
         attributes = _pool_attributes(node, found, counted=fields.get("count_include_pad", False))
-        if kind == "max_pool" and node.attributes.get("auto_pad", "").startswith("SAME"):
-            height, width = size or (0, 0)
-            if found.stride > 1:
-                self.remark(
-                    f"{node}: auto_pad pads as a map of {height} x {width} needs: that is done for "
-                    "images of any size"
-                )
+        if size is not None and found.stride > 1 and node.attributes.get("auto_pad") in AUTOMATIC:
+            self.remark(
+                f"{node}: auto_pad pads as a map of {size[0]} x {size[1]} needs: that is done for "
+                "images of any size"
+            )
         self.add_step(
             kind,
             node,
@@ -270,8 +269,15 @@ class Flow(Values):
         )
 
     def _softmax(self, node: Node) -> None:
-        self.remark(f"the graph ends in {node.operator}, which logits are without")
+        axis = integer(node, "axis", 1 if self._opset < 13 else -1)
+        if axis not in (1, -1):
+            raise NotResNetError(node, "the axis of the classes", f"axis {axis}")
+        if node.operator == "LogSoftmax":
+            self.remark("the graph ends in LogSoftmax: scores are the probabilities themselves")
         self.add_same_shape("softmax", node, [self.value(node, node.inputs[0])])
+
+    def _sigmoid(self, node: Node) -> None:
+        self.add_same_shape("sigmoid", node, [self.value(node, node.inputs[0])])
 
 
 def _pool_attributes(node: Node, found: Window, *, counted: bool) -> dict[str, Any]:
@@ -317,6 +323,7 @@ _HANDLERS: dict[str, Callable[[Flow, Node], None]] = {
     "ReduceMean": onnx_head.global_pool,
     "Relu": Flow._relu,
     "Reshape": onnx_head.flatten,
+    "Sigmoid": Flow._sigmoid,
     "Slice": onnx_shortcuts.subsample,
     "Softmax": Flow._softmax,
     "Squeeze": onnx_head.flatten,

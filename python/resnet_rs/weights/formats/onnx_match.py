@@ -28,6 +28,7 @@ class Match:
 
     Attributes:
         head: the config's `head`: `global_avg_pool`, `global_max_pool`, or a window's average.
+        activation: the output function, `softmax` or `sigmoid`; None if the graph gives logits.
         remarks: what the user should know.
 
     Raises:
@@ -36,6 +37,7 @@ class Match:
 
     def __init__(self, flow: Flow, network: Network, operations: list[dict[str, Any]]) -> None:
         self.head: str | dict[str, Any] = "global_avg_pool"
+        self.activation: str | None = None
         self.remarks: list[str] = []
         self._flow = flow
         self._units = {unit.conv_name: unit for unit in network.units}
@@ -133,7 +135,7 @@ class Match:
     # -- Head ----------------------------------------------------------------------------------
 
     def _head(self, value: str, size: tuple[int, ...]) -> None:
-        """Match a pooling, then perhaps a flatten, a linear layer and a softmax."""
+        """Match a pooling, then perhaps a flatten, a linear layer and an output function."""
         if self._follows(value, "avg_pool"):
             pool = self._take("avg_pool", [value])
             value = pool.output
@@ -145,9 +147,12 @@ class Match:
             value = self._take("global_avg_pool", [value]).output
         while self._follows(value, "flatten"):
             value = self._take("flatten", [value]).output
-        for kind in ("linear", "softmax"):
-            if self._follows(value, kind):
-                value = self._take(kind, [value]).output
+        if self._follows(value, "linear"):
+            value = self._take("linear", [value]).output
+            for kind in ("softmax", "sigmoid"):
+                if self.activation is None and self._follows(value, kind):
+                    value = self._take(kind, [value]).output
+                    self.activation = kind
         if not self._flow.consumers(value) and value not in self._flow.outputs:
             raise WeightsError("expected the last operation's result as the graph's output")
 
@@ -199,5 +204,6 @@ _WORDS = {
     "linear": "a linear layer",
     "max_pool": "a maximum",
     "relu": "a ReLU",
+    "sigmoid": "a sigmoid",
     "softmax": "a softmax",
 }

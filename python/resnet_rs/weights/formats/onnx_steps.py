@@ -38,8 +38,8 @@ class Step:
 
     Attributes:
         kind: `conv`, `batch_norm`, `relu`, `add`, `max_pool`, `avg_pool`, `slice` (every n-th
-            pixel), `pad_channels`, `global_avg_pool`, `global_max_pool`, `flatten`, `linear` or
-            `softmax`.
+            pixel), `pad_channels`, `global_avg_pool`, `global_max_pool`, `flatten`, `linear`,
+            `softmax` or `sigmoid`.
         node: the node that it comes from, for messages.
         inputs: the values that it takes.
         output: the value that it gives.
