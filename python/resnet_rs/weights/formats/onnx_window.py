@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from .onnx_proto import Node
 from .onnx_steps import MAX_SIZE, NotResNetError, Padding, Size, integer, integers
 
-
 AUTOMATIC = ("SAME_UPPER", "SAME_LOWER")
 """Values of auto_pad with which a node pads as the size of its input demands."""
 
