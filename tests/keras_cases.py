@@ -115,6 +115,15 @@ def preprocessing(keras: Any, mean: float = 0.0) -> Any:
     return keras.Model(image, x)
 
 
+def normalization(keras: Any) -> Any:
+    """A model that takes RGB, and subtracts a mean and divides by a deviation itself."""
+    layers = keras.layers
+    front = layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[3300.0, 3200.0, 3100.0])
+    base = tiny(keras, include_top=False)
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(5)]
+    return keras.Sequential([keras.Input((64, 64, 3)), front, base, *head])
+
+
 def trained(keras: Any) -> Any:
     """A flat functional model after a step of training: with an optimizer's state."""
     base = tiny(keras, include_top=False, pooling="avg")
@@ -153,6 +162,7 @@ def build(keras: Any, case: str) -> Any:
         "sequential": lambda: sequential(keras),
         "preprocessing": lambda: preprocessing(keras),
         "rescaling": lambda: preprocessing(keras, 0.5),
+        "normalization": lambda: normalization(keras),
         "trained": lambda: trained(keras),
         "max_head": lambda: keras.Sequential(
             [tiny(keras, include_top=False, pooling="max"), keras.layers.Dense(5, name="classes")]
@@ -204,7 +214,7 @@ def main(folder: str, *cases: str) -> int:
         images = pixels().astype(np.float32)
         if case == "grey":
             images = images[..., :1]
-        elif case not in ("preprocessing", "rescaling"):
+        elif case not in ("preprocessing", "rescaling", "normalization"):
             images = keras.applications.resnet.preprocess_input(images)
         logits = model(images, training=False)
         np.save(f"{stem}.npy", keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32")))

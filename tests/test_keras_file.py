@@ -21,6 +21,7 @@ from resnet_rs import Preprocessing, WeightsError, _core
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.weights import formats
 from resnet_rs.weights.formats.keras_file import read_keras
+from resnet_rs.weights.formats.keras_hdf5 import _CountedFile
 
 # Both sides compute in float32, in different orders.
 TOLERANCE = 1e-5
@@ -31,6 +32,7 @@ CASES = (
     *(
         "preprocessing",
         "rescaling",
+        "normalization",
         "trained",
         "two_heads",
         "max_head",
@@ -84,10 +86,31 @@ class TestLogits:
 
     @pytest.mark.parametrize("ending", FORMATS)
     def test_no_top_gives_the_pooled_map(self, ending: str, files: Path) -> None:
-        for case in ("no_top", "pooled", "max"):
+        maps = np.load(files / "no_top.npy")
+        for case in ("no_top", "pooled"):
             got = logits_of(files / f"{case}{ending}")
-            maps = np.load(files / "no_top.npy")
             assert error_of(got, maps.mean(axis=(1, 2))) <= TOLERANCE
+
+    @pytest.mark.parametrize("ending", FORMATS)
+    def test_maximum_over_the_map(self, ending: str, files: Path) -> None:
+        path = files / f"max{ending}"
+        assert error_of(logits_of(path), np.load(files / "max.npy")) <= TOLERANCE
+        assert read_keras(path).config["variant"]["head"] == "global_max_pool"
+
+    @pytest.mark.parametrize("ending", [".keras", ".h5", ".weights.h5"])
+    def test_classes_from_maxima(self, ending: str, files: Path) -> None:
+        got = logits_of(files / f"max_head{ending}")
+        assert error_of(got, np.load(files / "max_head.npy")) <= TOLERANCE
+
+    @pytest.mark.parametrize("ending", [".keras", ".h5"])
+    @pytest.mark.parametrize("case", ["rescaling", "normalization"])
+    def test_preprocessing_layers(self, case: str, ending: str, files: Path) -> None:
+        """They become the preprocessing's, and the network takes R, G, B as Keras' does then."""
+        path = files / f"{case}{ending}"
+        assert error_of(logits_of(path), np.load(files / f"{case}.npy")) <= TOLERANCE
+        remarks = " ".join(read_keras(path).remarks)
+        assert "the network prepares images in 0 to 255 itself" in remarks
+        assert "turned round" not in remarks
 
     @pytest.mark.parametrize("ending", FORMATS)
     def test_softmax_is_not_part_of_the_logits(self, ending: str, files: Path) -> None:
@@ -142,10 +165,6 @@ class TestConfig:
     def test_own_depth_and_widths(self, files: Path) -> None:
         variant = read_keras(files / "tiny.keras").config["variant"]
         assert (variant["blocks"], variant["widths"]) == ([1, 2], [2, 4])
-
-    def test_maximum_over_the_map_is_a_remark(self, files: Path) -> None:
-        remarks = read_keras(files / "max.keras").remarks
-        assert any("maximum" in remark for remark in remarks)
 
     def test_labels_of_1000_classes_are_imagenets(self, files: Path) -> None:
         """They come by default where a config has none."""
@@ -246,19 +265,44 @@ class TestRefusals:
         self.refuse(files / f"other{ending}", "conv2d", "ResNet50, ResNet101 and ResNet152")
         self.refuse(files / f"two_heads{ending}", "classes, hidden", "include_top=False")
 
-    @pytest.mark.parametrize("ending", [".keras", ".h5"])
-    def test_classes_from_maxima(self, ending: str, files: Path) -> None:
-        self.refuse(files / f"max_head{ending}", "max_pool", "an average before classes")
+    @pytest.mark.parametrize("ending", [".weights.h5", "_legacy.h5"])
+    @pytest.mark.parametrize("case", ["rescaling", "normalization"])
+    def test_weights_with_preprocessing_layers(self, case: str, ending: str, files: Path) -> None:
+        """A file of weights does not state what they do."""
+        self.refuse(files / f"{case}{ending}", f"layer {case}", "save the whole model as .keras")
 
-    def test_preprocessing_that_is_another(self, files: Path) -> None:
-        self.refuse(files / "rescaling.keras", "rescaling", "Rescaling")
+    @pytest.mark.parametrize(
+        ("layer", "fields", "message"),
+        [
+            ("rescaling", {"scale": [1, 2]}, "one number, or one for each channel"),
+            ("rescaling", {"scale": "much"}, "as scale"),
+            ("rescaling", {"scale": -1.0}, "a subtraction of a mean"),
+            ("rescaling", {"scale": 1.0, "offset": 0.25}, "does not show whether"),
+            ("normalization", {"mean": None}, "adapted to data"),
+            ("normalization", {"axis": [1]}, "one mean for each channel"),
+            ("normalization", {"invert": True}, "no inversion"),
+            ("normalization", {"name": "conv1_pad"}, "(Normalization)"),
+        ],
+    )
+    def test_preprocessing_layers_that_do_not_fit(
+        self, layer: str, fields: dict[str, Any], message: str, files: Path, tmp_path: Path
+    ) -> None:
+        def change(name: str, own: dict[str, Any]) -> None:
+            if name == layer:
+                own |= fields
+
+        self.refuse(self.changed(files, tmp_path, change, layer), message)
 
     def changed(
-        self, files: Path, tmp_path: Path, change: Callable[[str, dict[str, Any]], None]
+        self,
+        files: Path,
+        tmp_path: Path,
+        change: Callable[[str, dict[str, Any]], None],
+        case: str = "tiny",
     ) -> Path:
         """A whole model whose description was changed, but not its weights."""
         path = tmp_path / "changed.h5"
-        path.write_bytes((files / "tiny.h5").read_bytes())
+        path.write_bytes((files / f"{case}.h5").read_bytes())
         with h5py.File(path, "r+") as file:
             model = json.loads(file.attrs["model_config"])
             for layer in model["config"]["layers"]:
@@ -334,6 +378,45 @@ class TestRefusals:
             del file[name]
             file.create_dataset(name, data=values, **options)
         self.refuse(path, "conv2_block1_1_conv/kernel", message)
+
+    def test_dataset_without_elements_at_all(self, files: Path, tmp_path: Path) -> None:
+        """HDF5's null dataspace."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "tiny_legacy.h5").read_bytes())
+        name = "conv2_block1_1_conv/conv2_block1_1_conv/kernel"
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file[name] = h5py.Empty("f4")
+        self.refuse(path, "conv2_block1_1_conv/kernel", "not found")
+
+    def test_reading_up_to_the_end_and_beyond(self) -> None:
+        file = _CountedFile(memoryview(b"abcd"))
+        file.allow(6)
+        file.seek(2)
+        assert file.read(2) == b"cd"
+        with pytest.raises(WeightsError, match="ends before byte 5"):
+            file.read(1)
+        file.seek(0)
+        assert file.read(1) == b"a"
+        with pytest.raises(WeightsError, match="more or larger parts"):
+            file.read(3)
+
+    @pytest.mark.parametrize("kind", [h5py.SoftLink, lambda name: h5py.ExternalLink("x.h5", name)])
+    def test_links_among_the_newest(
+        self, kind: Callable[[str], Any], files: Path, tmp_path: Path
+    ) -> None:
+        """Links in object headers, whose flags tell their kind."""
+        path = tmp_path / "x.h5"
+        with (
+            h5py.File(files / "tiny_legacy.h5") as old,
+            h5py.File(path, "w", libver="latest") as new,
+        ):
+            for index, name in enumerate(sorted(old)):
+                part = new.require_group(f"part{index // 6}")
+                old.copy(name, part)
+                if f"part{index // 6}/more" not in new:
+                    part["more"] = kind(f"/part0/{name}")
+        assert error_of(logits_of(path), np.load(files / "tiny.npy")) <= TOLERANCE
 
     def test_links_are_not_followed(self, files: Path, tmp_path: Path) -> None:
         """A link could lead to any file of the reader's."""

@@ -23,8 +23,9 @@ from .checkpoint import RawCheckpoint
 from .files import listed, require_regular
 from .keras_hdf5 import Hdf5, Object
 from .keras_layers import BGR_MEANS, Description, check
-from .keras_layouts import TAKEN, VARIABLES, Stored, find_arrays
+from .keras_layouts import TAKEN, VARIABLES, Stored, find_arrays, require_known_classes
 from .libraries import require_extra
+from .preparation import preprocessing_of
 
 Array = NDArray[Any]
 
@@ -34,6 +35,9 @@ TENSORS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+
+MAX_POOLS = ("global_max_pooling2d", "max_pool")
+"""The names of a global maximum: Keras' own for its class, and that of keras.applications."""
 
 _BLOCK_LAYER = re.compile(r"conv([2-9])_block([1-9]\d?)_([0-3])_(conv|bn)")
 
@@ -71,8 +75,10 @@ def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:
     """Name the arrays, check them, and convert them to torch's layout."""
     _refuse_other_networks(stored.layers)
     blocks = _blocks(stored.layers)
-    description = Description(())
-    if stored.description is not None:
+    description = Description((), max_pool=not stored.classes.isdisjoint(MAX_POOLS))
+    if stored.description is None:
+        require_known_classes(stored.classes)
+    else:
         description = check(stored.description, blocks)
     names = {"conv1_conv": "conv1", "conv1_bn": "bn1"}
     for stage, count in enumerate(blocks):
@@ -101,7 +107,8 @@ def _as_torch(
     rgb = kernels["conv1.kernel"].shape[2] == 3
     tensors: dict[str, Array] = {}
     for name, array in kernels.items():
-        if name == "conv1.kernel" and rgb:
+        # Behind preprocessing of its own, a model gets its images as they come: R, G, B.
+        if name == "conv1.kernel" and rgb and description.front is None:
             array = array[:, :, ::-1, :]
         if name.endswith(".kernel"):
             name = name.removesuffix("kernel") + "weight"
@@ -110,11 +117,25 @@ def _as_torch(
 
     found = {name: array.shape for name, array in tensors.items()}
     unseen = {"stride_on": "conv1", "norm_epsilon": description.epsilon}
+    if description.max_pool:
+        unseen["head"] = "global_max_pool"
     config = shapes.fitting_config(found, unseen)
     if description.activation is not None:
         config["activation"] = description.activation
     remarks += description.remarks
-    if rgb:
+    if front := description.front:
+        channels = kernels["conv1.kernel"].shape[2]
+        inside, remark = preprocessing_of(front.where, front.factor, front.summand, channels)
+        config["preprocessing"] = {**_preprocessing(description.input_size), **inside}
+        remarks += (
+            remark,
+            Assumption(
+                "assuming images in R, G, B, resized as load_img(target_size=...) does, whose "
+                "filter is nearest. To state your own, pass preprocessing=",
+                about="preprocessing",
+            ),
+        )
+    elif rgb:
         config["preprocessing"] = _preprocessing(description.input_size)
         remarks += (
             Note(
@@ -130,8 +151,9 @@ def _as_torch(
         )
     if not description.layers:
         softmax = " and the softmax" if config["num_classes"] > 1 else ""
+        average = "" if description.max_pool else ", the average over the map"
         remarks += (
-            f"the epsilon, {description.epsilon}, the strides, the average over the map{softmax} "
+            f"the epsilon, {description.epsilon}, the strides{average}{softmax} "
             "are keras.applications': a file of weights does not state them",
         )
     return RawCheckpoint(tensors, config, remarks)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..._core import WeightsError
 from ..remarks import Note
+from .keras_front import FRONT, Front, front_of
 from .keras_head import output_function
 
 EPSILON = 1.001e-5
@@ -60,6 +61,8 @@ class Description:
         input_size: height and width of the model's input; None if they are free.
         activation: the output function, `softmax`, `sigmoid` or `none`; None without a dense layer.
         remarks: what the user should know.
+        front: the preprocessing layers in front of the network; None without any.
+        max_pool: whether the global pooling takes the largest values.
     """
 
     layers: tuple[Layer, ...]
@@ -67,6 +70,8 @@ class Description:
     input_size: tuple[int, int] | None = None
     activation: str | None = None
     remarks: tuple[str, ...] = ()
+    front: Front | None = None
+    max_pool: bool = False
 
     def names(self, kind: str) -> list[str]:
         """The names of all layers of one class, in order."""
@@ -113,10 +118,10 @@ def check(layers: tuple[Layer, ...], blocks: list[int]) -> Description:
     """
     _check_classes(layers)
     kinds = {layer.kind: layer.name for layer in layers}
-    if "GlobalMaxPooling2D" in kinds and "Dense" in kinds:
+    if kinds.keys() >= {"GlobalMaxPooling2D", "GlobalAveragePooling2D"}:
         raise WeightsError(
-            f"layer {kinds['GlobalMaxPooling2D']}: expected an average before {kinds['Dense']}, "
-            "got a maximum: save the network without its head and use its embeddings"
+            f"layer {kinds['GlobalMaxPooling2D']}: expected one global pooling, and there is "
+            f"{kinds['GlobalAveragePooling2D']} too"
         )
     by_name = {layer.name: layer for layer in layers}
     for name, expected in _expected_fields(blocks):
@@ -141,18 +146,23 @@ def check(layers: tuple[Layer, ...], blocks: list[int]) -> Description:
         _input_size(layers),
         activation,
         (*_remarks(layers), *remarks),
+        front=front_of(layers, "conv1_pad"),
+        max_pool="GlobalMaxPooling2D" in kinds,
     )
 
 
 def _check_classes(layers: tuple[Layer, ...]) -> None:
     """Refuse the first layer that no ResNet has."""
     for layer in layers:
-        if layer.kind not in NETWORK | HEAD | TRAINING_ONLY | PREPROCESS:
+        if layer.kind not in NETWORK | HEAD | TRAINING_ONLY | PREPROCESS | FRONT:
             raise WeightsError(
                 f"layer {layer.name}: {layer.kind} is no part of a ResNet: save the network "
                 "without the layers that prepare its input or add to it"
             )
     inside = [layer for layer in layers if layer.kind in PREPROCESS or _constant(layer)]
+    both = next((layer for layer in layers if layer.kind in FRONT), None)
+    if inside and both is not None:
+        raise WeightsError(f"layer {both.name}: expected it or preprocess_input, got both")
     if inside and not _is_caffe_preprocessing(inside):
         raise WeightsError(
             f"layer {inside[0].name}: expected keras.applications.resnet.preprocess_input or "
@@ -215,8 +225,6 @@ def _input_size(layers: tuple[Layer, ...]) -> tuple[int, int] | None:
 
 def _remarks(layers: tuple[Layer, ...]) -> Iterator[str]:
     for layer in layers:
-        if layer.kind == "GlobalMaxPooling2D":
-            yield f'layer {layer.name} pools by maximum: embed(..., pool="max") does the same'
         if layer.kind == "Stack":
             yield Note("the model subtracts the means itself: here the preprocessing does")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..._core import WeightsError
 from ..remarks import Note
@@ -31,6 +31,14 @@ TAKEN = "this reader takes keras.applications' ResNet50, ResNet101 and ResNet152
 
 _GROUPS = {"conv2d": "conv", "batch_normalization": "bn", "dense": "dense"}
 _CLASSES = {"conv": "Conv2D", "bn": "BatchNormalization", "dense": "Dense"}
+_NOT_OURS = frozenset(
+    {"normalization", "rescaling", "resizing", "center_crop", "lambda", "tf_op_lambda"}
+    | {"layer_normalization", "group_normalization", "unit_normalization", "multiply", "subtract"}
+    | {"concatenate", "average", "maximum", "up_sampling2d", "cropping2d", "average_pooling2d"}
+    | {"leaky_re_lu", "p_re_lu", "elu", "gelu", "prelu", "thresholded_re_lu", "permute"}
+)
+"""Keras' names for layers that change a result, and of which weights alone do not tell how."""
+
 _NOT_THE_MODEL = ("optimizer", "optimizer_weights", "metrics", "seed_generator")
 
 _WEIGHTS_MEMBER = "model.weights.h5"
@@ -51,12 +59,15 @@ class Stored:
         layers: the arrays by layer and variable: `layers["conv1_conv"]["kernel"]`.
         description: the model's layers in order; None for a file of weights alone.
         remarks: what the user should know.
+        classes: the names of the groups that are layers, without numbers, which are Keras' names
+            of their classes unless the author chose others: `rescaling`, `dense`.
     """
 
     hdf5: Hdf5
     layers: dict[str, dict[str, Object]]
     description: tuple[Layer, ...] | None
     remarks: tuple[str, ...] = ()
+    classes: frozenset[str] = frozenset()
 
 
 def find_arrays(mapped: memoryview) -> Stored:
@@ -97,7 +108,10 @@ def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
     layers: dict[str, dict[str, Object]] = {}
     numbered: dict[Names, dict[str, Object]] = {}
     names: dict[Names, str] = {}
+    groups: set[Names] = set()
     for path, item in hdf5.walk():
+        if item.shape is None and item.dtype is None:
+            groups.add(path)
         if not path:
             if "model_config" in item.texts:
                 description = parse(item.texts["model_config"])
@@ -115,9 +129,32 @@ def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:
             variables = layers.setdefault(path[-2], {})
             if variables.setdefault(path[-1].partition(":")[0], item) is not item:
                 raise WeightsError(f"{'/'.join(path)}: there are two layers of this name")
-    if not numbered:
-        return Stored(hdf5, layers, description)
-    return _by_number(hdf5, numbered, names, description)
+    stored = Stored(hdf5, layers, description)
+    if numbered:
+        stored = _by_number(hdf5, numbered, names, description)
+    return replace(stored, classes=_classes(groups))
+
+
+def _classes(groups: set[Names]) -> frozenset[str]:
+    """Give the names of the groups that are layers, without the numbers at their ends."""
+    by_number = {path[:-1] for path in groups if path[-1:] == ("vars",) and len(path) > 2}
+    models = {path[:-1] for path in groups if path[-1:] == ("layers",)}
+    leaves = by_number - models if by_number else groups
+    return frozenset(re.sub(r"_\d+$", "", path[-1]) for path in leaves if path)
+
+
+def require_known_classes(classes: frozenset[str]) -> None:
+    """Refuse a file of weights with layers that compute something of their own.
+
+    Raises:
+        WeightsError: naming the first of them.
+    """
+    for name in sorted(classes):
+        if name in _NOT_OURS or name.startswith("tf.math."):
+            raise WeightsError(
+                f"layer {name}: it is no part of a ResNet, and a file of weights does not state "
+                "what it does: save the whole model as .keras, or the network without this layer"
+            )
 
 
 def _by_number(

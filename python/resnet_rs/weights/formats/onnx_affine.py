@@ -7,19 +7,16 @@ and biases can be an Add of their own. At the image the same operations are its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._core import WeightsError
 from .onnx_constants import as_floats, is_float
 from .onnx_proto import Array, Node
 from .onnx_steps import NotResNetError, Order, Step
 
 Numbers = NDArray[np.float64]
 
-_PIXEL_RANGE = 255.0
 _MOST_CHANNELS = 1 << 16
 
 
@@ -101,50 +98,3 @@ def norm_constants(affine: Affine) -> list[Array | None]:
 def _float64(constant: Array | None) -> Numbers:
     assert constant is not None
     return as_floats(constant).astype(np.float64)
-
-
-def preprocessing_of(node: Node, affine: Affine, channels: int) -> tuple[dict[str, Any], str]:
-    """Express arithmetic on the image as the mean and std of a config.
-
-    Args:
-        node: the last of its nodes, for messages.
-        affine: what is done to the image.
-        channels: of the image.
-
-    Returns:
-        The fields `mean` and `std`, which are of images in 0 to 1, and a remark.
-
-    Raises:
-        WeightsError: it is no subtraction of a mean and division by a std, or it does not show
-            whether the image is in 0 to 1 or in 0 to 255.
-    """
-    factor, summand = (
-        np.broadcast_to(numbers, (channels,)) if numbers.size == 1 else numbers
-        for numbers in (affine.factor, affine.summand)
-    )
-    finite = bool(np.isfinite(factor).all() and np.isfinite(summand).all())
-    if len(factor) != channels or not finite or not (factor > 0).all():
-        raise NotResNetError(node, "a subtraction of a mean and a division by a std for the image")
-    mean, std = -summand / factor, 1 / factor
-    # A mean lies in the range of the pixels, and what is divided by more than 2 has more than 1.
-    if (mean.max() > 1 and mean.min() >= 0) or std.min() > 2:
-        largest = _PIXEL_RANGE
-    elif mean.min() > 0 and mean.max() < 1:
-        largest = 1.0
-    else:
-        raise WeightsError(
-            f"{node}: the graph prepares the image itself (mean {_rounded(mean)}, std "
-            f"{_rounded(std)}), which does not show whether the image is in 0 to 1 or in 0 to 255: "
-            "export the network without its preprocessing"
-        )
-    remark = (
-        f"the graph prepares images in 0 to {largest:g} itself (mean {_rounded(mean)}, std "
-        f"{_rounded(std)}): that became the mean and std of the preprocessing here, and a mean or "
-        "std that you state replaces it"
-    )
-    fields = {"mean": (mean / largest).tolist(), "std": (std / largest).tolist()}
-    return fields, remark
-
-
-def _rounded(numbers: Numbers) -> str:
-    return str([float(f"{number:.4g}") for number in numbers])

@@ -8,12 +8,12 @@ from ..._core import WeightsError
 from . import shapes
 from .checkpoint import RawCheckpoint
 from .files import require_regular
-from .onnx_affine import preprocessing_of
 from .onnx_arrays import tensors
 from .onnx_graph import Flow
 from .onnx_match import Match, image_size
 from .onnx_network import find_network
 from .onnx_proto import read_graph
+from .preparation import preprocessing_of
 
 # bfloat16 takes twice the memory as float32; a graph may also share the arrays of its norms.
 _ROOM = 2
@@ -60,7 +60,10 @@ def _checkpoint(path: Path) -> RawCheckpoint:
     config["variant"] |= shapes.differing(config["architecture"], {"head": match.head})
     remarks = [*flow.remarks, *match.remarks, *remarks]
     if flow.preparation is not None:
+        node, affine = flow.preparation
         channels = found["conv1.0.weight" if "conv1.0.weight" in found else "conv1.weight"][1]
-        config["preprocessing"], remark = preprocessing_of(*flow.preparation, channels)
+        config["preprocessing"], remark = preprocessing_of(
+            str(node), affine.factor, affine.summand, channels
+        )
         remarks.append(remark)
     return RawCheckpoint(arrays, config, tuple(remarks), input_size=image_size(flow))

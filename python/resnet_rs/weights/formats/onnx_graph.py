@@ -21,7 +21,7 @@ from .onnx_order import in_order
 from .onnx_proto import Array, Graph, Node
 from .onnx_steps import MAX_SIZE, NotResNetError, Padding, integer, integers
 from .onnx_values import Value, Values, axes_of
-from .onnx_window import Window, window
+from .onnx_window import AUTOMATIC, Window, window
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 25
 """Versions of ONNX's operators for which every operator that is read was checked."""
@@ -49,6 +49,7 @@ class Flow(Values):
                 f"got {graph.opset}: export the network again with one of them"
             )
         super().__init__(graph)
+        self._opset = graph.opset
         self.preparation: tuple[Node, Affine] | None = None
         self._opset = graph.opset
         for node in in_order(graph.nodes, {*graph.inputs, *graph.constants}):
@@ -254,13 +255,11 @@ class Flow(Values):
             )
             return
         attributes = _pool_attributes(node, found, counted=fields.get("count_include_pad", False))
-        if kind == "max_pool" and node.attributes.get("auto_pad", "").startswith("SAME"):
-            height, width = size or (0, 0)
-            if found.stride > 1:
-                self.remark(
-                    f"{node}: auto_pad pads as a map of {height} x {width} needs: that is done for "
-                    "images of any size"
-                )
+        if size is not None and found.stride > 1 and node.attributes.get("auto_pad") in AUTOMATIC:
+            self.remark(
+                f"{node}: auto_pad pads as a map of {size[0]} x {size[1]} needs: that is done for "
+                "images of any size"
+            )
         self.add_step(
             kind,
             node,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from .onnx_proto import Node
 from .onnx_steps import MAX_SIZE, NotResNetError, Padding, Size, integer, integers
 
+AUTOMATIC = ("SAME_UPPER", "SAME_LOWER")
+"""Values of auto_pad with which a node pads as the size of its input demands."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -83,7 +86,7 @@ def window(
         )
     extent = dilations[0] * (kernel[0] - 1) + 1
     automatic = node.attributes.get("auto_pad", "NOTSET")
-    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+    if automatic in AUTOMATIC:
         whole = None if size is None else padded_size(size, pad)
         pads = _same(node, automatic, whole, extent, strides[0])
     elif automatic == "VALID":
