@@ -53,6 +53,7 @@ def test_a_safetensors_file_gives_torchs_logits(module: TinyResNet, tmp_path: Pa
         "architecture": "resnet50",
         "variant": tiny_variant(),
         "num_classes": NUM_CLASSES,
+        "activation": "softmax",
     }
     assert checkpoint.remarks == ()
     assert relative_error(checkpoint, module) <= TOLERANCE

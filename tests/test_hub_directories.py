@@ -324,8 +324,11 @@ def test_transformers_wrapper_of_timm(tmp_path: Path) -> None:
         "format_version": 1,
         "architecture": "resnet18",
         "num_classes": 6,
+        "activation": "softmax",
     }
     assert relative_error(checkpoint, Logits(model, "logits")) <= TOLERANCE
+    rewrite_json(tmp_path / "config.json", problem_type="multi_label_classification")
+    assert formats.read(tmp_path).config["activation"] == "sigmoid"
 
 
 def test_a_squashed_image_is_resized_exactly(timm_hub: Path) -> None:

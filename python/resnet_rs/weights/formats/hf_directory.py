@@ -71,11 +71,8 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
         "architecture": _architecture(block, depths),
         "variant": variant,
     }
-    problem = fields.text("problem_type", "single_label_classification")
-    if problem not in _ACTIVATIONS:
-        raise fields.error("problem_type", f"one of {', '.join(_ACTIVATIONS)}")
-    if activation := _ACTIVATIONS[problem]:
-        config["activation"] = activation
+    if function := activation(fields):
+        config["activation"] = function
     labels = _labels(fields)
     if labels is not None:
         config["labels"] = labels
@@ -85,6 +82,18 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
         config["preprocessing"] = preprocessing(read_object(preprocessor))
         remarks = (Note(f"preprocessing as {_PREPROCESSOR} says"),)
     return RawCheckpoint({}, config, remarks)
+
+
+def activation(fields: Fields) -> str | None:
+    """The output function that a config's `problem_type` asks for; None for the usual one.
+
+    Raises:
+        WeightsError: there is no such problem.
+    """
+    problem = fields.text("problem_type", "single_label_classification")
+    if problem not in _ACTIVATIONS:
+        raise fields.error("problem_type", f"one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[problem]
 
 
 def preprocessing(fields: Fields) -> dict[str, Any]:

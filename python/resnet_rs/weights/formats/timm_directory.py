@@ -10,7 +10,7 @@ from ..remarks import Note
 from ..timm_relatives import RELATIVES
 from .checkpoint import RawCheckpoint
 from .files import Fields
-from .hf_directory import placeholders
+from .hf_directory import activation, placeholders
 
 # Arguments of a model that do not change a forward pass here.
 _HARMLESS = frozenset({"num_classes", "in_chans", "img_size", "zero_init_last", "drop_rate"})
@@ -48,6 +48,9 @@ def describe_timm(fields: Fields) -> RawCheckpoint:
     classes = fields.integer("num_classes", weights.integer("num_classes", -1))
     if classes >= 0:
         config["num_classes"] = classes
+    # transformers' wrapper of timm's models writes its own fields into the same file.
+    if function := activation(fields):
+        config["activation"] = function
     if labels := _labels(fields, weights, classes):
         config["labels"] = labels
     remarks = []
