@@ -49,8 +49,8 @@ class Network:
 
     Raises:
         FileNotFoundError: there is no such file or directory.
-        WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config, or a
-            file that is written to while it is read.
+        WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config,
+            or a file that is written to while it is read.
         UnsupportedIsaError: the machine lacks `isa`.
         ValueError: `isa` is not a known name, or `threads` is below 1.
         MemoryError: the weights do not fit in memory.
