@@ -59,6 +59,24 @@ class TestReferenceBackend:
         x = tiny.preprocess(PHOTO)
         assert relative_error(reference.forward(x), tiny.forward(x)) < F32_RTOL
 
+    def test_no_profile_of_other_kernels(
+        self, tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RESNET_RS_PROFILE", "1")
+        reference = resnet_rs.load(tiny_dir, backend="reference")
+        reference.predict(PHOTO)  # is not stopped by the variable
+        with pytest.raises(ValueError, match='load the model with backend="fast"'):
+            reference.profile(PHOTO)
+
+    @pytest.mark.parametrize("size", [(2, 2), (64, 96)])
+    def test_naive_loops_refuse_an_image_that_does_not_fit_the_head(
+        self, size: tuple[int, int], tmp_path: Path
+    ) -> None:
+        head = {"avg_pool": {"kernel": 2, "stride": 1, "padding": 0}}
+        network = resnet_rs.load(write_tiny_model(tmp_path, crop=64, head=head)).loaded.network
+        with pytest.raises(ValueError, match="64 x 64 pixels"):
+            network.reference_logits(np.zeros((1, *size, 3), np.float32))
+
     def test_a_head_that_flattens(self, tmp_path: Path) -> None:
         head = {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}
         write_tiny_model(tmp_path, crop=64, head=head)

@@ -49,9 +49,11 @@ class Network:
 
     Raises:
         FileNotFoundError: there is no such file or directory.
-        WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config.
+        WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config,
+            or a file that is written to while it is read.
         UnsupportedIsaError: the machine lacks `isa`.
         ValueError: `isa` is not a known name, or `threads` is below 1.
+        MemoryError: the weights do not fit in memory.
     """
 
     def __new__(
@@ -140,6 +142,7 @@ class Network:
             TypeError: another dtype.
             ValueError: another shape, or an array that is not C-contiguous.
             MemoryError: the activations do not fit in memory.
+            KeyboardInterrupt: Ctrl-C was pressed; any exception of a signal handler ends the call.
         """
     def embed(
         self, x: NDArray[np.float32] | NDArray[np.uint8], *, threads: int | None = None

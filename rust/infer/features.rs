@@ -49,7 +49,7 @@ impl Network {
         }
         for (_, batch, pixels) in batches(pixels, shape) {
             check(watch)?;
-            let plan = self.make_plan(Shape { batch, ..shape }, threads, Grouping::Whole);
+            let plan = self.make_plan(Shape { batch, ..shape }, threads, Grouping::Whole)?;
             let parts = self.features_of_batch(&plan, watch, pixels, layers)?;
             if outputs.is_empty() {
                 outputs = parts;

@@ -7,6 +7,7 @@ use super::network::{Head, Network};
 use super::walk::Pass;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
+use crate::memory::room;
 use crate::plan::Plan;
 use crate::shape::Shape;
 use crate::threads::{Team, Watch};
@@ -40,8 +41,7 @@ impl Network {
         let mut out = Vec::new();
         let len = shape.batch.saturating_mul(self.width(head));
         self.pixels(images, shape)?;
-        out.try_reserve_exact(len)
-            .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
+        room::reserve(&mut out, len, "outputs")?;
         out.resize(len, 0.0);
         self.forward_into_on(call, images, shape, head, &mut out)?;
         Ok(out)
@@ -82,7 +82,7 @@ impl Network {
         }
         for (first, batch, pixels) in batches(pixels, shape) {
             check(watch)?;
-            let plan = self.forward_plan(Shape { batch, ..shape }, threads);
+            let plan = self.forward_plan(Shape { batch, ..shape }, threads)?;
             let out = &mut out[first * width..(first + batch) * width];
             self.forward_batch(&plan, watch, pixels, head, out)?;
         }

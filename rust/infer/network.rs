@@ -131,7 +131,10 @@ impl Network {
             false => path.to_owned(),
         };
         let weights = WeightsFile::open(&file)?;
-        let mut network = Self::new(config, &Tensors::of_file(&weights)?, options)?;
+        let network = Tensors::of_file(&weights).and_then(|t| Self::new(config, &t, options));
+        // A file that was written to meanwhile is the reason for whatever else is wrong.
+        weights.check_unchanged()?;
+        let mut network = network?;
         network.path = file;
         Ok(network)
     }

@@ -5,12 +5,20 @@ use std::sync::Arc;
 use super::network::Network;
 use crate::error::Error;
 use crate::kernels::KernelTable;
+use crate::memory::room;
 use crate::plan::{Grouping, Plan, Step};
 use crate::shape::Shape;
 
 /// The most pixels of a batch that is planned as one, unless it is one image: a plan has a step for
 /// each block of tiles.
 const MAX_PLAN_PIXELS: usize = 128 * 224 * 224;
+
+/// A plan's bytes for each pixel of the batch, at most: a large image has many blocks of tiles, each with
+/// steps of its own.
+const BYTES_PER_PIXEL: usize = 4;
+
+/// Bytes of a worker's counters in the steps of a plan, at most.
+const BYTES_PER_THREAD: usize = 1 << 14;
 
 impl Network {
     /// The plan to inspect for a batch of this shape: every layer runs for all images at once. For one
@@ -29,18 +37,32 @@ impl Network {
                 shape.batch
             )));
         }
-        Ok(self.make_plan(shape, self.threads, Grouping::Whole))
+        self.make_plan(shape, self.threads, Grouping::Whole)
     }
 
     /// The plan of a forward at `shape`.
-    pub(super) fn forward_plan(&self, shape: Shape, threads: usize) -> Arc<Plan> {
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(super) fn forward_plan(&self, shape: Shape, threads: usize) -> Result<Arc<Plan>, Error> {
         let make = || self.make_plan(shape, threads, Grouping::Caches);
         self.session.get().plan(shape, threads, make)
     }
 
     /// A plan at `shape` for `threads` threads.
-    pub(super) fn make_plan(&self, shape: Shape, threads: usize, grouping: Grouping) -> Plan {
-        Plan::new(
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(super) fn make_plan(
+        &self,
+        shape: Shape,
+        threads: usize,
+        grouping: Grouping,
+    ) -> Result<Plan, Error> {
+        let pixels = shape.batch * shape.height * shape.width;
+        let bytes = BYTES_PER_PIXEL * pixels + BYTES_PER_THREAD * threads;
+        room::check(bytes + room::SMALL, "the plan of a forward")?;
+        Ok(Plan::new(
             &self.layers,
             &self.weights.layers,
             shape,
@@ -48,7 +70,7 @@ impl Network {
             &self.table.shapes(),
             threads,
             grouping,
-        )
+        ))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::kernels::reference::{
     Tensor, add, add_bias, avg_pool, batch_norm, conv2d, global_avg_pool, global_max_pool,
     max_pool, pad_channels, relu,
 };
+use crate::shape::Shape;
 use crate::weights::{Tensors, WeightsFile, oihw_to_ohwi};
 
 /// Every operation's output in order, as `(name, tensor)`.
@@ -99,7 +100,8 @@ impl Network {
     /// - `image`: `[height, width, channels]`, normalised.
     ///
     /// # Errors
-    /// The weights file cannot be read again, or `image` has another length.
+    /// The weights file cannot be read again, `image` has another length, or the network's head is made for
+    /// images of another size.
     pub fn reference_logits(
         &self,
         image: &[f32],
@@ -112,6 +114,11 @@ impl Network {
                 image.len()
             )));
         }
+        self.check_head(Shape {
+            batch: 1,
+            height,
+            width,
+        })?;
         if self.path.as_os_str().is_empty() {
             return Err(Error::Argument(
                 "the reference reads the weights' file again, and these came from memory or \

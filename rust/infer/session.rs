@@ -86,19 +86,27 @@ impl Workspace {
 
 impl Session {
     /// Returns the plan for `shape` and `threads` threads; calls `make` if it is not remembered.
-    pub fn plan(&self, shape: Shape, threads: usize, make: impl FnOnce() -> Plan) -> Arc<Plan> {
+    ///
+    /// # Errors
+    /// `make` fails.
+    pub fn plan(
+        &self,
+        shape: Shape,
+        threads: usize,
+        make: impl FnOnce() -> Result<Plan, Error>,
+    ) -> Result<Arc<Plan>, Error> {
         let mut plans = lock(&self.plans);
         let is_same = |plan: &Arc<Plan>| plan.shape == shape && plan.threads == threads;
         let plan = match plans.iter().position(is_same) {
             Some(at) => plans.remove(at),
-            None => Arc::new(make()),
+            None => Arc::new(make()?),
         };
         // The most recently used plan is last; the least recently used one is dropped.
         if plans.len() == PLANS {
             plans.remove(0);
         }
         plans.push(plan.clone());
-        plan
+        Ok(plan)
     }
 
     /// Runs `f` with a workspace that no other forward uses meanwhile.
@@ -173,28 +181,36 @@ mod tests {
     #[test]
     fn a_plan_is_remembered_for_its_shape_and_threads_until_release() {
         let session = Session::default();
-        let first = session.plan(SHAPE, 1, || plan(1));
-        let other = session.plan(SHAPE, 2, || plan(2));
+        let get = |threads| session.plan(SHAPE, threads, || Ok(plan(threads))).unwrap();
+        let (first, other) = (get(1), get(2));
         let again = session.plan(SHAPE, 1, || panic!("it is remembered"));
+        let again = again.unwrap();
         assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &other));
         session.release();
-        assert!(!Arc::ptr_eq(&first, &session.plan(SHAPE, 1, || plan(1))));
+        assert!(!Arc::ptr_eq(&first, &get(1)));
     }
 
     #[test]
     fn the_plan_that_was_used_least_recently_is_forgotten() {
         let session = Session::default();
         for threads in 1..=PLANS {
-            session.plan(SHAPE, threads, || plan(threads));
+            session.plan(SHAPE, threads, || Ok(plan(threads))).unwrap();
         }
-        session.plan(SHAPE, 1, || panic!("it is remembered"));
-        session.plan(SHAPE, PLANS + 1, || plan(PLANS + 1));
-        session.plan(SHAPE, 1, || panic!("it was used after the second"));
+        session
+            .plan(SHAPE, 1, || panic!("it is remembered"))
+            .unwrap();
+        session
+            .plan(SHAPE, PLANS + 1, || Ok(plan(PLANS + 1)))
+            .unwrap();
+        session
+            .plan(SHAPE, 1, || panic!("it was used after the second"))
+            .unwrap();
         let mut is_made = false;
-        session.plan(SHAPE, 2, || {
+        let make = || {
             is_made = true;
-            plan(2)
-        });
+            Ok(plan(2))
+        };
+        session.plan(SHAPE, 2, make).unwrap();
         assert!(is_made);
     }
 

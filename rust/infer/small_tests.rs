@@ -72,6 +72,7 @@ fn assert_matches_reference(threads: usize) {
         .iter()
         .map(|(name, shape, data)| {
             let (dtype, shape) = (Dtype::F32, shape.clone());
+            let data = data.as_slice();
             (name.clone(), Entry { dtype, shape, data })
         })
         .collect();

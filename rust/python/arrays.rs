@@ -115,7 +115,7 @@ impl<'py> Arrays<'py> {
     }
 
     /// The tensors as the core's type.
-    pub fn entries(&self) -> PyResult<HashMap<String, Entry<'_>>> {
+    pub fn entries(&self) -> PyResult<HashMap<String, Entry<&[u8]>>> {
         let mut entries = HashMap::new();
         for (name, array) in &self.0 {
             let (dtype, shape, data) = match array {

@@ -14,10 +14,10 @@ use crate::classify;
 use crate::graph::family;
 use crate::graph::output_function::OutputFunction;
 use crate::kernels::KernelTable;
-use crate::memory::text;
+use crate::memory::{room, text};
 use crate::simd::{Features, Isa};
 use crate::threads;
-use crate::weights::{self, Tensors, WeightsFile};
+use crate::weights::{self, WeightsFile};
 
 /// The values that `architecture` may have in config.json.
 #[pyfunction]
@@ -29,12 +29,11 @@ pub fn architectures() -> Vec<&'static str> {
 #[pyfunction]
 pub fn safetensors_index<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
     let file = WeightsFile::open(&path)?;
-    let tensors = Tensors::of_file(&file)?;
-    let mut entries: Vec<_> = tensors.entries().collect();
-    entries.sort_unstable_by_key(|(name, entry)| (file.range(entry.data).start, *name));
+    let mut entries: Vec<_> = file.entries()?.into_iter().collect();
+    entries.sort_unstable_by(|(a, x), (b, y)| (x.data.start, a).cmp(&(y.data.start, b)));
     let index = PyDict::new(py);
     for (name, entry) in entries {
-        let place = file.range(entry.data);
+        let place = entry.data;
         let shape = PyTuple::new(py, &entry.shape)?;
         let dtype = format!("{:?}", entry.dtype);
         index.set_item(name, (dtype, shape, place.start, place.end))?;
@@ -76,6 +75,9 @@ pub fn top_k<'py>(
     let function: OutputFunction = activation.parse()?;
     let k = k.min(classes);
     let (mut scores, mut indices) = (Vec::new(), Vec::new());
+    room::reserve(&mut scores, batch * k, "scores")?;
+    room::reserve(&mut indices, batch * k, "indices")?;
+    room::check(32 * classes + room::SMALL, "scores")?;
     for row in logits.as_slice()?.chunks_exact(classes.max(1)) {
         for scored in classify::top_k(row, k, function) {
             scores.push(scored.score);

@@ -14,6 +14,7 @@ use super::signals::interruptible;
 use crate::graph::config::Config;
 use crate::graph::layer::Layer;
 use crate::infer::{Activation, Head, Images, Network as Core, Options, kernel_name};
+use crate::memory::room;
 use crate::shape::Shape;
 use crate::simd::Isa;
 use crate::weights::Tensors;
@@ -319,7 +320,9 @@ impl Network {
                 "pixels: expected uint8, found float32",
             ));
         };
-        let mut out = vec![0.0; pixels.len()];
+        let mut out = Vec::new();
+        room::reserve(&mut out, pixels.len(), "normalised pixels")?;
+        out.resize(pixels.len(), 0.0);
         py.detach(|| self.core.normalize(pixels, &mut out))?;
         PyArray::from_vec(py, out).reshape([shape.batch, shape.height, shape.width, channels])
     }

@@ -3,37 +3,35 @@
 //! Process ids do not tell a child from its parent: in another pid namespace a child may have the id of
 //! an ancestor.
 
-#[cfg(all(unix, not(miri)))]
-pub use unix::generation;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of forks that led to this process, 0 on systems without fork.
-#[cfg(not(all(unix, not(miri))))]
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of forks that led to this process, counted from the first call on; 0 on systems without
+/// fork. Every fork changes it: two processes in one line of descent never have the same number.
 pub fn generation() -> usize {
-    0
+    #[cfg(all(unix, not(miri)))]
+    count_forks();
+    GENERATION.load(Ordering::Relaxed)
 }
 
+/// Has every fork counted in the child.
 #[cfg(all(unix, not(miri)))]
-mod unix {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+fn count_forks() {
+    use std::sync::atomic::AtomicBool;
 
-    static GENERATION: AtomicUsize = AtomicUsize::new(0);
-    static COUNTS: AtomicBool = AtomicBool::new(false);
+    static ARE_COUNTED: AtomicBool = AtomicBool::new(false);
 
     extern "C" fn count_in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The number of forks that led to this process, counted from the first call on. Every fork changes
-    /// it; two processes in one line of descent never have the same number.
-    pub fn generation() -> usize {
-        if !COUNTS.load(Ordering::Acquire) {
-            // Two threads may both come here; then a fork counts twice, which does no harm. A lock would:
-            // a child forked in the middle would find it locked for ever.
-            //
-            // SAFETY: the handler only adds to an atomic number, which a child may do at once.
-            let error = unsafe { libc::pthread_atfork(None, None, Some(count_in_child)) };
-            COUNTS.store(error == 0, Ordering::Release);
-        }
-        GENERATION.load(Ordering::Relaxed)
+    if !ARE_COUNTED.load(Ordering::Acquire) {
+        // Two threads may both come here; then a fork counts twice, which does no harm. A lock would:
+        // a child forked in the middle would find it locked for ever.
+        //
+        // SAFETY: the handler only adds to an atomic number, which a child may do at once.
+        let error = unsafe { libc::pthread_atfork(None, None, Some(count_in_child)) };
+        ARE_COUNTED.store(error == 0, Ordering::Release);
     }
 }

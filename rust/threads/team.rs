@@ -9,10 +9,14 @@ use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
 use super::turn::{Door, Inside, holds_turn};
 use super::watch::Watch;
+use crate::memory::room;
 
 /// The stack of a worker, as large as the standard library's default, which it would look up in an
 /// environment variable.
 const STACK_BYTES: usize = 2 << 20;
+
+/// The address space of a worker: its stack, and what the system and the allocator add.
+const THREAD_BYTES: usize = STACK_BYTES + (1 << 18);
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// created on first use; the last few are kept.
@@ -84,10 +88,11 @@ impl Team {
     }
 
     fn new(threads: usize) -> Self {
-        // The caller is a worker too. A system that is short of threads (`ulimit -u`) gives
-        // fewer, in the worst case only the caller's.
+        // The caller is a worker too. A system that is short of threads (`ulimit -u`) or of memory
+        // gives fewer, in the worst case only the caller's.
         let pool = std::iter::successors(Some(threads - 1), |n| Some(n / 2))
             .take_while(|&n| n > 0)
+            .filter(|&n| room::check(n * THREAD_BYTES + room::SMALL, "threads").is_ok())
             .find_map(|n| {
                 ThreadPoolBuilder::new()
                     .num_threads(n)

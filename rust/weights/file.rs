@@ -1,110 +1,140 @@
-//! A safetensors file in memory.
+//! A safetensors file: its header, and the bytes of its tensors.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use memmap2::Mmap;
 pub use safetensors::Dtype;
-use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
+use safetensors::tensor::{Metadata, SafeTensorError, TensorInfo};
+use serde::Deserialize;
 
 use crate::error::Error;
-use crate::memory::file;
+use crate::memory::{InputFile, room};
 
-/// A weights file in memory, whose pages are read on first use.
+/// Bytes of the header's length, which comes first.
+const LENGTH_BYTES: u64 = 8;
+
+/// The longest header that the format allows.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Bytes of memory that a parsed header takes at most for each of its own: names, shapes and places.
+const PARSED: usize = 24;
+
+/// A weights file, read piece by piece.
 pub struct WeightsFile {
-    path: PathBuf,
-    map: Mmap,
+    file: InputFile,
 }
 
-/// A tensor in memory: little-endian elements, the last axis fastest.
+/// A tensor in a file or in memory: little-endian elements, the last axis fastest.
 #[derive(Clone, Debug)]
-pub struct Entry<'a> {
+pub struct Entry<D> {
     /// The type of the elements.
     pub dtype: Dtype,
     /// The shape.
     pub shape: Vec<usize>,
-    /// The elements' bytes.
-    pub data: &'a [u8],
+    /// The elements' bytes, or their place.
+    pub data: D,
 }
 
-impl<'a> From<TensorView<'a>> for Entry<'a> {
-    fn from(view: TensorView<'a>) -> Self {
-        Self {
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            data: view.data(),
-        }
-    }
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: Option<HashMap<String, String>>,
+    #[serde(flatten)]
+    tensors: HashMap<String, TensorInfo>,
 }
 
 impl WeightsFile {
-    /// Opens `path`, which must not be truncated or rewritten while it is open.
+    /// Opens `path`. If it is truncated or rewritten while it is open, reading it fails, or
+    /// [`WeightsFile::check_unchanged`] does.
     ///
     /// # Errors
-    /// The file is empty, or cannot be opened or mapped.
+    /// The file is empty, or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let map = file::map(path)?.ok_or_else(|| Error::weights(path, "the file is empty"))?;
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-        })
+        let file = InputFile::open(path)?;
+        match file.is_empty() {
+            true => Err(Error::weights(path, "the file is empty")),
+            false => Ok(Self { file }),
+        }
     }
 
-    /// Reads the header: the tensors by name.
+    /// Reads the header: the tensors by name, with their places in the file.
     ///
     /// # Errors
-    /// The header is not a safetensors header, or does not fit the file's size.
-    pub fn entries(&self) -> Result<HashMap<String, Entry<'_>>, Error> {
-        let tensors = SafeTensors::deserialize(&self.map)
-            .map_err(|e| Error::weights(&self.path, self.describe(&e)))?;
-        let entries = tensors.tensors().into_iter();
-        Ok(entries
-            .map(|(name, view)| (name, Entry::from(view)))
-            .collect())
+    /// The header is not a safetensors header, or does not fit the file's size or in memory.
+    pub fn entries(&self) -> Result<HashMap<String, Entry<Range<u64>>>, Error> {
+        let mut length = [0; LENGTH_BYTES as usize];
+        if self.file.len() < LENGTH_BYTES {
+            return Err(self.malformed(&SafeTensorError::HeaderTooSmall, 0));
+        }
+        self.file.read_at(0, &mut length)?;
+        let length = u64::from_le_bytes(length);
+        let malformed = |e| self.malformed(&e, length);
+        let start = match length.checked_add(LENGTH_BYTES) {
+            Some(start) if start <= self.file.len() && length <= MAX_HEADER_BYTES => start,
+            _ => return Err(malformed(SafeTensorError::InvalidHeaderLength)),
+        };
+        let mut header = Vec::new();
+        let bytes = length as usize;
+        room::check(PARSED * bytes + room::SMALL, "the header of the weights")?;
+        room::reserve(&mut header, bytes, "the header of the weights")?;
+        header.resize(bytes, 0);
+        self.file.read_at(LENGTH_BYTES, &mut header)?;
+
+        let header = str::from_utf8(&header).map_err(SafeTensorError::InvalidHeader);
+        let parse = |text| {
+            serde_json::from_str(text).map_err(SafeTensorError::InvalidHeaderDeserialization)
+        };
+        let header: Header = header.and_then(parse).map_err(malformed)?;
+        let mut tensors: Vec<_> = header.tensors.into_iter().collect();
+        tensors.sort_by_key(|(_, info)| info.data_offsets);
+        let header = Metadata::new(header.metadata, tensors).map_err(malformed)?;
+        if (header.data_len() as u64).checked_add(start) != Some(self.file.len()) {
+            return Err(malformed(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        let entry = |info: &TensorInfo| Entry {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            data: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
+        };
+        let entries = header.tensors().into_iter();
+        Ok(entries.map(|(name, info)| (name, entry(info))).collect())
     }
 
     /// The path, for messages.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    /// The range of the file that `bytes`, a part of the mapping, comes from.
-    pub fn range(&self, bytes: &[u8]) -> Range<usize> {
-        let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
-        start..start + bytes.len()
+    /// Fills `bytes` with those of the file from `start` on.
+    ///
+    /// # Errors
+    /// As for [`InputFile::read_at`].
+    pub fn read_at(&self, start: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.file.read_at(start, bytes)
     }
 
-    /// Removes the pages of `bytes`, a part of the mapping, from this process's memory.
-    pub(super) fn release(&self, bytes: &[u8]) {
-        #[cfg(unix)]
-        {
-            let range = self.range(bytes);
-            // SAFETY: pages of a read-only mapping of a file that are touched again are read
-            // from the file again. It is only advice: if it fails, the pages stay.
-            let _ = unsafe {
-                self.map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    range.start,
-                    range.len(),
-                )
-            };
-        }
-        #[cfg(not(unix))]
-        let _ = bytes;
+    /// Checks that nobody has written to the file since it was opened.
+    ///
+    /// # Errors
+    /// As for [`InputFile::check_unchanged`].
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        self.file.check_unchanged()
     }
 
-    fn describe(&self, error: &SafeTensorError) -> String {
-        let size = self.map.len();
-        let header = || u64::from_le_bytes(self.map[..8].try_into().unwrap_or_default());
+    fn malformed(&self, error: &SafeTensorError, length: u64) -> Error {
+        Error::weights(self.path(), self.describe(error, length))
+    }
+
+    fn describe(&self, error: &SafeTensorError, length: u64) -> String {
+        let size = self.file.len();
         match error {
             SafeTensorError::HeaderTooSmall => {
                 format!("expected a safetensors file, which has at least 8 bytes; found {size}")
             }
             SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge => format!(
                 "expected a safetensors file whose first 8 bytes are its header's length; found \
-                 a length of {} in a file of {size} bytes: truncated, or another format?",
-                header()
+                 a length of {length} in a file of {size} bytes: truncated, or another format?"
             ),
             SafeTensorError::MetadataIncompleteBuffer => format!(
                 "the header describes more or fewer bytes of tensors than the file's {size} bytes \

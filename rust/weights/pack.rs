@@ -1,11 +1,10 @@
 //! The network's weights, folded, re-laid and packed, in one piece of memory.
 //!
 //! The unit of work is a panel: some tens of output channels of one layer, read from the file,
-//! re-laid, scaled and packed while they are in cache. So besides the file's pages and the result, only
+//! re-laid, scaled and packed while they are in cache. So besides the result, only
 //! one panel for each thread is in memory, and threads share the work evenly.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use super::source::LayerSource;
@@ -13,12 +12,16 @@ use super::tensors::Tensors;
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::graph::layer::Layer;
-use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
 use crate::kernels::conv::f32::panel_len;
-use crate::memory::Buffer;
+use crate::kernels::{KernelShapes, KernelTable};
+use crate::memory::{Buffer, room};
 use crate::plan::{Algorithm, LayerWeights, panel_k};
 use crate::threads::Team;
+
+/// Bytes of the values for one output channel while weights are packed, and of its share of the jobs: ten
+/// values of up to eight bytes, and up to 36 panels of at least eight channels.
+const CHANNEL_BYTES: usize = 256;
 
 /// Packed weights, and the place of each layer's.
 pub struct PackedWeights {
@@ -41,6 +44,10 @@ impl PackedWeights {
         team: &Team,
     ) -> Result<Self, Error> {
         let kernels = table.shapes();
+        // Vectors with an element for each channel, and the list of jobs.
+        let channels = |layer: &Layer| layer.convs().map(|conv| conv.out_channels).sum::<usize>();
+        let channels: usize = layers.iter().map(channels).sum();
+        room::check(CHANNEL_BYTES * channels + room::SMALL, "weights")?;
         let places = LayerWeights::lay_out(layers, algorithms, &kernels);
         let sources = layers
             .iter()
@@ -69,17 +76,20 @@ impl PackedWeights {
                 }
             }
         }
+        let needs = Needs::of(&sources, &kernels);
         let jobs = Mutex::new(jobs);
         let failure = Mutex::new(None);
         team.run(|_| {
-            let mut scratch = Scratch::default();
-            loop {
-                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some(job) = job else { return };
-                if let Err(e) = job.run(table, &mut scratch) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                    return;
+            let work = || {
+                let mut scratch = Scratch::new(&needs)?;
+                loop {
+                    let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let Some(job) = job else { return Ok(()) };
+                    job.run(table, &mut scratch)?;
                 }
+            };
+            if let Err(e) = work() {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
             }
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -103,7 +113,6 @@ fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<
             panels: Vec::with_capacity(layer.products()),
         })
         .collect();
-    layer.left.store(jobs.len(), Ordering::Relaxed);
     let panel_len = panel_len(layer.k(), nr);
     let (panels, biases) = packed.split_at_mut(layer.products() * jobs.len() * panel_len);
     for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
@@ -124,13 +133,57 @@ struct Job<'a> {
     panels: Vec<&'a mut [f32]>,
 }
 
-/// A worker's memory, reused from one job to the next: new pages would cost more than the work.
+/// The longest of a worker's vectors, over all jobs.
 #[derive(Default)]
+struct Needs {
+    windows: usize,
+    points: usize,
+}
+
+impl Needs {
+    fn of(sources: &[LayerSource], kernels: &KernelShapes) -> Self {
+        let mut needs = Self::default();
+        let nr = kernels.f32.nr;
+        for source in sources {
+            for conv in &source.convs {
+                let rows = nr.min(conv.spec.out_channels);
+                let longest = conv.spec.window_len().max(panel_k(conv.spec, nr));
+                needs.windows = needs.windows.max(rows * longest);
+                if let Algorithm::Winograd(size) = source.algorithm {
+                    let points = size.points() * rows * conv.spec.in_channels;
+                    needs.points = needs.points.max(points);
+                }
+            }
+        }
+        needs
+    }
+}
+
+/// A worker's memory, reused from one job to the next: new pages would cost more than the work.
 struct Scratch {
     oihw: Vec<f32>,
     /// For each convolution of the layer.
     ohwi: [Vec<f32>; MAX_SOURCES],
     points: Vec<f32>,
+}
+
+impl Scratch {
+    /// Takes as much memory as any job needs.
+    fn new(needs: &Needs) -> Result<Self, Error> {
+        let vector = |len| {
+            let mut values = Vec::new();
+            room::reserve(&mut values, len, "weights while they are packed").map(|()| values)
+        };
+        let mut ohwi = [const { Vec::new() }; MAX_SOURCES];
+        for values in &mut ohwi {
+            *values = vector(needs.windows)?;
+        }
+        Ok(Self {
+            oihw: vector(needs.windows)?,
+            ohwi,
+            points: vector(needs.points)?,
+        })
+    }
 }
 
 impl Job<'_> {
@@ -169,10 +222,6 @@ impl Job<'_> {
                     }
                 }
             }
-        }
-        // Once for each layer, not for each job: a release interrupts the other threads.
-        if layer.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            layer.convs.iter().for_each(|conv| conv.weights.release());
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! A layer's tensors: read, re-laid, with batch norm folded in.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
 
 use super::fold::{BatchNorm, Folded};
 use super::relay::oihw_to_ohwi;
@@ -22,8 +21,6 @@ pub(super) struct LayerSource<'a> {
     pub(super) norm: Option<Folded>,
     /// Channels of a panel.
     nr: usize,
-    /// The number of jobs that are not done yet.
-    pub(super) left: AtomicUsize,
 }
 
 /// A convolution's tensors in the file.
@@ -88,7 +85,6 @@ impl<'a> LayerSource<'a> {
             bias,
             norm,
             nr,
-            left: AtomicUsize::new(0),
         })
     }
 

@@ -8,14 +8,25 @@ use safetensors::Dtype;
 
 use super::file::WeightsFile;
 use crate::error::Error;
+use crate::memory::room;
+
+/// Bytes that are read from a file at once if they are converted.
+const PIECE: usize = 1 << 14;
 
 /// The origin of tensors.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     /// For messages.
     pub(super) path: &'a Path,
-    /// The file, if its pages can be given back.
-    pub(super) file: Option<&'a WeightsFile>,
+}
+
+/// The bytes of a tensor.
+#[derive(Clone, Copy)]
+pub(super) enum Bytes<'a> {
+    /// In the caller's memory.
+    Memory(&'a [u8]),
+    /// In a file, from a place on.
+    File(&'a WeightsFile, u64),
 }
 
 /// A tensor whose elements are not read yet.
@@ -23,7 +34,7 @@ pub struct Tensor<'a> {
     pub(super) origin: Origin<'a>,
     pub(super) name: String,
     pub(super) dtype: Dtype,
-    pub(super) data: &'a [u8],
+    pub(super) bytes: Bytes<'a>,
 }
 
 impl Origin<'_> {
@@ -40,31 +51,27 @@ impl Tensor<'_> {
             .error(format!("tensor {}: {message}", self.name))
     }
 
-    /// Removes the tensor's pages from this process's memory; they stay in the file and in the system's
-    /// cache. Without this, a network would be in memory twice while it is loaded.
-    pub fn release(&self) {
-        if let Some(file) = self.origin.file {
-            file.release(self.data);
-        }
-    }
-
     /// Some elements, in the file's order, as f32. `values` is overwritten; its memory is
     /// reused.
     ///
     /// # Errors
-    /// The type is not f32, f16 or bf16, or an element is infinite or NaN.
+    /// The type is not f32, f16 or bf16, an element is infinite or NaN, the file cannot be read, or the
+    /// elements do not fit in memory.
     ///
     /// # Panics
-    /// If the tensor has fewer elements.
+    /// If the tensor has fewer elements, and its bytes are in memory.
     pub fn read(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<(), Error> {
         let name = &self.name;
-        let size = self.dtype.bitsize() / 8;
-        let data = &self.data[range.start * size..range.end * size];
-        values.clear();
+        room::reserve(values, range.len(), name)?;
+        values.resize(range.len(), 0.0);
         match self.dtype {
-            Dtype::F32 => extend(values, data, f32::from_le_bytes),
-            Dtype::F16 => extend(values, data, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => extend(values, data, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F32 => self.read_f32(range.start, values)?,
+            Dtype::F16 => {
+                self.read_halves(range.start, values, |b| f16::from_le_bytes(b).to_f32())?
+            }
+            Dtype::BF16 => {
+                self.read_halves(range.start, values, |b| bf16::from_le_bytes(b).to_f32())?;
+            }
             other => {
                 return Err(self.origin.error(format!(
                     "tensor {name}: expected type F32, F16 or BF16, found {other:?}"
@@ -81,6 +88,43 @@ impl Tensor<'_> {
             range.start + at
         )))
     }
+
+    /// Elements of f32 go to their place at once.
+    fn read_f32(&self, first: usize, values: &mut [f32]) -> Result<(), Error> {
+        self.bytes(4 * first, bytemuck::cast_slice_mut(values))?;
+        if cfg!(target_endian = "big") {
+            values
+                .iter_mut()
+                .for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+        }
+        Ok(())
+    }
+
+    fn read_halves(
+        &self,
+        first: usize,
+        values: &mut [f32],
+        convert: impl Fn([u8; 2]) -> f32,
+    ) -> Result<(), Error> {
+        let mut piece = [0; PIECE];
+        for (i, values) in values.chunks_mut(PIECE / 2).enumerate() {
+            let bytes = &mut piece[..2 * values.len()];
+            self.bytes(2 * first + i * PIECE, bytes)?;
+            for (value, &half) in values.iter_mut().zip(bytes.as_chunks().0) {
+                *value = convert(half);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes` with the tensor's from `start` on.
+    fn bytes(&self, start: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        match self.bytes {
+            Bytes::Memory(data) => bytes.copy_from_slice(&data[start..start + bytes.len()]),
+            Bytes::File(file, place) => file.read_at(place + start as u64, bytes)?,
+        }
+        Ok(())
+    }
 }
 
 /// True if no value is infinite or NaN.
@@ -88,8 +132,4 @@ pub fn all_finite(values: &[f32]) -> bool {
     // Infinities and NaNs have all exponent bits set: one pass without branches.
     let is_finite = |v: &f32| v.to_bits() & 0x7f80_0000 != 0x7f80_0000;
     values.iter().fold(true, |all, v| all & is_finite(v))
-}
-
-fn extend<const N: usize>(values: &mut Vec<f32>, data: &[u8], convert: impl Fn([u8; N]) -> f32) {
-    values.extend(data.as_chunks::<N>().0.iter().map(|&b| convert(b)));
 }

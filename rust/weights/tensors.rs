@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::Dtype;
 
 use super::file::{Entry, WeightsFile};
-use super::tensor::{Origin, Tensor};
+use super::tensor::{Bytes, Origin, Tensor};
 use crate::error::Error;
 
 /// torchvision keeps this counter in its state dicts; inference does not use it.
@@ -15,7 +15,7 @@ const IGNORED_SUFFIX: &str = ".num_batches_tracked";
 /// Tensors by name.
 pub struct Tensors<'a> {
     origin: Origin<'a>,
-    entries: HashMap<String, Entry<'a>>,
+    entries: HashMap<String, Entry<Bytes<'a>>>,
 }
 
 impl<'a> Tensors<'a> {
@@ -25,19 +25,16 @@ impl<'a> Tensors<'a> {
     /// As for [`WeightsFile::entries`].
     pub fn of_file(file: &'a WeightsFile) -> Result<Self, Error> {
         Ok(Self {
-            origin: Origin {
-                path: file.path(),
-                file: Some(file),
-            },
-            entries: file.entries()?,
+            origin: Origin { path: file.path() },
+            entries: with_bytes(file.entries()?, |place| Bytes::File(file, place.start)),
         })
     }
 
     /// Tensors in the caller's memory; messages call them `path`.
-    pub fn new(path: &'a Path, entries: HashMap<String, Entry<'a>>) -> Self {
+    pub fn new(path: &'a Path, entries: HashMap<String, Entry<&'a [u8]>>) -> Self {
         Self {
-            origin: Origin { path, file: None },
-            entries,
+            origin: Origin { path },
+            entries: with_bytes(entries, Bytes::Memory),
         }
     }
 
@@ -46,19 +43,12 @@ impl<'a> Tensors<'a> {
         self.origin.error(message)
     }
 
-    /// All names with their tensors.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry<'a>)> {
-        self.entries
-            .iter()
-            .map(|(name, entry)| (name.as_str(), entry))
-    }
-
     /// True if there is a tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry<'a>, Error> {
+    fn entry(&self, name: &str) -> Result<&Entry<Bytes<'a>>, Error> {
         let missing = || self.error(self.missing(name, 1));
         self.entries.get(name).ok_or_else(missing)
     }
@@ -150,7 +140,7 @@ impl<'a> Tensors<'a> {
             origin: self.origin,
             name: name.to_owned(),
             dtype: entry.dtype,
-            data: entry.data,
+            bytes: entry.data,
         })
     }
 
@@ -159,12 +149,23 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// There is no such tensor, or an element is infinite or NaN.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let tensor = self.tensor(name)?;
+        let elements = self.shape(name)?.iter().product();
         let mut values = Vec::new();
-        tensor.read(
-            0..tensor.data.len() / (tensor.dtype.bitsize() / 8).max(1),
-            &mut values,
-        )?;
+        self.tensor(name)?.read(0..elements, &mut values)?;
         Ok(values)
     }
+}
+
+/// Entries with another kind of data.
+fn with_bytes<'a, D>(
+    entries: HashMap<String, Entry<D>>,
+    bytes: impl Fn(D) -> Bytes<'a>,
+) -> HashMap<String, Entry<Bytes<'a>>> {
+    let entry = |Entry { dtype, shape, data }| Entry {
+        dtype,
+        shape,
+        data: bytes(data),
+    };
+    let entries = entries.into_iter();
+    entries.map(|(name, old)| (name, entry(old))).collect()
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 /// The file cannot be written.
 pub fn write_safetensors(
     path: &Path,
-    tensors: &HashMap<String, Entry>,
+    tensors: &HashMap<String, Entry<&[u8]>>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
     const RESERVED: &str = "__metadata__";

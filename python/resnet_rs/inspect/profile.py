@@ -161,7 +161,13 @@ def measure_profile(
 
     Raises:
         TypeError, ValueError, MemoryError: as the core's for `x`.
+        ValueError: the network computes with the backend `reference`, which has no steps to time.
     """
+    if network.isa == "reference":
+        raise ValueError(
+            'profile: expected a model of backend="fast", found backend="reference", which has no '
+            'kernels to time: load the model with backend="fast"'
+        )
     seconds, peak_gflops = _measure(network, x, rounds)
     seconds = _faster_half(seconds)
 

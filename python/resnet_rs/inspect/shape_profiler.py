@@ -42,6 +42,8 @@ class ShapeProfiler:
 def shape_profiler(loaded: Loaded) -> ShapeProfiler | None:
     """Make a network's profiler if `RESNET_RS_PROFILE` asks for one, else None.
 
+    The backend `reference` has none: it has no kernels to time.
+
     Raises:
         ValueError: the variable is neither empty, 0 nor 1.
     """
@@ -50,4 +52,5 @@ def shape_profiler(loaded: Loaded) -> ShapeProfiler | None:
         raise ValueError(
             f"RESNET_RS_PROFILE must be 1 (print each input shape's profile) or 0; got {value!r}"
         )
-    return ShapeProfiler(loaded) if value == "1" else None
+    is_timed = value == "1" and loaded.options.backend == "fast"
+    return ShapeProfiler(loaded) if is_timed else None
