@@ -36,7 +36,7 @@ class Block:
 
     @property
     def pooled(self) -> bool:
-        """Whether an average precedes the shortcut's convolution."""
+        """True if an average precedes the shortcut's convolution."""
         return any(step.kind == "avg_pool" for step in self.shortcut)
 
     @property
@@ -46,7 +46,7 @@ class Block:
 
     @property
     def changes_shape(self) -> bool:
-        """Whether the result has other channels or another size than the block's input."""
+        """True if the result has other channels or another size than the block's input."""
         first, last = self.convs[0].constants[0], self.convs[-1].constants[0]
         assert first is not None
         assert last is not None
@@ -163,6 +163,6 @@ def shortcut_variant(blocks: list[Block]) -> dict[str, Any]:
 
 
 def _is_bare(block: Block) -> bool:
-    """Whether a block's shortcut has steps, but no weights."""
+    """Report whether a block's shortcut has steps, but no weights."""
     kinds = {step.kind for step in block.shortcut}
     return bool(kinds & {"slice", "pad_channels"}) and "conv" not in kinds
