@@ -68,6 +68,23 @@ sanitize-miri: nightly
 nightly:
 	rustup component add --toolchain nightly rust-src miri
 
+# Samples: that many mutants of the core and of the package, drawn by a seed.
+CORE ?= 150
+PACKAGE ?= 200
+SEED ?= 1
+
+.PHONY: mutants
+mutants: mutants-core mutants-package ## Count the faults that the tests notice: CORE=150 PACKAGE=200 SEED=1
+
+.PHONY: mutants-core
+mutants-core: $(VENV)/.venv
+	cargo install --quiet --locked cargo-mutants
+	$(BIN)/python tools/core_mutants.py --count $(CORE) --seed $(SEED)
+
+.PHONY: mutants-package
+mutants-package: build $(VENV)/.mutants
+	$(BIN)/python tools/mutants.py --count $(PACKAGE) --seed $(SEED)
+
 .PHONY: test-slow
 test-slow: build $(VENV)/.slow ## Pass the slow tests (installs Ray)
 	$(BIN)/python -m pytest --runslow -m slow
@@ -135,6 +152,10 @@ $(VENV)/.test: $(VENV)/.venv pyproject.toml
 
 $(VENV)/.slow: $(VENV)/.test
 	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group slow
+	@touch $@
+
+$(VENV)/.mutants: $(VENV)/.test
+	PIP_FIND_LINKS= $(BIN)/pip install --quiet --group mutants
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.venv pyproject.toml

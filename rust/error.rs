@@ -36,6 +36,10 @@ pub enum Error {
     /// The activations do not fit in memory.
     #[error("{0}")]
     OutOfMemory(String),
+
+    /// The caller has ended the call through its watch.
+    #[error("interrupted by the caller")]
+    Interrupted,
 }
 
 impl Error {

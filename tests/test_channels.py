@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
@@ -40,6 +41,7 @@ class TestChannels:
         photo.save(tmp_path / "photo.png")
         grey = np.asarray(photo.convert("L"))
         expected = model.logits(grey)
+        assert_telling([expected])
         for source in (photo, tmp_path / "photo.png", photo.convert("L"), grey[..., None]):
             np.testing.assert_array_equal(model.logits(source), expected)
         np.testing.assert_array_equal(model.logits(grey[None, ..., None]), expected[None])
@@ -53,7 +55,9 @@ class TestChannels:
     def test_sixteen_bits_of_grey_keep_the_upper_eight(self, tmp_path: Path) -> None:
         model = resnet_rs.load(write_planes_model(tmp_path, 1))
         deep = Image.fromarray((PHOTO[..., 0].astype(np.uint16) << 8) + 77)
-        np.testing.assert_array_equal(model.logits(deep), model.logits(PHOTO[..., 0]))
+        expected = model.logits(PHOTO[..., 0])
+        assert_telling([expected])
+        np.testing.assert_array_equal(model.logits(deep), expected)
 
     @pytest.mark.parametrize("channels", [2, 4, 6])
     def test_other_counts_take_arrays(self, channels: int, tmp_path: Path) -> None:
@@ -67,6 +71,7 @@ class TestChannels:
             np.testing.assert_array_equal(
                 x[..., channel], alone.preprocess(planes[..., channel])[..., 0]
             )
+        assert_telling(model.logits([planes, planes[::-1]]))
         np.testing.assert_array_equal(model.logits(planes[None]), model.logits([planes]))
         with pytest.raises(TypeError, match=f"{channels} channels"):
             model.logits(Image.fromarray(PHOTO))

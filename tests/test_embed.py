@@ -78,7 +78,10 @@ class TestPools:
         write_tiny_model(tmp_path, crop=64, head=head)
         model = resnet_rs.load(tmp_path)
         assert model.embed(IMAGES).shape == (5, 4 * 64)
-        assert model.embed(IMAGES, pool="max").shape == (5, 64)
+        largest = model.embed(IMAGES, pool="max")
+        assert_telling(largest)
+        maps = model.embed(IMAGES, pool="none")
+        np.testing.assert_array_equal(largest, maps.max(axis=(1, 2)))
         assert model.embed([], pool="catavgmax").shape == (0, 128)
 
 

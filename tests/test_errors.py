@@ -77,7 +77,7 @@ class TestImages:
         pytest.param(lambda d: str(d), IsADirectoryError, "directory", id="directory"),
         pytest.param(lambda d: d / "f" / "x.jpg", NotADirectoryError, "x.jpg", id="not-a-dir"),
         pytest.param(lambda d: "", FileNotFoundError, "No such file", id="empty-name"),
-        pytest.param(lambda d: "a\0b.jpg", ValueError, "null", id="nul-in-name"),
+        pytest.param(lambda d: "a\0b.jpg", ImageError, "holds no NUL", id="nul-in-name"),
         pytest.param(lambda d: "https://x/y.jpg", ImageError, "not downloaded", id="url"),
         pytest.param(lambda d: (d / "f").open(), TypeError, "mode 'rb'", id="text-file"),
         pytest.param(lambda d: io.StringIO("x"), TypeError, "mode 'rb'", id="text-stream"),
@@ -88,8 +88,8 @@ class TestImages:
         pytest.param(
             lambda d: Image.fromarray(np.array([[0, 70_000]], np.int32)),
             ImageError,
-            "0 to 70000: scale it",
-            id="mode-I-out-of-range",
+            r"32-bit integers.* from 0 to 70000.*image\.convert",
+            id="mode-I",
         ),
         pytest.param(lambda d: Image.new("RGB", (0, 4)), ImageError, "empty", id="no-pixels"),
         pytest.param(

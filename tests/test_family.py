@@ -172,7 +172,7 @@ class TestOverrides:
             ({"labels": "abcde"}, TypeError, "labels must be a list of str"),
             ({"labels": [1, 2]}, TypeError, r"labels\[0\] must be a str"),
             ({"labels": 5}, TypeError, "labels must be a list of str"),
-            ({"preprocessing": "IMAGENET"}, ValueError, "IMAGENET1K_V1 or IMAGENET1K_V2"),
+            ({"preprocessing": "IMAGENET"}, ValueError, "IMAGENET1K_V1, IMAGENET1K_V2, CIFAR10"),
             ({"preprocessing": 224}, TypeError, "preprocessing must be a dict"),
             ({"preprocessing": {"size": 3}}, WeightsError, "size"),
             ({"config": "resnet50"}, TypeError, "config must be a dict"),

@@ -24,7 +24,7 @@ from resnet_rs import _core
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from random_resnet import random_state_dict, random_tensors
-from torch_family import ARCHITECTURES, CIFAR, TORCHVISION
+from torch_family import ARCHITECTURES, CIFAR, TORCHVISION, import_timm
 from torch_reference import (
     build_reference,
     fill,
@@ -366,3 +366,64 @@ class TestVariants:
             arrays(case.state), cases["bottleneck"].config, origin="test"
         )
         assert relative_l2(plain.logits(x), reference_logits(case.model, x)) > 1e-2
+
+
+class TestDilatedNetworksOfOthers:
+    """torchvision's and timm's own dilated networks, by the fields that describe them."""
+
+    @pytest.mark.parametrize(
+        ("replaced", "dilation"),
+        [
+            ([False, True, True], [1, 1, 2, 4]),
+            ([False, False, True], [1, 1, 1, 2]),
+            ([True, False, False], [1, 2, 2, 2]),
+            ([True, True, True], [1, 2, 4, 8]),
+        ],
+    )
+    def test_torchvision(self, replaced: list[bool], dilation: list[int], tmp_path: Path) -> None:
+        model = torchvision.models.resnet50(
+            num_classes=CLASSES, replace_stride_with_dilation=replaced
+        )
+        self._assert_equal(model, "resnet50", {"dilation": dilation}, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("architecture", "output_stride", "dilation"),
+        [
+            ("resnet18", 8, [1, 1, 2, 4]),
+            ("resnet26d", 16, [1, 1, 1, 2]),
+            ("resnet26d", 8, [1, 1, 2, 4]),
+            ("resnet18d", 8, [1, 1, 2, 4]),
+        ],
+    )
+    def test_timm(
+        self, architecture: str, output_stride: int, dilation: list[int], tmp_path: Path
+    ) -> None:
+        model = import_timm().create_model(
+            architecture, num_classes=CLASSES, output_stride=output_stride
+        )
+        self._assert_equal(model, architecture, {"dilation": dilation}, tmp_path)
+
+    def test_a_last_stage_without_stride(self, tmp_path: Path) -> None:
+        """As re-identification changes torchvision's network by hand."""
+        model = torchvision.models.resnet50(num_classes=CLASSES)
+        model.layer4[0].conv2.stride = model.layer4[0].downsample[0].stride = (1, 1)
+        self._assert_equal(model, "resnet50", {"last_stride": 1}, tmp_path)
+
+    @staticmethod
+    def _assert_equal(
+        model: torch.nn.Module, architecture: str, variant: dict[str, Any], tmp_path: Path
+    ) -> None:
+        shapes = {k: v.shape for k, v in model.state_dict().items() if v.ndim}
+        state = random_tensors(shapes, seed=6)
+        model.load_state_dict(state, strict=False)
+        model.eval()
+        torch.save(model.state_dict(), tmp_path / "net.pth")
+        ours = resnet_rs.load(
+            tmp_path / "net.pth",
+            architecture=architecture,
+            variant=variant,
+            preprocessing="IMAGENET1K_V1",
+        )
+        for shape in ((1, 75, 97, 3), (3, 64, 45, 3)):
+            x = noise(*shape)
+            assert relative_l2(ours.forward(x), reference_logits(model.double(), x)) <= RTOL

@@ -80,6 +80,7 @@ class TestMaps:
             "layer2": (16, 16, 32),
             "layer3": (8, 8, 32),
         }
+        assert_telling(list(maps.values()))
 
 
 class TestErrors:

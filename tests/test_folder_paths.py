@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resnet_rs.stream.folder.paths import SUFFIXES, Sources
+from resnet_rs.stream.folder.paths import LINKED_DIRECTORY, SPECIAL_FILE, SUFFIXES, Sources
 
 
 class TestSources:
@@ -130,8 +130,9 @@ class TestSources:
         from PIL import Image, features
 
         known = Image.registered_extensions()
-        if not features.check("avif"):
-            known[".avif"] = "AVIF"
+        for suffixes, extra in ((".avif .avifs", "avif"), (".heic .heif .hif", "heif")):
+            if extra == "heif" or not features.check(extra):
+                known.update(dict.fromkeys(suffixes.split(), extra.upper()))
         assert set(SUFFIXES) <= known.keys()
         assert list(SUFFIXES) == sorted(SUFFIXES)
 
@@ -139,7 +140,26 @@ class TestSources:
 def test_pipes_in_a_folder_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     os.mkfifo(tmp_path / "b.jpg")
-    assert [os.path.basename(path) for path in Sources([str(tmp_path)])] == ["a.jpg"]
+    told: list[str] = []
+    found = Sources([str(tmp_path)], on_other=told.append)
+    assert [os.path.basename(path) for path in found] == ["a.jpg"]
+    assert told == [SPECIAL_FILE]
+
+
+def test_files_that_are_left_out_are_told_by_their_kinds(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.JPG", "b.txt", "c.TXT", "README", "sub/d.ico", ".hidden.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    told: list[str] = []
+    assert len(list(Sources([str(tmp_path)], on_other=told.append))) == 1
+    assert sorted(told) == sorted([".txt", ".txt", "", ".ico", LINKED_DIRECTORY])
+    told.clear()
+    # A file that is named outright is read.
+    assert list(Sources([str(tmp_path / "b.txt")], on_other=told.append)) == [
+        str(tmp_path / "b.txt")
+    ]
+    assert told == []
 
 
 def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -147,7 +167,13 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert list(Sources([f"@{tmp_path / 'list.txt'}"])) == ["a.jpg", "b.jpg"]
 
 
+def test_a_list_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("a.jpg\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"list\.txt: expected UTF-8, found UTF-16"):
+        list(Sources([f"@{tmp_path / 'list.txt'}"]))
+
+
 def test_a_nul_in_a_line_is_said_to_want_another_option(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"a.jpg\0b.jpg\0")
-    with pytest.raises(ValueError, match="add -0"):
+    with pytest.raises(ValueError, match=r"list\.txt: .*add -0"):
         list(Sources([f"@{tmp_path / 'list.txt'}"]))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -394,6 +395,24 @@ class TestInputs:
         assert capsys.readouterr() == ("", f"resnet-rs: warning: no images in {tmp_path}\n")
         assert main(["predict", str(tmp_path), *self.model, "--format", "json"]) == 0
         assert json.loads(capsys.readouterr().out) == []
+
+    def test_files_that_are_not_read_are_counted_at_the_end(
+        self, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "folder"
+        (folder / "sub").mkdir(parents=True)
+        shutil.copy(photos[0], folder)
+        for name in ("a.ico", "b.ICO", "sub/c.ico", "sub/notes.txt", "LICENSE"):
+            (folder / name).write_bytes(b"")
+        kinds = "3 .ico, 1 without a suffix, 1 .txt"
+        expected = f"resnet-rs: not read: {kinds}. A pattern names such files: 'DIR/**/*.ico'\n"
+        assert main(["predict", str(folder), *self.model]) == 0
+        assert sorted(capsys.readouterr().err.split(", ")) == sorted(expected.split(", "))
+        # A run that is continued has nothing left to do, and says the same.
+        out = ["-o", str(tmp_path / "out.jsonl"), "--resume"]
+        for _ in range(2):
+            assert main(["predict", str(folder), *self.model, *out]) == 0
+            assert "not read: 3 .ico" in capsys.readouterr().err
 
     def test_directory_that_cannot_be_listed_is_a_record(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

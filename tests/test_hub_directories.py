@@ -347,7 +347,10 @@ def test_a_squashed_image_is_resized_exactly(timm_hub: Path) -> None:
         ({"model_args": {"output_stride": 8}}, "model_args: output_stride cannot be"),
         ({"num_classes": 7}, "expected 2, as fc.weight has, got 7"),
         ({"label_names": [1, 2]}, "label_names: expected a list of names"),
-        ({"pretrained_cfg": {"crop_pct": 0}}, "crop_pct: expected a number above 0"),
+        (
+            {"pretrained_cfg": {"crop_pct": 0}},
+            "crop_pct: expected a number from 0.001",
+        ),
         ({"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode"),
         ({"pretrained_cfg": {"interpolation": "random"}}, "interpolation: expected one of"),
         ({"pretrained_cfg": {"input_size": [3, 224]}}, "input_size"),

@@ -18,6 +18,7 @@ from resnet_rs import _core
 from resnet_rs.cli import _parser
 from resnet_rs.cli.common import model_options
 from resnet_rs.family import CLASSES
+from resnet_rs.images import Decoding
 from resnet_rs.options import Options, flags
 from resnet_rs.weights.load import class_name
 
@@ -39,6 +40,11 @@ WRONG: dict[str, Any] = {
     "threads": "5",
     "winograd": 5,
     "backend": 5,
+    "exif": 5,
+    "background": 5,
+    "max_pixels": "5",
+    "truncated": 5,
+    "draft": 5,
 }
 
 
@@ -54,7 +60,10 @@ class TestStatedOnce:
     )
     def test_signatures(self, call: Callable[..., Any]) -> None:
         assert parameters(call) == parameters(Options)
-        assert list(parameters(call)) == list(FIELDS)
+        # Those about pictures come last.
+        pictures = [field.name for field in dataclasses.fields(Decoding)]
+        others = [name for name in FIELDS if name not in pictures]
+        assert list(parameters(call)) == [*others, *pictures]
         kinds = {one.kind for one in list(inspect.signature(call).parameters.values())[1:]}
         assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -133,6 +142,16 @@ def test_flags_become_options() -> None:
     )
     expected = Options("x", isa="avx2", threads=2, winograd=False)
     assert model_options(arguments) == expected
+
+
+def test_flags_of_pictures_become_options() -> None:
+    words = "predict a.jpg --weights x --no-exif --background #fff --max-pixels 9 --truncated"
+    arguments = _parser(["predict"]).parse_args([*words.split(), "--draft"])
+    pictures = Decoding(
+        exif=False, background=(255, 255, 255), max_pixels=9, truncated=True, draft=True
+    )
+    options = model_options(arguments)
+    assert options == Options("x", **dataclasses.asdict(pictures))
 
 
 def test_class_names_follow_from_architectures() -> None:

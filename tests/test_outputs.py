@@ -150,6 +150,15 @@ class TestDifference:
         before, now = (Result(0, "a", vector=np.array([x, 1], np.float32)) for x in (0, 1e-7))
         assert difference(before, now) is None
 
+    def test_plain_values_near_zero(self) -> None:
+        """The rounding of a regression's value depends on the largest, not on the value itself."""
+        before, now = (
+            Result(0, "a", predictions=[Prediction("x", 40.0, 0), Prediction("y", y, 1)])
+            for y in (1e-5, 1.5e-5)
+        )
+        assert difference(before, now) is not None
+        assert difference(before, now, plain=True) is None
+
     @pytest.mark.parametrize("other", [("dog", 0.5, 1), ("cat", 0.5, 2), ("cat", 0.4, 1)])
     def test_classes(self, other: tuple[str, float, int]) -> None:
         before = Result(0, "a", predictions=[Prediction("cat", 0.5, 1)])

@@ -74,6 +74,8 @@ class TestActivationMaps:
             {"stem": "conv3x3", "blocks": [1, 1, 1], "widths": [4, 8, 8]},
             {"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}, "crop": 64},
             {"head": {"avg_pool": {"kernel": 3, "stride": 1, "padding": 0}}, "crop": 96},
+            {"head": "global_max_pool", "crop": 96},
+            {"dilation": [1, 1, 2, 4], "stem_pool": "max_ceil"},
         ],
         ids=str,
     )

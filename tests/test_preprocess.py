@@ -25,9 +25,6 @@ PRESETS = {
     "V2": ResNet50_Weights.IMAGENET1K_V2.transforms(),
 }
 
-# Photos for a check on real pictures; they are not ours to redistribute, so few machines have them.
-REAL_PHOTOS = sorted((Path(__file__).resolve().parents[2] / "shared" / "photos").glob("*.jpg"))
-
 # (width, height): single pixels and lines, sides around the crop's, odd and prime sides, strips.
 SIZES = [
     *[(1, 1), (2, 1), (1, 40), (500, 1), (1, 500), (3, 640), (640, 3)],
@@ -95,10 +92,10 @@ class TestTorchvisionPresets:
         np.testing.assert_array_equal(load_pixels(image, preset_spec(preset)), expected)
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_pixels_are_identical_on_real_photos(self, preset: str) -> None:
-        if not REAL_PHOTOS:
-            pytest.skip("no ../shared/photos beside the repository")
-        for path in REAL_PHOTOS:
+    def test_pixels_are_identical_on_real_photos(
+        self, preset: str, demo_photos: list[Path]
+    ) -> None:
+        for path in demo_photos:
             with Image.open(path) as image:
                 expected = torchvision_pixels(
                     ImageOps.exif_transpose(image).convert("RGB"), preset_spec(preset)
@@ -289,11 +286,19 @@ class TestModes:
         np.testing.assert_array_equal(np.asarray(open_rgb(image)), expected)
         np.testing.assert_array_equal(np.asarray(open_rgb(saved(image, suffix))), expected)
 
-    def test_mode_i_is_taken_as_16_bit(self) -> None:
-        values = np.array([[0, 255, 256, 40_000, 65_535]], np.int32)
-        image = Image.fromarray(values)
+    def test_mode_i_is_taken_as_16_bit_from_files_that_say_so(self) -> None:
+        values = np.array([[0, 255, 256, 40_000, 65_535]], ">u2")
+        data = b"P5 5 1 65535\n" + values.tobytes()
+        assert Image.open(io.BytesIO(data)).mode == "I"
+        np.testing.assert_array_equal(np.asarray(open_rgb(data))[0, :, 0], [0, 0, 1, 156, 255])
+
+    def test_mode_i_in_memory_has_no_agreed_range(self) -> None:
+        image = Image.fromarray(np.array([[0, 255]], np.int32))
         assert image.mode == "I"
-        np.testing.assert_array_equal(np.asarray(open_rgb(image))[0, :, 0], [0, 0, 1, 156, 255])
+        with pytest.raises(ImageError, match=r'32-bit integers.*image\.convert\("L"\) takes 0 to'):
+            open_rgb(image)
+        pixels = np.asarray(open_rgb(image.convert("L")))
+        np.testing.assert_array_equal(pixels[0, :, 0], [0, 255])
 
     def test_first_frame_of_an_animation_is_taken(self) -> None:
         frames = [picture(6, 5).quantize(8), picture(6, 5).rotate(180).quantize(8)]

@@ -57,6 +57,7 @@ class TestTheWay:
         torch.save({"model": state, "model_ema": other(state)}, path)
         model, (warning,) = warnings_at_load(path, **STATED)
         (remark,) = model.remarks
+        assert model.config.source == {"remarks": [remark]}
         assert "under 'model', not model_ema (key='model_ema' chooses)" in remark
         assert warning == f"{path}: {remark}"
 

@@ -198,6 +198,7 @@ class TestErrors:
         good = [0, 2, len(paths) - 1]
         assert [r.index for r in results if r.error is None] == good
         assert [results[i].predictions for i in good] == tiny.predict(photos[:3])
+        assert_telling([[p.score for p in results[i].predictions or []] for i in good])
         reasons = [r.reason for r in results]
         assert all(r.predictions is None for r in results if r.error is not None)
         assert isinstance(results[1].error, resnet_rs.ImageError)
@@ -210,7 +211,7 @@ class TestErrors:
         assert "no image in a format that Pillow knows" in reasons[6]
         assert "got int" in reasons[7]
         assert "must be uint8" in reasons[8]
-        assert "null" in reasons[9]
+        assert "holds no NUL" in reasons[9]
         assert "at least one pixel" in reasons[10]
         assert "the file is empty (0 bytes)" in reasons[11]
         assert "scale it to 0..255" in reasons[12]
@@ -259,6 +260,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="no classes"):
             stream(model, photos)
         vectors = [r.vector for r in stream(model, photos, what="logits")]
+        assert_telling(vectors)
         np.testing.assert_array_equal(np.stack(vectors), model.logits(photos))
 
 
@@ -389,6 +391,7 @@ class TestThreads:
 
     def test_two_streams_at_once(self, tiny: ResNet, photos: list[Path]) -> None:
         expected = tiny.predict(photos)
+        assert_telling([[p.score for p in predictions] for predictions in expected])
         pairs = list(zip(stream(tiny, photos), stream(tiny, photos, batch_size=2), strict=True))
         assert [a.predictions for a, _ in pairs] == expected
         assert [b.predictions for _, b in pairs] == expected

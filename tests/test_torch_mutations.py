@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import torch
 import torch_pickles as tp
+from tiny_torch import TinyResNet
 from torch_variants import DEFAULTS, VariantResNet
+from torchvision.models.resnet import BasicBlock
 
 import resnet_rs
 from resnet_rs import WeightsError, _core
+from resnet_rs.weights import formats
 from resnet_rs.weights.formats.torch_file import read_torch
 
 COUNT = 1000
@@ -116,6 +119,27 @@ def test_damaged_pickles_of_arrays(protocol: int, tmp_path: Path) -> None:
     outcome = mutations.assert_survives(read_arrays, pickled, ".pkl", COUNT, tmp_path)
     assert outcome.loaded > COUNT // 50
     assert outcome.refused > COUNT // 4
+
+
+def read_whole_model(path: Path) -> None:
+    """As a hostile author would write it: the checksums are right."""
+    data = tp.saved(whole_model())
+    path.write_bytes(tp.repacked(data, path.read_bytes()))
+    variant = {"blocks": [1, 1], "widths": [4, 8], "stem_widths": [4]}
+    formats.read(path, architecture="resnet18", variant=variant)
+
+
+@functools.cache
+def whole_model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return TinyResNet(BasicBlock, (1, 1), (4, 8))
+
+
+def test_damaged_whole_models_with_right_checksums(tmp_path: Path) -> None:
+    pickled = tp.pickle_of(tp.saved(whole_model()))
+    outcome = mutations.assert_survives(read_whole_model, pickled, ".pth", COUNT // 2, tmp_path)
+    assert outcome.loaded > COUNT // 100
+    assert outcome.refused > COUNT // 8
 
 
 class TestHarness:

@@ -1,6 +1,7 @@
 """Put small faults into the package, one at a time, and count those that the tests notice.
 
     python tools/mutants.py --count 200 --seed 1
+    python tools/mutants.py --only 'stream/*.py' --tests tests/test_stream.py tests/test_engine.py
 
 Lines are drawn at random from the package, and for each line one of its mutants (those that
 `python_mutations.py` lists). Each mutant meets the tests that reach its statement, until one fails.
@@ -47,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="the number of mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--only", default="**/*.py", help="a pattern for files of the package")
+    parser.add_argument("--tests", nargs="*", default=[], help="files of tests; by default all")
     arguments = parser.parse_args(argv)
 
     prepare()
-    reached = recorded()
+    reached = recorded(arguments.tests)
     sample = drawn(arguments.only, arguments.count, arguments.seed)
     verdicts: Counter[str] = Counter()
     survivors = []
@@ -92,27 +94,27 @@ def prepare() -> None:
         importlib.import_module(name)
 
 
-def recorded() -> Reached:
-    """Return which tests reach which lines; runs all tests once if a file has changed."""
-    digest = hashlib.sha256()
+def recorded(tests: Sequence[str]) -> Reached:
+    """Return which tests reach which lines; runs the tests once if a file has changed."""
+    digest = hashlib.sha256(repr(sorted(tests)).encode())
     for folder in ("python", "tests", "tools"):
         for path in sorted((TREE / folder).rglob("*")):
             if path.is_file():
                 digest.update(path.read_bytes())
     records = WORK / f"reached-{digest.hexdigest()[:16]}"
     if not (records / "tests.json").exists():
-        print("recording which tests reach which lines: one run of all tests", flush=True)
+        print("recording which tests reach which lines: one run of the tests", flush=True)
         records.mkdir(parents=True, exist_ok=True)
-        forked(lambda: _record(records), records / "record.log", timeout=7200)
+        forked(lambda: _record(records, tests), records / "record.log", timeout=7200)
     reached = Reached(PACKAGE, records)
     skipped = f"; left out, because skipped or failed without a mutant: {len(reached.left_out)}"
     print(f"{len(reached.seconds)} tests{skipped}", flush=True)
     return reached
 
 
-def _record(folder: Path) -> int:
+def _record(folder: Path, tests: Sequence[str]) -> int:
     recorder = Recorder(PACKAGE, folder)
-    pytest.main(_pytest_arguments(), plugins=[recorder])
+    pytest.main([*_pytest_arguments(), *tests], plugins=[recorder])
     recorder.save()
     return 0
 
@@ -198,7 +200,7 @@ class _Chosen:
 
 def _judge(tests: set[str], reached: Reached) -> int:
     chosen = _Chosen(tests, reached)
-    arguments = [*_pytest_arguments(), "-x", "--timeout=120", *sorted(chosen.cost)]
+    arguments = [*_pytest_arguments(), "-x", "--timeout=60", *sorted(chosen.cost)]
     return int(pytest.main(arguments, plugins=[chosen]))
 
 

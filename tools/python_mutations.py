@@ -241,7 +241,8 @@ class _Finder:
         return begin, self.starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
 
     def add(self, begin: int, end: int, text: str) -> None:
-        self.found.append(Mutant(self.path, begin, end, text, *self.place))
+        if self.source[begin:end] != text.encode():
+            self.found.append(Mutant(self.path, begin, end, text, *self.place))
 
 
 def _is_table(items: list[ast.expr]) -> bool:

@@ -86,7 +86,7 @@ def build_model(
     return model.eval()
 
 
-class CifarResNet(torch.nn.Module):
+class CifarResNet(torch.nn.Module):  # type: ignore[misc]
     """The paper's network for CIFAR-10, with torchvision's names.
 
     Args:
@@ -119,7 +119,7 @@ class CifarResNet(torch.nn.Module):
         return logits
 
 
-class OptionA(torch.nn.Module):
+class OptionA(torch.nn.Module):  # type: ignore[misc]
     """The paper's shortcut without weights: every second pixel, and zeros around the channels.
 
     Args:

@@ -52,7 +52,7 @@ from .family import (
     WideResNet101_2,
     load,
 )
-from .images.decode import ImageError
+from .images.errors import ImageError
 from .images.spec import Preprocessing
 from .model import ResNet
 from .results import Prediction

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+MOST = (1 << 31) - 1
+"""The largest count that an argument may be, unless it says otherwise."""
 
-def count(name: str, value: Any, *, least: int = 1) -> int:
-    """Check an integer from `least` up; NumPy's integers are accepted.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|file:", re.IGNORECASE)
+
+
+def count(name: str, value: Any, *, least: int = 1, most: int | None = MOST) -> int:
+    """Check an integer from `least` to `most`; NumPy's integers are accepted.
+
+    Args:
+        name: the argument's name.
+        value: any object.
+        least: the smallest number that is accepted.
+        most: the largest; None for any.
 
     Raises:
         TypeError: `value` is a bool, a float, or not a number.
-        ValueError: `value` is below `least`.
+        ValueError: `value` is out of range.
     """
     if not isinstance(value, bool):
         try:
@@ -25,6 +37,8 @@ def count(name: str, value: Any, *, least: int = 1) -> int:
         else:
             if number < least:
                 raise ValueError(f"{name} must be at least {least}; got {number}")
+            if most is not None and number > most:
+                raise ValueError(f"{name} must be at most {most}; got {number}")
             return number
     raise TypeError(f"{name} must be an int; got {value!r} ({type(value).__name__})")
 
@@ -34,13 +48,19 @@ def path(name: str, value: Any) -> str:
 
     Raises:
         TypeError: `value` is neither a str nor an os.PathLike.
+        ValueError: it is a URL, or holds a NUL.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(
             f"{name} must be a path (str or os.PathLike) to a weights directory or file; "
             f"got {type(value).__name__}"
         )
-    return os.path.abspath(os.fsdecode(value))
+    found = os.fsdecode(value)
+    if "\0" in found:
+        raise ValueError(f"{name} must be a path, and a path holds no NUL; got {found!r}")
+    if _URL.match(found) and not os.path.lexists(found):
+        raise ValueError(f"{name} is a URL: download it, and pass the file's path; got {found!r}")
+    return os.path.abspath(found)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -280,7 +280,12 @@ class ResNet:
         from .images.batches import single_batch
 
         config = self.loaded.config
-        pixels = single_batch(images, config.preprocessing, channels=config.in_channels)
+        pixels = single_batch(
+            images,
+            config.preprocessing,
+            channels=config.in_channels,
+            choices=self.loaded.options,
+        )
         return self.loaded.network.normalize(pixels)
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,11 +14,13 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import arguments
+from .images.options import Decoding
 from .images.spec import Preprocessing, preset
+from .option_fields import Flag, option
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -31,44 +33,6 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 BYTES_ORIGIN = "weights (bytes)"
 """The name of weights in memory in messages, in place of a path."""
-
-
-@dataclass(frozen=True)
-class Flag:
-    """An option on the command line.
-
-    Attributes:
-        help: its help text.
-        metavar: the placeholder of its value.
-        choices: the only values, if there are few.
-        kind: `text`, `count` (a whole number from 1 up) or `off` (`--no-NAME` for False).
-    """
-
-    help: str
-    metavar: str | None = None
-    choices: tuple[str, ...] | None = None
-    kind: str = "text"
-
-
-def _option(
-    default: Any,
-    doc: str,
-    *,
-    check: Callable[[str, Any], Any] | None = None,
-    core: bool = False,
-    flag: Flag | None = None,
-) -> Any:
-    """A field of `Options`.
-
-    Args:
-        default: the value that stands for "not given"; it is not checked.
-        doc: the text for `Args:` in docstrings.
-        check: checks and normalises a value; it is called with the name and the value.
-        core: whether the compiled core takes the option as a keyword argument.
-        flag: the flag on the command line, for all commands that load a model.
-    """
-    metadata = {"doc": doc, "check": check, "core": core, "flag": flag}
-    return field(default=default, metadata=metadata)
 
 
 def _weights(name: str, value: Any) -> str | bytes:
@@ -108,8 +72,10 @@ def _backend(name: str, value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Decoding):
     """The weights to load, and how to load and run them: checked, picklable, never changed.
+
+    The choices about pictures are those of `Decoding`.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or out of range; the message begins
@@ -130,7 +96,7 @@ class Options:
         }
     )
     _: KW_ONLY
-    architecture: str | None = _option(
+    architecture: str | None = option(
         None,
         "the network's name, for weights that do not state it.",
         check=arguments.text,
@@ -138,24 +104,24 @@ class Options:
             "the network, such as resnet50, for weights that do not state it", metavar="NAME"
         ),
     )
-    variant: Mapping[str, Any] | None = _option(
+    variant: Mapping[str, Any] | None = option(
         None,
         "the network's differences from that architecture (docs/weights.md); laid over those that "
         "the weights state.",
         check=arguments.json_object,
     )
-    num_classes: int | None = _option(
+    num_classes: int | None = option(
         None,
         "0 leaves the last layer out, so that `logits` gives the pooled features; any other number "
         "must be the weights' own.",
         check=_num_classes,
     )
-    labels: Sequence[str] | None = _option(
+    labels: Sequence[str] | None = option(
         None,
         "the classes' names by index, in place of the weights' own.",
         check=arguments.texts,
     )
-    activation: str | None = _option(
+    activation: str | None = option(
         None,
         "the function that makes scores of the logits, in place of the weights' own: `softmax` "
         "(one class of several), `sigmoid` (yes or no for each output), or `none` (plain values, "
@@ -167,30 +133,30 @@ class Options:
             choices=ACTIVATIONS,
         ),
     )
-    preprocessing: Preprocessing | Mapping[str, Any] | str | None = _option(
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = option(
         None,
         "a `Preprocessing`, some of its fields in a dict, or the name of a torchvision preset, "
         "such as `IMAGENET1K_V1`; laid over what the weights state.",
         check=_preprocessing,
     )
-    names: Mapping[str, str | None] | str | os.PathLike[str] | None = _option(
+    names: Mapping[str, str | None] | str | os.PathLike[str] | None = option(
         None,
         "for a file with other tensor names, a map from them to torchvision's: a dict, or the path "
         "of a JSON file with one.",
         check=_names,
     )
-    key: str | None = _option(
+    key: str | None = option(
         None,
         "the network to take from a file that holds several, such as `model` and `model_ema`.",
         check=arguments.text,
     )
-    config: Mapping[str, Any] | None = _option(
+    config: Mapping[str, Any] | None = option(
         None,
         "fields of a `config.json` for weights that come without one, such as bytes; laid over the "
         "weights' own, and under the arguments above.",
         check=arguments.json_object,
     )
-    isa: str | None = _option(
+    isa: str | None = option(
         None,
         "the kernels to use, `portable`, `avx2` or `avx512`; by default `RESNET_RS_ISA` if it is "
         "set, else the fastest that this machine has.",
@@ -200,7 +166,7 @@ class Options:
             choices=("portable", "avx2", "avx512"),
         ),
     )
-    threads: int | None = _option(
+    threads: int | None = option(
         None,
         "the number of threads of a forward; by default `RESNET_RS_NUM_THREADS`, "
         "`RAYON_NUM_THREADS` or `OMP_NUM_THREADS`, the first that is set, else the CPUs that this "
@@ -214,7 +180,7 @@ class Options:
             kind="count",
         ),
     )
-    winograd: bool = _option(
+    winograd: bool = option(
         True,
         "whether 3x3 convolutions may use Winograd's algorithm, which multiplies less: faster, "
         "with weights that take more memory, and other rounding.",
@@ -222,18 +188,12 @@ class Options:
         core=True,
         flag=Flag("compute every convolution directly: slower, with less memory", kind="off"),
     )
-    backend: str = _option(
+    backend: str = option(
         "fast",
         "`fast`, or `reference` for plain NumPy in float64: the same results by the formulas of "
         "`resnet_rs.reference`, within the rounding of float32, in seconds an image.",
         check=_backend,
     )
-
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            value, check = getattr(self, one.name), one.metadata["check"]
-            if check is not None and value is not one.default:
-                object.__setattr__(self, one.name, check(one.name, value))
 
     @property
     def path(self) -> str | None:
@@ -265,9 +225,20 @@ def _is_core(one: Any) -> bool:
     return bool(one.metadata.get("core"))
 
 
+def _in_order() -> list[Field[Any]]:
+    """The fields in the order of the documentation: those about pictures come last."""
+    pictures = {one.name for one in fields(Decoding)}
+    return sorted(fields(Options), key=lambda one: one.name in pictures)
+
+
+def _parameters() -> list[inspect.Parameter]:
+    found = inspect.signature(Options).parameters
+    return [found[one.name] for one in _in_order()]
+
+
 def flags() -> dict[str, Flag]:
     """The options that every command which loads a model has, by name."""
-    found = {one.name: one.metadata["flag"] for one in fields(Options)}
+    found = {one.name: one.metadata["flag"] for one in _in_order()}
     return {name: flag for name, flag in found.items() if flag is not None}
 
 
@@ -281,7 +252,7 @@ def option_function(
         def with_options(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             return function(make(*args, **kwargs))
 
-        _sign(with_options, inspect.signature(Options).parameters.values(), function)
+        _sign(with_options, _parameters(), function)
         return with_options
 
     return decorate
@@ -300,7 +271,7 @@ def option_method(
             return method(self, make(*args, **kwargs))
 
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        _sign(with_options, (own, *inspect.signature(Options).parameters.values()), method)
+        _sign(with_options, (own, *_parameters()), method)
         return with_options
 
     return decorate
@@ -318,7 +289,7 @@ def described(documented: _R) -> _R:
     if text is not None:  # it is None under python -OO
         place = next(line for line in text.splitlines() if line.strip() == "<options>")
         indent = place[: place.index("<")]
-        items = (f"{one.name}: {one.metadata['doc']}" for one in fields(Options))
+        items = (f"{one.name}: {one.metadata['doc']}" for one in _in_order())
         wrapped = (
             textwrap.fill(item, 100, initial_indent=indent, subsequent_indent=indent + "    ")
             for item in items

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .images.decode import ImageError
+from .images.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)

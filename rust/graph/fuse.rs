@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn a_shortcut_without_weights_is_a_layer_that_is_added_in_place() {
+        let layers = layers("cifar_resnet20", true);
+        let all = names(&layers);
+        let at = all.iter().position(|n| *n == "layer2.0.relu1").unwrap();
+        assert_eq!(all[at + 1..at + 3], ["layer2.0.downsample", "layer2.0"]);
+        assert!(matches!(layers[at + 1].op, Op::Pad(_, pad) if pad.before == 8));
+        assert!(matches!(
+            layers[at + 2].op,
+            Op::Conv { residual: Some(id), relu: true, .. } if id == layers[at + 1].output
+        ));
+    }
+
+    #[test]
     fn without_fusing_every_operation_is_a_layer() {
         for name in ["resnet18", "resnet50d"] {
             let operations = family::named(name).unwrap().operations(10, 1);

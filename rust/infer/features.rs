@@ -1,13 +1,15 @@
 //! The outputs of layers, for inspection.
 
+use super::call::{Call, check, turn};
 use super::copies::copy_out;
 use super::images::{Images, batches};
 use super::network::Network;
+use super::walk::Pass;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
-use crate::plan::{Grouping, PlannedStep, shapes};
+use crate::plan::{Grouping, Plan, PlannedStep, shapes};
 use crate::shape::Shape;
-use crate::threads::{Team, check_threads};
+use crate::threads::{Team, Watch};
 
 /// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
 pub type Activation = (String, [usize; 4], Vec<f32>);
@@ -19,7 +21,7 @@ impl Network {
     /// As for [`Network::forward`].
     pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
         let all: Vec<usize> = (0..self.layers.len()).collect();
-        self.features(self.threads, images, shape, &all)
+        self.features(Call::default(), images, shape, &all)
     }
 
     /// The outputs of some layers, given by index, in network order. Layers after the last of them do
@@ -27,14 +29,14 @@ impl Network {
     ///
     /// # Errors
     /// As for [`Network::forward`].
-    pub fn features(
+    pub fn features<'a>(
         &self,
-        threads: usize,
+        call: impl Into<Call<'a>>,
         images: Images,
         shape: Shape,
         layers: &[usize],
     ) -> Result<Vec<Activation>, Error> {
-        let threads = check_threads(threads)?;
+        let (threads, watch) = call.into().checked(self.threads)?;
         let pixels = self.pixels(images, shape)?;
         let mut outputs: Vec<Activation> = Vec::new();
         if shape.batch == 0 {
@@ -46,8 +48,9 @@ impl Network {
             }));
         }
         for (_, batch, pixels) in batches(pixels, shape) {
-            let shape = Shape { batch, ..shape };
-            let parts = self.features_of_batch(threads, pixels, shape, layers)?;
+            check(watch)?;
+            let plan = self.make_plan(Shape { batch, ..shape }, threads, Grouping::Whole);
+            let parts = self.features_of_batch(&plan, watch, pixels, layers)?;
             if outputs.is_empty() {
                 outputs = parts;
                 continue;
@@ -64,13 +67,19 @@ impl Network {
 
     fn features_of_batch(
         &self,
-        threads: usize,
+        plan: &Plan,
+        watch: Option<&Watch>,
         pixels: Pixels,
-        shape: Shape,
         layers: &[usize],
     ) -> Result<Vec<Activation>, Error> {
-        let plan = self.make_plan(shape, threads, Grouping::Whole);
-        let team = Team::get(threads);
+        let team = Team::get(plan.threads);
+        let turn = turn(&team, watch)?;
+        let pass = Pass {
+            plan,
+            pixels,
+            turn: &turn,
+            watch,
+        };
         let mut outputs = Vec::new();
         self.session.get().with_workspace(|workspace| {
             let mut done = 0;
@@ -82,7 +91,7 @@ impl Network {
                 }
                 // A later step may overwrite this output, so the walk stops here and copies it.
                 let steps = &plan.steps[done..=end];
-                self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+                self.walk(steps, &pass, workspace, &|_| ())?;
                 done = end + 1;
                 let view = step.step.out();
                 let shape = [view.batch, view.height, view.width, view.channels];

@@ -1,12 +1,15 @@
 //! The forward: images in, logits or embeddings out.
 
+use super::call::{Call, check, turn};
 use super::copies::copy_out_flat;
 use super::images::{Images, batches};
 use super::network::{Head, Network};
+use super::walk::Pass;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
+use crate::plan::Plan;
 use crate::shape::Shape;
-use crate::threads::{Team, check_threads};
+use crate::threads::{Team, Watch};
 
 impl Network {
     /// Runs `images` and returns the head's outputs, image by image.
@@ -17,29 +20,30 @@ impl Network {
     /// # Errors
     /// The number of elements does not fit `shape`, a side is zero, or there is not enough memory.
     pub fn forward(&self, images: Images, shape: Shape, head: Head) -> Result<Vec<f32>, Error> {
-        self.forward_on(self.threads, images, shape, head)
+        self.forward_on(Call::default(), images, shape, head)
     }
 
-    /// [`Network::forward`] with other `threads` than the network's own: a program that runs
-    /// several forwards at once may want each on one.
+    /// [`Network::forward`] with the options of a [`Call`], or another number of threads alone: a program
+    /// that runs several forwards at once may want each on one thread.
     ///
     /// # Errors
-    /// As for [`Network::forward`], or `threads` is 0 or more than 1024.
-    pub fn forward_on(
+    /// As for [`Network::forward`], the number of threads is 0 or more than 1024, or the caller has ended
+    /// the call.
+    pub fn forward_on<'a>(
         &self,
-        threads: usize,
+        call: impl Into<Call<'a>>,
         images: Images,
         shape: Shape,
         head: Head,
     ) -> Result<Vec<f32>, Error> {
-        let threads = check_threads(threads)?;
+        let call = call.into();
         let mut out = Vec::new();
         let len = shape.batch.saturating_mul(self.width(head));
         self.pixels(images, shape)?;
         out.try_reserve_exact(len)
             .map_err(|e| Error::OutOfMemory(format!("outputs: {e}")))?;
         out.resize(len, 0.0);
-        self.forward_into_on(threads, images, shape, head, &mut out)?;
+        self.forward_into_on(call, images, shape, head, &mut out)?;
         Ok(out)
     }
 
@@ -55,17 +59,18 @@ impl Network {
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        self.forward_into_on(self.threads, images, shape, head, out)
+        self.forward_into_on(Call::default(), images, shape, head, out)
     }
 
     fn forward_into_on(
         &self,
-        threads: usize,
+        call: Call,
         images: Images,
         shape: Shape,
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
+        let (threads, watch) = call.checked(self.threads)?;
         let pixels = self.pixels(images, shape)?;
         let width = self.width(head);
         if Some(out.len()) != shape.batch.checked_mul(width) {
@@ -76,33 +81,37 @@ impl Network {
             )));
         }
         for (first, batch, pixels) in batches(pixels, shape) {
-            self.forward_batch(
-                threads,
-                pixels,
-                Shape { batch, ..shape },
-                head,
-                &mut out[first * width..(first + batch) * width],
-            )?;
+            check(watch)?;
+            let plan = self.forward_plan(Shape { batch, ..shape }, threads);
+            let out = &mut out[first * width..(first + batch) * width];
+            self.forward_batch(&plan, watch, pixels, head, out)?;
         }
         Ok(())
     }
 
     fn forward_batch(
         &self,
-        threads: usize,
+        plan: &Plan,
+        watch: Option<&Watch>,
         pixels: Pixels,
-        shape: Shape,
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let plan = self.forward_plan(shape, threads);
         let steps = match head {
             Head::Logits => &plan.steps[..],
             Head::Embedding => plan.embedding_steps(),
         };
-        let team = Team::get(threads);
+        let team = Team::get(plan.threads);
+        // The turn comes first: callers that wait need no memory.
+        let turn = turn(&team, watch)?;
+        let pass = Pass {
+            plan,
+            pixels,
+            turn: &turn,
+            watch,
+        };
         self.session.get().with_workspace(|workspace| {
-            self.walk(steps, &plan, pixels, workspace, &team, &|_| ())?;
+            self.walk(steps, &pass, workspace, &|_| ())?;
             let arena = workspace.arena(plan.arena_bytes)?;
             copy_out_flat(&steps[steps.len() - 1], arena, out);
             Ok(())

@@ -1,5 +1,6 @@
 //! Inference: loading a network, and running it.
 
+mod call;
 mod copies;
 mod features;
 mod forward;
@@ -11,6 +12,7 @@ pub mod reference;
 mod session;
 pub mod walk;
 
+pub use call::Call;
 pub use features::Activation;
 pub use images::Images;
 pub use network::{Head, Network, Options};

@@ -3,8 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use super::call::turn;
 use super::images::Images;
 use super::network::Network;
+use super::walk::Pass;
 use crate::error::Error;
 use crate::shape::Shape;
 use crate::threads::Team;
@@ -20,11 +22,18 @@ impl Network {
         let team = Team::get(self.threads);
         let ends: Vec<OnceLock<Instant>> = plan.steps.iter().map(|_| OnceLock::new()).collect();
         let begin = OnceLock::new();
+        let turn = turn(&team, None)?;
+        let pass = Pass {
+            plan: &plan,
+            pixels,
+            turn: &turn,
+            watch: None,
+        };
         self.session.get().with_workspace(|workspace| {
             // Waking the team belongs to no step, so an empty walk comes first.
-            self.walk(&[], &plan, pixels, workspace, &team, &|_| ())?;
+            self.walk(&[], &pass, workspace, &|_| ())?;
             let _ = begin.set(Instant::now());
-            self.walk(&plan.steps, &plan, pixels, workspace, &team, &|i| {
+            self.walk(&plan.steps, &pass, workspace, &|i| {
                 let _ = ends[i].set(Instant::now());
             })
         })?;

@@ -1,5 +1,6 @@
 //! Plans and workspaces that are kept from one forward to the next.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
@@ -12,11 +13,49 @@ use crate::threads::Shares;
 /// made quickly; a program that alternates between more shapes makes some of them again.
 const PLANS: usize = 16;
 
-/// Plans by shape, and workspaces that no forward is using.
+/// The number of forwards after which the workspaces are counted: those beyond the most that ran at once
+/// among them are given back.
+const WINDOW: usize = 64;
+
+/// Plans by shape, and workspaces.
 #[derive(Default)]
 pub struct Session {
     plans: Mutex<Vec<Arc<Plan>>>,
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Mutex<Workspaces>,
+}
+
+/// The workspaces that no forward is using, and the numbers that bound them.
+#[derive(Default)]
+struct Workspaces {
+    /// The one that was used last is at the end.
+    idle: Vec<Workspace>,
+    /// Forwards that run now.
+    running: usize,
+    /// The most that ran at once since the last count.
+    most: usize,
+    /// Forwards that have ended since the last count.
+    ended: usize,
+}
+
+impl Workspaces {
+    fn take(&mut self) -> Workspace {
+        self.running += 1;
+        self.most = self.most.max(self.running);
+        self.idle.pop().unwrap_or_default()
+    }
+
+    /// Takes a workspace back, and returns those that are too many.
+    fn put(&mut self, workspace: Workspace) -> Vec<Workspace> {
+        self.idle.push(workspace);
+        self.running -= 1;
+        self.ended += 1;
+        if self.ended < WINDOW {
+            return Vec::new();
+        }
+        let surplus = (self.idle.len() + self.running).saturating_sub(self.most);
+        (self.most, self.ended) = (self.running, 0);
+        self.idle.drain(..surplus.min(self.idle.len())).collect()
+    }
 }
 
 /// The memory that one forward writes to. Each of several simultaneous forwards has its own. It grows to
@@ -64,16 +103,31 @@ impl Session {
 
     /// Runs `f` with a workspace that no other forward uses meanwhile.
     pub fn with_workspace<R>(&self, f: impl FnOnce(&mut Workspace) -> R) -> R {
-        let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
-        let result = f(&mut workspace);
-        lock(&self.workspaces).push(workspace);
-        result
+        let mut workspace = Returned {
+            workspaces: &self.workspaces,
+            workspace: lock(&self.workspaces).take(),
+        };
+        f(&mut workspace.workspace)
     }
 
     /// Drops plans and workspaces; running forwards keep theirs.
     pub fn release(&self) {
         lock(&self.plans).clear();
-        lock(&self.workspaces).clear();
+        lock(&self.workspaces).idle.clear();
+    }
+}
+
+/// A workspace that goes back on drop, also if a forward panics.
+struct Returned<'a> {
+    workspaces: &'a Mutex<Workspaces>,
+    workspace: Workspace,
+}
+
+impl Drop for Returned<'_> {
+    fn drop(&mut self) {
+        let surplus = lock(self.workspaces).put(mem::take(&mut self.workspace));
+        // Freed without the lock.
+        drop(surplus);
     }
 }
 
@@ -160,5 +214,37 @@ mod tests {
         assert_eq!(start(101), (0, 101));
         session.release();
         assert_eq!(start(50), (0, 50));
+    }
+
+    #[test]
+    fn workspaces_beyond_those_that_ran_at_once_are_given_back() {
+        let session = Session::default();
+        let idle = || lock(&session.workspaces).idle.len();
+        session.with_workspace(|_| {
+            session.with_workspace(|_| session.with_workspace(|_| ()));
+        });
+        assert_eq!(idle(), 3);
+        let alone = |times| (0..times).for_each(|_| session.with_workspace(|_| ()));
+        // The burst counts in its own window, and no more in the next one.
+        alone(WINDOW - 3);
+        assert_eq!(idle(), 3);
+        alone(WINDOW);
+        assert_eq!(idle(), 1);
+        // Two at once keep two.
+        for _ in 0..WINDOW {
+            session.with_workspace(|_| session.with_workspace(|_| ()));
+        }
+        assert_eq!(idle(), 2);
+    }
+
+    #[test]
+    fn a_forward_that_panics_gives_its_workspace_back() {
+        let session = Session::default();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            session.with_workspace(|_| panic!("planted"));
+        }));
+        assert!(caught.is_err());
+        let workspaces = lock(&session.workspaces);
+        assert_eq!((workspaces.idle.len(), workspaces.running), (1, 0));
     }
 }

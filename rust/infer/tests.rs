@@ -10,7 +10,8 @@ use safetensors::tensor::TensorView;
 use super::{Head, Images, Network, Options, reference};
 use crate::error::Error;
 use crate::graph::architecture::{
-    Architecture, Block, HeadPool, HeadWindow, Shortcut, Stem, StrideOn,
+    Architecture, Block, HeadPool, HeadWindow, PadShortcut, Reduce, Shortcut, Stem, StemPool,
+    StrideOn, Zeros,
 };
 use crate::graph::config::Config;
 use crate::graph::family;
@@ -96,6 +97,63 @@ fn variants() -> Vec<(&'static str, Architecture)> {
                 stem: Stem::Conv3x3,
                 blocks: vec![1, 2],
                 widths: vec![5, 9],
+                ..tiny()
+            },
+        ),
+        (
+            "dilated",
+            Architecture {
+                dilation: Some(vec![1, 1, 2, 4]),
+                stem_pool: Some(StemPool::MaxCeil),
+                ..tiny()
+            },
+        ),
+        (
+            "dilated d",
+            Architecture {
+                block: Block::Basic,
+                expansion: 1,
+                dilation: Some(vec![1, 2, 2, 2]),
+                last_stride: Some(1),
+                shortcut: Shortcut::AvgPoolConv,
+                head: HeadPool::GlobalMaxPool,
+                ..tiny()
+            },
+        ),
+        (
+            "option A",
+            Architecture {
+                block: Block::Basic,
+                expansion: 1,
+                stem_widths: vec![4],
+                shortcut: Shortcut::Pad(PadShortcut {
+                    reduce: Reduce::Average,
+                    zeros: Zeros::Around,
+                }),
+                ..tiny()
+            },
+        ),
+        (
+            "option A at the end",
+            Architecture {
+                shortcut: Shortcut::Pad(PadShortcut {
+                    reduce: Reduce::Slice,
+                    zeros: Zeros::End,
+                }),
+                stem_stride: Some(1),
+                stem_pool: Some(StemPool::None),
+                blocks: vec![1, 2],
+                widths: vec![5, 9],
+                ..tiny()
+            },
+        ),
+        (
+            "option C",
+            Architecture {
+                shortcut: Shortcut::ConvAlways,
+                stem: Stem::Conv3x3,
+                stem_stride: Some(2),
+                stem_pool: Some(StemPool::Max),
                 ..tiny()
             },
         ),

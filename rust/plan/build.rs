@@ -24,6 +24,8 @@ pub struct Plan {
     pub arena_bytes: usize,
     /// The number of threads that the plan is made for.
     pub threads: usize,
+    /// Multiply-accumulates of all steps.
+    pub macs: usize,
     has_fc: bool,
 }
 
@@ -78,6 +80,7 @@ impl Plan {
         }
         Self {
             shape,
+            macs: steps.iter().map(|planned| planned.step.macs()).sum(),
             steps,
             arena_bytes: layout.arena_bytes,
             threads,

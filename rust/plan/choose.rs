@@ -126,6 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn dilated_convolutions_are_direct() {
+        let mut architecture = family::named("resnet18").unwrap();
+        architecture.dilation = Some(vec![1, 1, 2, 4]);
+        for layer in fuse(&architecture.operations(10, 1), true) {
+            let dilated = layer.convs().any(|conv| conv.dilation > 1);
+            let plain = choose(&layer.op, 56, 56) == Algorithm::Direct;
+            assert!(plain || !dilated, "{}", layer.name);
+        }
+    }
+
+    #[test]
     fn everything_else_is_direct() {
         for name in [
             "relu",

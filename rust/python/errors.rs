@@ -3,7 +3,9 @@
 use std::io;
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError, PyValueError,
+};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -42,6 +44,8 @@ impl From<Error> for PyErr {
             Error::Argument(_) => PyValueError::new_err(message),
             Error::UnsupportedIsa(_) => UnsupportedIsaError::new_err(message),
             Error::OutOfMemory(_) => PyMemoryError::new_err(message),
+            // A signal handler has its own exception, which `Signals` raises.
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         }
     }
 }

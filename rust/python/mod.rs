@@ -8,6 +8,7 @@ mod functions;
 mod json;
 mod network;
 mod operations;
+mod signals;
 
 use pyo3::prelude::*;
 

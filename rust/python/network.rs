@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyList};
 use super::arrays::{Arrays, Batch, Matrix, matrix};
 use super::json::object;
 use super::operations::operation_list;
+use super::signals::interruptible;
 use crate::graph::config::Config;
 use crate::graph::layer::Layer;
 use crate::infer::{Activation, Head, Images, Network as Core, Options, kernel_name};
@@ -60,9 +61,10 @@ impl Network {
         threads: Option<isize>,
     ) -> PyResult<Matrix<'py, f32>> {
         let (batch, shape) = Batch::new(x, self.core.in_channels())?;
-        let threads = positive(threads)?.unwrap_or(self.core.threads());
         let images = batch.images()?;
-        let out = py.detach(|| self.core.forward_on(threads, images, shape, head))?;
+        let out = interruptible(py, positive(threads)?, |call| {
+            self.core.forward_on(call, images, shape, head)
+        })?;
         matrix(py, out, [shape.batch, self.core.width(head)])
     }
 }
@@ -215,8 +217,9 @@ impl Network {
         let mut ordered = places.clone();
         ordered.sort_unstable();
         ordered.dedup();
-        let threads = positive(threads)?.unwrap_or(self.core.threads());
-        let maps = py.detach(|| self.core.features(threads, images, shape, &ordered))?;
+        let maps = interruptible(py, positive(threads)?, |call| {
+            self.core.features(call, images, shape, &ordered)
+        })?;
         let maps = maps
             .into_iter()
             .map(|(_, shape, data)| PyArray::from_vec(py, data).reshape(shape))
@@ -237,7 +240,10 @@ impl Network {
     ) -> PyResult<Vec<(String, Bound<'py, PyArray4<f32>>)>> {
         let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         let images = batch.images()?;
-        let activations = py.detach(|| self.core.activations(images, shape))?;
+        let all: Vec<usize> = (0..self.core.layers().len()).collect();
+        let activations = interruptible(py, None, |call| {
+            self.core.features(call, images, shape, &all)
+        })?;
         activations
             .into_iter()
             .map(|(name, shape, data): Activation| {

@@ -2,11 +2,15 @@
 
 mod barrier;
 mod count;
+mod fork;
 mod process_local;
 mod shares;
 mod team;
+mod turn;
+mod watch;
 
 pub use count::{check_threads, default_threads, resolve_threads};
 pub use process_local::ProcessLocal;
 pub use shares::Shares;
-pub use team::{Team, Worker};
+pub use team::{Team, Turn, Worker};
+pub use watch::Watch;

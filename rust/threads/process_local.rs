@@ -4,46 +4,66 @@
 //! workers there, and a mutex that another thread held stays locked for ever. So everything
 //! with threads or locks lives in a [`ProcessLocal`], which notices that it is in another process, and
 //! starts again. The parent's value is left alone, neither used nor dropped.
+//!
+//! It takes no lock itself: a fork may come while another thread makes the value.
 
-use std::mem;
+use std::marker::PhantomData;
+use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A value for each process, created on first use: a list with one entry for each generation of
-/// forks, and so rarely more than one.
+use super::fork::generation;
+
+/// A value for each process, created on first use.
 pub struct ProcessLocal<T> {
-    first: OnceLock<Box<Generation<T>>>,
+    /// The entry of the process that asked last: this one's, or that of an ancestor, whose place this
+    /// one's takes. An ancestor's stays in memory.
+    latest: AtomicPtr<Entry<T>>,
+    /// It may cross threads as a `OnceLock` of the value may.
+    threads: PhantomData<OnceLock<T>>,
 }
 
-struct Generation<T> {
-    process: u32,
+struct Entry<T> {
+    generation: usize,
     value: T,
-    next: OnceLock<Box<Generation<T>>>,
 }
 
 impl<T: Default> ProcessLocal<T> {
     /// Creates a cell that holds no value yet.
     pub const fn new() -> Self {
         Self {
-            first: OnceLock::new(),
+            latest: AtomicPtr::new(ptr::null_mut()),
+            threads: PhantomData,
         }
     }
 
-    /// Returns this process's value, created if there is none.
+    /// Returns this process's value, created if there is none. If several threads create it at once, one
+    /// value stays and the others are dropped.
     pub fn get(&self) -> &T {
-        let process = std::process::id();
-        let mut slot = &self.first;
+        self.get_in(generation())
+    }
+
+    fn get_in(&self, generation: usize) -> &T {
         loop {
-            let generation = slot.get_or_init(|| {
-                Box::new(Generation {
-                    process,
-                    value: T::default(),
-                    next: OnceLock::new(),
-                })
-            });
-            if generation.process == process {
-                return &generation.value;
+            let latest = self.latest.load(Ordering::Acquire);
+            // SAFETY: an entry is whole once it is here, and no process frees its own before `self` is
+            // dropped.
+            if let Some(entry) = unsafe { latest.as_ref() }
+                && entry.generation == generation
+            {
+                return &entry.value;
             }
-            slot = &generation.next;
+            let entry = Box::into_raw(Box::new(Entry {
+                generation,
+                value: T::default(),
+            }));
+            let placed =
+                self.latest
+                    .compare_exchange(latest, entry, Ordering::AcqRel, Ordering::Acquire);
+            if placed.is_err() {
+                // SAFETY: the entry came from a box a moment ago, and no other thread has seen it.
+                drop(unsafe { Box::from_raw(entry) });
+            }
         }
     }
 }
@@ -56,20 +76,21 @@ impl<T: Default> Default for ProcessLocal<T> {
 
 impl<T> Drop for ProcessLocal<T> {
     fn drop(&mut self) {
-        let mut slot = self.first.take();
-        while let Some(mut generation) = slot {
-            slot = generation.next.take();
-            // A parent's value cannot be dropped here: its threads do not run in this process.
-            if generation.process != std::process::id() {
-                mem::forget(generation);
-            }
+        let latest = *self.latest.get_mut();
+        // SAFETY: an entry is whole once it is here, and nobody else has a reference to `self`.
+        let is_ours = unsafe { latest.as_ref() }.is_some_and(|e| e.generation == generation());
+        // A parent's value cannot be dropped here: its threads do not run in this process.
+        if is_ours {
+            // SAFETY: the entry came from a box.
+            drop(unsafe { Box::from_raw(latest) });
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
     use std::thread;
 
     use super::*;
@@ -88,15 +109,27 @@ mod tests {
     #[test]
     fn another_process_gets_its_own_value() {
         let local: ProcessLocal<AtomicUsize> = ProcessLocal::new();
-        // As a child finds it: a first entry that belongs to another process.
-        let parent = Generation {
-            process: std::process::id() + 1,
-            value: AtomicUsize::new(5),
-            next: OnceLock::new(),
-        };
-        assert!(local.first.set(Box::new(parent)).is_ok());
+        let here = generation();
+        // As a child finds it: an entry of an older generation, then one of its own.
+        local
+            .get_in(here.wrapping_sub(1))
+            .store(5, Ordering::Relaxed);
         assert_eq!(local.get().load(Ordering::Relaxed), 0);
         local.get().store(3, Ordering::Relaxed);
         assert_eq!(local.get().load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn the_value_of_this_process_is_dropped_and_a_parents_is_not() {
+        #[derive(Default)]
+        struct Counted(OnceLock<Arc<()>>);
+        let count = Arc::new(());
+        let here = generation();
+        for (generation, left) in [(here, 1), (here.wrapping_sub(1), 2)] {
+            let local: ProcessLocal<Counted> = ProcessLocal::new();
+            assert!(local.get_in(generation).0.set(count.clone()).is_ok());
+            drop(local);
+            assert_eq!(Arc::strong_count(&count), left);
+        }
     }
 }

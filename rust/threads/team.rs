@@ -1,6 +1,5 @@
 //! A team: threads that walk through the same steps together.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -8,22 +7,26 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
+use super::turn::{Door, Inside, holds_turn};
+use super::watch::Watch;
 
 /// The stack of a worker, as large as the standard library's default, which it would look up in an
 /// environment variable.
 const STACK_BYTES: usize = 2 << 20;
 
 /// Threads that run one job together, all at once. One for each number of threads in a process,
-/// created on first use and kept.
+/// created on first use; the last few are kept.
 ///
 /// A forward is one job: its workers walk through all layers, with a barrier between a layer and
 /// the next, instead of starting and ending a parallel loop for each of them.
 pub struct Team {
+    /// The number that was asked for.
+    wanted: usize,
     threads: usize,
     /// None for one thread, and if the system refuses to start any thread.
     pool: Option<ThreadPool>,
     /// One job at a time: the workers of two jobs would wait for each other at their barriers.
-    turn: Mutex<()>,
+    door: Door,
 }
 
 /// One thread's part in a job.
@@ -57,16 +60,27 @@ impl Worker<'_> {
     }
 }
 
-static TEAMS: ProcessLocal<Mutex<HashMap<usize, Arc<Team>>>> = ProcessLocal::new();
+/// The number of teams that are kept. Each has threads; a program that alternates between more numbers of
+/// threads makes some teams again.
+const TEAMS_KEPT: usize = 4;
+
+/// The team that was used last is at the end.
+static TEAMS: ProcessLocal<Mutex<Vec<Arc<Team>>>> = ProcessLocal::new();
 
 impl Team {
     /// This process's team of `threads` threads.
     pub fn get(threads: usize) -> Arc<Self> {
         let mut teams = TEAMS.get().lock().unwrap_or_else(PoisonError::into_inner);
-        teams
-            .entry(threads)
-            .or_insert_with(|| Arc::new(Self::new(threads)))
-            .clone()
+        let team = match teams.iter().position(|team| team.wanted == threads) {
+            Some(at) => teams.remove(at),
+            None => Arc::new(Self::new(threads)),
+        };
+        // Threads of a team that is dropped end when its last job has.
+        if teams.len() == TEAMS_KEPT {
+            teams.remove(0);
+        }
+        teams.push(team.clone());
+        team
     }
 
     fn new(threads: usize) -> Self {
@@ -83,9 +97,10 @@ impl Team {
                     .ok()
             });
         Self {
+            wanted: threads,
             threads: 1 + pool.as_ref().map_or(0, ThreadPool::current_num_threads),
             pool,
-            turn: Mutex::new(()),
+            door: Door::default(),
         }
     }
 
@@ -94,30 +109,63 @@ impl Team {
         self.threads
     }
 
-    /// Runs `job` on every worker at once and waits for all of them.
+    /// Waits until no other caller uses the team.
     ///
-    /// If the caller is already a worker of a rayon pool, it runs the job alone: there is parallelism
-    /// outside, and the job could wait for itself.
+    /// A caller that is already a worker of a rayon pool, or has a turn, does not wait and works
+    /// alone: there is parallelism outside, and the job could wait for itself.
+    ///
+    /// Returns None if the caller that `watch` asks does not want to wait on.
+    pub fn turn(&self, watch: Option<&Watch>) -> Option<Turn<'_>> {
+        let works_alone = holds_turn() || rayon::current_thread_index().is_some();
+        let pool = match &self.pool {
+            Some(pool) if !works_alone => Some((pool, self.door.pass(watch)?)),
+            _ => None,
+        };
+        let threads = if pool.is_some() { self.threads } else { 1 };
+        Some(Turn { threads, pool })
+    }
+
+    /// Takes a turn for one job.
     pub fn run(&self, job: impl Fn(&Worker) + Sync) {
-        match &self.pool {
-            Some(pool) if rayon::current_thread_index().is_none() => {
-                let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-                let barrier = Barrier::new(self.threads);
-                let work = |index: usize| {
-                    let _poison = PoisonOnPanic(&barrier);
-                    job(&Worker {
-                        index,
-                        count: self.threads,
-                        barrier: Some(&barrier),
-                    });
-                };
-                pool.in_place_scope(|scope| {
-                    scope.spawn_broadcast(|_, context| work(context.index() + 1));
-                    work(0);
-                });
-            }
-            _ => job(&Worker::ALONE),
+        // Without a watch there is always a turn.
+        if let Some(turn) = self.turn(None) {
+            turn.run(job);
         }
+    }
+}
+
+/// The right to be the only caller of a team, until it is dropped.
+pub struct Turn<'a> {
+    threads: usize,
+    /// None if the caller works alone.
+    pool: Option<(&'a ThreadPool, Inside<'a>)>,
+}
+
+impl Turn<'_> {
+    /// The number of workers, the caller included.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `job` on every worker at once and waits for all of them. The caller is worker 0.
+    pub fn run(&self, job: impl Fn(&Worker) + Sync) {
+        let Some((pool, _)) = &self.pool else {
+            return job(&Worker::ALONE);
+        };
+        let count = self.threads;
+        let barrier = Barrier::new(count);
+        let work = |index: usize| {
+            let _poison = PoisonOnPanic(&barrier);
+            job(&Worker {
+                index,
+                count,
+                barrier: Some(&barrier),
+            });
+        };
+        pool.in_place_scope(|scope| {
+            scope.spawn_broadcast(|_, context| work(context.index() + 1));
+            work(0);
+        });
     }
 }
 
@@ -171,6 +219,29 @@ mod tests {
             }
         });
         assert_eq!(total.into_inner(), 6 * JOBS * 3);
+    }
+
+    #[test]
+    fn a_caller_that_has_a_turn_runs_other_jobs_alone() {
+        let team = Team::get(3);
+        let turn = team.turn(None).unwrap();
+        team.run(|worker| assert_eq!(worker.count, 1));
+        Team::get(2).run(|worker| assert_eq!(worker.count, 1));
+        turn.run(|worker| assert_eq!(worker.count, 3));
+        drop(turn);
+        team.run(|worker| assert_eq!(worker.count, 3));
+    }
+
+    #[test]
+    fn the_teams_that_were_used_last_are_kept() {
+        let first = Team::get(6);
+        for threads in 7..7 + TEAMS_KEPT {
+            drop(Team::get(threads));
+        }
+        assert!(!Arc::ptr_eq(&first, &Team::get(6)));
+        assert!(TEAMS.get().lock().unwrap().len() <= TEAMS_KEPT);
+        // A team that is no longer kept still does its job.
+        first.run(|worker| worker.wait());
     }
 
     #[test]

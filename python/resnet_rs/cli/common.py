@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import TextIO
 
 from ..family import load
+from ..images.options import MAX_PIXELS
 from ..model import ResNet
 from ..options import Options, flags
 
@@ -37,6 +39,7 @@ def fail(problem: object) -> int:
 def plain_warnings() -> Iterator[None]:
     """Show each warning once, as a line of text without a place in the code."""
     shown = set()
+    lock = threading.Lock()
 
     def show(
         message: Warning | str,
@@ -46,9 +49,12 @@ def plain_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if str(message) not in shown:
+        with lock:  # pictures are decoded in many threads
+            if str(message) in shown:
+                return
             shown.add(str(message))
-            print(f"resnet-rs: warning: {message}", file=sys.stderr)
+            # In one piece, so that no other line comes in between.
+            sys.stderr.write(f"resnet-rs: warning: {message}\n")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -63,6 +69,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool
         text = name.replace("_", "-")
         if flag.kind == "off":
             parser.add_argument(f"--no-{text}", dest=name, action="store_false", help=flag.help)
+            continue
+        if flag.kind == "on":
+            parser.add_argument(f"--{text}", action="store_true", help=flag.help)
             continue
         parser.add_argument(
             f"--{text}",
@@ -97,6 +106,11 @@ def load_model(arguments: argparse.Namespace, *, weights: str | None = None) -> 
     values = {name: getattr(arguments, name) for name in flags()}
     if weights is not None:
         values["weights"] = weights
+    if arguments.max_pixels > MAX_PIXELS:
+        from PIL import Image
+
+        # Pillow's own bound, which only a whole process can raise: the command is one.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, arguments.max_pixels)
     return load(**values)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..images.spec import PRESETS
 from ..options import ACTIVATIONS
 from ..weights.labels import order_remark, read_labels
-from .common import LOAD_ERRORS, OK, fail
+from ..weights.remarks import Note
+from .common import LOAD_ERRORS, OK, WRONG_RESULTS, fail, plain_warnings
 
 _INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _PREPROCESSING = ("resize", "crop", "interpolation", "mean", "std")
+_AUTO = "auto"
 
 EPILOG = """\
 The content of IN tells its format: a .safetensors file; a .pth, .pt or .bin file of torch; a .h5 or
@@ -32,8 +36,11 @@ examples:
   resnet-rs convert text/ weights/ --preset IMAGENET1K_V2 --dtype f16
   resnet-rs convert mine.pth weights/ --names names.json --architecture resnet50 \\
       --variant '{"stride_on": "conv1", "conv_bias": true}' --resize 64 --crop 64
+  resnet-rs convert mine.pth weights/ --names auto --confirm mynet:MyResNet \\
+      --architecture resnet18 --resize 64 --crop 64
 
-exit status: 0 if OUT was written, 2 for bad usage or weights that could not be converted.
+exit status: 0 if OUT was written, 1 if the results of --confirm differ, 2 for bad usage or weights
+that could not be converted.
 """
 
 
@@ -61,7 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--names",
         metavar="FILE",
-        help="a JSON object from the tensors' names, or patterns of them, to torchvision's",
+        help="a JSON object from the tensors' names, or patterns of them, to torchvision's; or "
+        "auto, to have one proposed by the layers' order and shapes",
+    )
+    network.add_argument(
+        "--confirm",
+        metavar="MODULE:NAME",
+        help="a function of yours that makes the torch module of the weights: OUT is written only "
+        "if both give the same results; MODULE is imported and run",
     )
     network.add_argument(
         "--key", metavar="KEY", help="the network to take if IN holds several: a key or a prefix"
@@ -118,26 +132,36 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         labels = None if arguments.labels is None else read_labels(arguments.labels)
-        checkpoint = formats.read(
-            arguments.source,
-            architecture=arguments.architecture,
-            variant=arguments.variant,
-            num_classes=arguments.num_classes,
-            labels=labels,
-            activation=arguments.activation,
-            preprocessing=_preprocessing(arguments),
-            names=arguments.names,
-            key=arguments.key,
-        )
+        stated: dict[str, Any] = {
+            "architecture": arguments.architecture,
+            "variant": arguments.variant,
+            "num_classes": arguments.num_classes,
+            "labels": labels,
+            "activation": arguments.activation,
+            "preprocessing": _preprocessing(arguments),
+            "names": _names(arguments),
+            "key": arguments.key,
+        }
+        checkpoint = formats.read(arguments.source, **stated)
         known = checkpoint.config.get("preprocessing", {}).keys()
-        stated = _preprocessing(arguments) is not None or {"mean", "std"} <= known
-        if not stated or not {"resize", "crop"} <= known:
+        prepared = stated["preprocessing"] is not None or {"mean", "std"} <= known
+        if not prepared or not {"resize", "crop"} <= known:
             raise ValueError(
                 f"{arguments.source}: it does not say how images are prepared: pass "
-                "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, or --resize and "
-                "--crop; with these also --interpolation, --mean and --std, where they are not "
-                "torchvision's"
+                "--preset IMAGENET1K_V1 or IMAGENET1K_V2 for torchvision's, --preset CIFAR10 for "
+                "images of 32 x 32, or --resize and --crop; with these also --interpolation, "
+                "--mean and --std, where they are not torchvision's"
             )
+        if arguments.confirm is not None and not _is_confirmed(arguments, stated):
+            return WRONG_RESULTS
+        if arguments.names == _AUTO and stated["names"] is not None:
+            remark: str = (
+                Note(f"the proposed names are confirmed by the results of {arguments.confirm}")
+                if arguments.confirm is not None
+                else "the names were proposed by order and shape, which does not prove them: "
+                "compare the results with those of the original network, as --confirm does"
+            )
+            checkpoint = replace(checkpoint, remarks=(*checkpoint.remarks, remark))
         for remark in checkpoint.remarks:
             print(shown(arguments.source, remark))
         if labels is not None and (doubt := order_remark(labels)):
@@ -147,6 +171,45 @@ def run(arguments: argparse.Namespace) -> int:
         return fail(error)
     print(_summary(arguments.target, checkpoint.config, arguments.dtype))
     return OK
+
+
+def _names(arguments: argparse.Namespace) -> Any:
+    """The value of `names=`; a proposed map is printed, so that it can be saved and changed."""
+    if arguments.names != _AUTO:
+        return arguments.names
+    from ..weights.formats.auto_names import proposed_rules
+
+    rules, doubtful = proposed_rules(
+        Path(arguments.source),
+        key=arguments.key,
+        architecture=arguments.architecture,
+        variant=arguments.variant,
+        num_classes=arguments.num_classes,
+    )
+    if not rules:
+        print(f"{arguments.source}: the names are known, so none are proposed")
+        return None
+    print(json.dumps(rules, indent=2))
+    for first, second in doubtful:
+        print(
+            f"{arguments.source}: {first} and {second} have the same shapes: their order decided",
+            file=sys.stderr,
+        )
+    return rules
+
+
+def _is_confirmed(arguments: argparse.Namespace, stated: Mapping[str, Any]) -> bool:
+    """Compare the network with the caller's module, and print where they differ."""
+    from ..family import load
+    from .confirm import confirmed
+
+    with plain_warnings():
+        model = load(arguments.source, **stated)
+    comparison = confirmed(model, arguments.confirm, arguments.source, arguments.key)
+    if not comparison.ok:
+        print(comparison.text(color=False))
+        print(f"{arguments.source}: not written, as the results differ", file=sys.stderr)
+    return comparison.ok
 
 
 def _preprocessing(arguments: argparse.Namespace) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,10 @@ inputs:
   photo.jpg          an image, whatever its suffix
   photos/            every image in it and below it: files with a suffix of
                      {" ".join(SUFFIXES[:9])}
-                     {" ".join(SUFFIXES[9:])}
-                     Hidden names are left out, links to directories not followed.
+                     {" ".join(SUFFIXES[9:18])}
+                     {" ".join(SUFFIXES[18:])}
+                     Other files are counted at the end. Hidden names are left out, links to
+                     directories not followed.
   'photos/**/*.png'  a pattern, quoted so that the shell leaves it alone
   @list.txt          a file that lists paths, one a line (with -0, each ended by a NUL)
   -                  such a list on stdin
@@ -55,6 +58,8 @@ that could not be written.
 """
 
 _NO_RESUME = ("text", "json")
+# The number of suffixes in the last line of a run.
+_KINDS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,8 @@ def run_command(
         result = summary.stopped_by
         print(f"resnet-rs: {result.path}: {result.reason}", file=sys.stderr)
         return SOME_IMAGES_FAILED
+    if summary.others:
+        print(f"resnet-rs: {others_text(summary.others)}", file=sys.stderr)
     if arguments.out is not None and (output.failed or sys.stderr.isatty()):
         _tell(arguments.out, output, summary.images, summary.seconds)
     return SOME_IMAGES_FAILED if output.failed else OK
@@ -238,6 +245,19 @@ def _output(arguments: argparse.Namespace, kind: str, opener: Opener, check: Che
 def _is_pipe(path: Path) -> bool:
     """Tell if a path is a pipe or a device, whose content cannot be kept or continued."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def others_text(others: Counter[str]) -> str:
+    """Say how many files of which kinds a run left out, the most frequent first."""
+    counts = others.most_common()
+    parts = [f"{count} {kind or 'without a suffix'}" for kind, count in counts[:_KINDS_SHOWN]]
+    if rest := sum(count for _, count in counts[_KINDS_SHOWN:]):
+        parts.append(f"{rest} of other kinds")
+    text = f"not read: {', '.join(parts)}"
+    suffix = next((kind for kind, _ in counts if kind.startswith(".")), None)
+    if suffix is not None:
+        text += f". A pattern names such files: 'DIR/**/*{suffix}'"
+    return text
 
 
 def _progress(arguments: argparse.Namespace) -> Progress:

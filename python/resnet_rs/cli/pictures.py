@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..images.decode import ImageError
+from ..images.errors import ImageError
 from ..inspect.pictures.style import DPI, require_matplotlib
 from .common import (
     LOAD_ERRORS,

@@ -1,5 +1,7 @@
 """① Images: from a file to the pixels that a network takes."""
 
-from .decode import ImageError, open_rgb
+from .decode import open_rgb
+from .errors import ImageError
+from .options import Decoding
 
-__all__ = ["ImageError", "open_rgb"]
+__all__ = ["Decoding", "ImageError", "open_rgb"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import ImageError
+from .errors import ImageError
+from .options import DEFAULT, Decoding
 from .preprocess import load_pixels
 from .spec import Preprocessing
 
@@ -93,13 +94,16 @@ def grouped(images: Iterable[Views]) -> Iterator[list[Views]]:
         yield group
 
 
-def single_batch(images: Any, spec: Preprocessing, *, channels: int = 3) -> NDArray[np.uint8]:
+def single_batch(
+    images: Any, spec: Preprocessing, *, channels: int = 3, choices: Decoding = DEFAULT
+) -> NDArray[np.uint8]:
     """Load images, resize and crop them, and stack all of them.
 
     Args:
         images: one image or several, as `as_list` tells them apart.
         spec: how to resize and crop them.
         channels: the number of channels that the network takes.
+        choices: how pictures are decoded.
 
     Returns:
         Pixels `[n, height, width, channels]`; n is 1 for one image.
@@ -114,7 +118,7 @@ def single_batch(images: Any, spec: Preprocessing, *, channels: int = 3) -> NDAr
         raise ValueError("preprocess needs at least one image; got an empty list")
 
     def load(source: ImageLike) -> Views:
-        return (load_pixels(source, spec, channels),)
+        return (load_pixels(source, spec, channels, choices),)
 
     loaded = list(load_in_order(sources, load, single=single))
     if len(set(map(shapes_of, loaded))) > 1:

@@ -16,20 +16,31 @@ network with one channel also takes every other kind of image, converted by Pill
 
 Files and images of the caller stay open and unchanged. The EXIF orientation is applied, so that
 pixels come out as a viewer shows them; torchvision ignores that tag. Grey values are repeated over
-the three channels, alpha is dropped (as by Pillow's `convert("RGB")`), CMYK is converted without a
-colour profile, and 16-bit values keep their upper 8 bits.
+the three channels, alpha is dropped (as by Pillow's `convert("RGB")`), and 16-bit values keep their
+upper 8 bits. Colour profiles are ignored, in CMYK as in RGB. `Decoding` has the choices.
+
+Whatever may make a picture another one than the user sees is a warning that names it: damaged
+metadata, an image in memory that still has an orientation tag, 16-bit values that are all small.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+import threading
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .arrays import check_array, check_planes
+from .budget import Share
+from .cut import Watched, load_callers, load_whole, tolerance
+from .errors import ImageError, decoding
+from .kinds import is_heic, unknown_kind
+from .modes import converted, planes_of
+from .options import DEFAULT, Decoding
+from .pillow_notes import Notes, collected
+from .source import opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,45 +57,61 @@ if TYPE_CHECKING:
     )
 
 _EXIF_ORIENTATION = 0x0112
-_EXPECTED = (
-    "an image (a path, bytes, a binary file object, a PIL image or a uint8 array "
-    "[height, width, 3]) or a list of images"
-)
+_START_BYTES = 256
+
+# The metadata of an image in memory in which Pillow finds an orientation.
+_ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+
+# Formats whose readers start another program, or rest on a handler that Pillow does not have.
+_NOT_DECODED = {
+    "EPS": "PostScript is a program, and is not run: convert it to JPEG or PNG",
+    "WMF": "a drawing (WMF or EMF): convert it to JPEG or PNG",
+}
 
 
-class ImageError(ValueError):
-    """An image cannot be decoded or used: the message names the image and the cause.
-
-    A file that cannot be opened at all raises the operating system's own error instead
-    (`FileNotFoundError`, `IsADirectoryError`, `PermissionError`, ...).
-    """
-
-
-def open_rgb(source: ImageLike) -> Image.Image:
+def open_rgb(source: ImageLike, **choices: Any) -> Image.Image:
     """Decode an image, apply its EXIF orientation and convert it to RGB.
 
     Args:
         source: an image of any kind in the module's list.
+        choices: fields of `Decoding`, such as `background="white"` or `exif=False`.
 
     Returns:
         An image of mode RGB with at least one pixel. It may be `source` itself: do not draw on
         it.
 
     Raises:
-        ImageError: not an image, damaged, empty, or of a mode that has no RGB meaning.
+        ImageError: not an image, damaged, cut off, too large, empty, or of a mode that has no RGB
+            meaning.
         OSError: the file cannot be opened or read.
         TypeError: `source` is not an image, or is an array of another dtype than uint8.
         ValueError: the array does not have the shape of an image.
     """
-    return _open(source, "RGB")
+    return open_as_rgb(source, Decoding(**choices))
 
 
-def open_planes(source: ImageLike, channels: int) -> list[Image.Image]:
+def open_as_rgb(source: ImageLike, choices: Decoding) -> Image.Image:
+    """Decode an image as `open_rgb` does, with choices that are checked already."""
+    with Share() as share:
+        return _open(source, "RGB", choices, share, None)
+
+
+def open_planes(
+    source: ImageLike,
+    channels: int,
+    choices: Decoding = DEFAULT,
+    *,
+    share: Share,
+    least: int | None = None,
+) -> list[Image.Image]:
     """Decode an image for a network of any number of channels.
 
     Args:
         source: an image of any kind in the module's list for that number.
         channels: the number that the network takes.
+        choices: how pictures are decoded.
+        share: takes the room that the pixels need, before they are decoded.
+        least: the shortest side, in pixels, that a draft may have; None for the whole picture.
 
     Returns:
         One image of mode RGB for three channels, otherwise one of mode L for each channel.
@@ -93,121 +120,178 @@ def open_planes(source: ImageLike, channels: int) -> list[Image.Image]:
         ImageError, OSError, TypeError, ValueError: as `open_rgb` does. TypeError also for two
             or more than three channels from anything but an array.
     """
-    from PIL import Image
-
     if channels == 3:
-        return [_open(source, "RGB")]
+        return [_open(source, "RGB", choices, share, least)]
     if isinstance(source, np.ndarray):
-        _check_planes(source, channels)
-        planes = source if source.ndim == 3 else source[..., None]
-        return [Image.fromarray(np.ascontiguousarray(planes[..., i])) for i in range(channels)]
+        check_planes(source, channels)
+        return planes_of(source)
     if channels == 1:
-        return [_open(source, "L")]
+        return [_open(source, "L", choices, share, least)]
     raise TypeError(
         f"this network takes {channels} channels, and so uint8 arrays [height, width, {channels}] "
         f"or lists of them; got {type(source).__name__}"
     )
 
 
-def _open(source: ImageLike, mode: str) -> Image.Image:
+def _open(
+    source: ImageLike, mode: str, choices: Decoding, share: Share, least: int | None
+) -> Image.Image:
     """Decode an image, apply its EXIF orientation and convert it to `mode`, RGB or L."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, choices)
     if isinstance(source, Image.Image):
-        with _decoding(f"PIL image of mode {source.mode}"):
-            return _upright_in(mode, source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        return _decode(io.BytesIO(data), f"image of {len(data)} bytes", mode)
-    if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, mode)
-    if hasattr(source, "read"):
-        return _from_file(source, mode)
-    raise TypeError(f"expected {_EXPECTED}; got {type(source).__name__}")
+        name = f"PIL image of mode {source.mode}"
+        with decoding(name), collected() as notes:
+            image = _from_pillow(source, mode, choices, share, notes)
+    else:
+        with opened(source) as (file, name), collected() as notes:
+            image = _decode(file, name, mode, choices, share, least, notes)
+    notes.show(name)
+    return image
 
 
-def _from_path(path: str | os.PathLike[str], mode: str) -> Image.Image:
-    name = os.fsdecode(path)
-    if name.startswith(("http://", "https://")):
-        raise ImageError(
-            f"{name!r}: a URL, and images are not downloaded: fetch it and pass the bytes"
-        )
-    with open(path, "rb") as file:
-        return _decode(file, repr(name), mode)
-
-
-def _from_file(file: BinaryIO, mode: str) -> Image.Image:
-    name = f"file object {getattr(file, 'name', type(file).__name__)!r}"
-    not_binary = f"{name}: open in text mode; open it with mode 'rb'"
-    if isinstance(file, io.TextIOBase):
-        raise TypeError(not_binary)
-    try:
-        position: int | None = file.tell()
-        file.seek(0)
-    except (AttributeError, OSError):
-        position = None  # a pipe or a socket: it can only be read onwards
-    except ValueError as error:
-        raise ImageError(f"{name}: closed; open it again, or pass its path") from error
-    data: object = file.read()
-    if position is not None:
-        file.seek(position)
-    if not isinstance(data, bytes):
-        raise TypeError(not_binary)
-    return _decode(io.BytesIO(data), name, mode)
-
-
-def _decode(file: BinaryIO, name: str, mode: str) -> Image.Image:
+def _decode(
+    file: BinaryIO,
+    name: str,
+    mode: str,
+    choices: Decoding,
+    share: Share,
+    least: int | None,
+    notes: Notes,
+) -> Image.Image:
     """Decode a seekable file that nobody else uses."""
-    from PIL import Image
-
-    if not file.read(1):
+    start = file.read(_START_BYTES)
+    if not start:
         raise ImageError(f"{name}: the file is empty (0 bytes)")
-    with _decoding(name):
-        return _upright_in(mode, Image.open(file))
+    with decoding(name), tolerance(truncated=choices.truncated):
+        watched = Watched(file)
+        image = _identified(watched, start)
+        if least is not None and choices.draft:
+            _shrink(image, least)
+        deep = _has_16_bits(image)
+        _prepare(image, choices, share, notes)
+        load_whole(image, watched, truncated=choices.truncated)
+        return _upright_in(mode, image, choices, notes, deep)
 
 
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turn Pillow's errors about a bad image into `ImageError`."""
+def _identified(file: Watched, start: bytes) -> Any:
+    """Open a file with Pillow, which reads its header."""
     from PIL import Image, UnidentifiedImageError
 
+    if is_heic(start):
+        _register_heif()
     try:
-        yield
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
-    except MemoryError:
-        raise
+        return Image.open(file)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: no image in a format that Pillow knows") from error
-    except Image.DecompressionBombError as error:
+        file.seek(0, os.SEEK_END)
+        raise ImageError(unknown_kind(start, file.tell(), frozenset(Image.OPEN))) from error
+
+
+_heif = threading.Lock()
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIC files, if the extra `heif` is installed."""
+    from PIL import Image
+
+    with _heif:
+        if "HEIF" in Image.OPEN:
+            return
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return
+        register_heif_opener()
+
+
+def _shrink(image: Any, least: int) -> None:
+    """Let a JPEG decode at a reduced size, with short side at least `least`."""
+    short = min(image.size)
+    if image.format in ("JPEG", "MPO") and short > least:
+        image.draft(None, tuple(-(-side * least // short) for side in image.size))
+
+
+def _prepare(image: Any, choices: Decoding, share: Share, notes: Notes) -> None:
+    """Check a file whose header is read, and take room for its pixels.
+
+    Raises:
+        ImageError: the picture is too large, or of a kind that is not decoded.
+    """
+    pixels = image.width * image.height
+    if pixels > choices.max_pixels:
         raise ImageError(
-            f"{name}: refused for its size. {error} If you trust it, raise "
-            "PIL.Image.MAX_IMAGE_PIXELS"
-        ) from error
-    # Pillow's decoders raise many kinds of errors on damaged data: OSError, SyntaxError,
-    # struct.error, zlib.error, IndexError and more. Only a failing disk has an errno.
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ImageError(f"{name}: cannot be decoded (truncated or damaged?): {error}") from error
+            f"{image.width} x {image.height} are {pixels} pixels, more than the bound of "
+            f"{choices.max_pixels}. If you trust it, pass max_pixels={pixels} "
+            f"(--max-pixels {pixels})"
+        )
+    if image.format in _NOT_DECODED:
+        raise ImageError(_NOT_DECODED[image.format])
+    if image.format == "TIFF":
+        from .tiff import prepare
+
+        prepare(image, notes)
+    share.take(pixels)
 
 
-def _upright_in(mode: str, image: Image.Image) -> Image.Image:
-    image.load()
+def _from_pillow(
+    image: Image.Image, mode: str, choices: Decoding, share: Share, notes: Notes
+) -> Image.Image:
+    """Take a PIL image of the caller: a file that may not be decoded yet, or an image in memory."""
+    from PIL.ImageFile import ImageFile
+
+    is_file = isinstance(image, ImageFile)
+    deep = _has_16_bits(image)
+    if is_file and getattr(image, "tile", None):
+        _prepare(image, choices, share, notes)
+        load_callers(image, truncated=choices.truncated)
+    else:
+        image.load()
+    if not is_file and choices.exif and _orientation(image) != 1:
+        notes.add(
+            f"it is in memory, has the EXIF orientation {_orientation(image)}, and is turned by "
+            "it. If its pixels were turned already, as by image.rotate(), which keeps the tag, it "
+            "is turned once too often: call PIL.ImageOps.exif_transpose(image) right after "
+            "Image.open, or load the model with exif=False"
+        )
+    return _upright_in(mode, image, choices, notes, deep)
+
+
+def _has_16_bits(image: Any) -> bool:
+    """True if a file that is not decoded yet has 16 bits a channel, of which Pillow keeps 8."""
+    tiles = getattr(image, "tile", None) or []
+    return image.mode[:1] != "I" and any(";16" in str(tile[3]) for tile in tiles[:1])
+
+
+def _upright_in(mode: str, image: Any, choices: Decoding, notes: Notes, deep: bool) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"an empty image ({image.width} x {image.height} pixels)")
-    return _upright(_converted(image, mode), _orientation(image))
+    white_is_zero = False
+    if image.format == "TIFF":
+        from .tiff import is_white_zero
+
+        white_is_zero = is_white_zero(image)
+    assert choices.background is None or isinstance(choices.background, tuple)
+    result = converted(
+        image,
+        mode,
+        notes,
+        background=choices.background,
+        white_is_zero=white_is_zero,
+        deep=deep,
+    )
+    return _upright(result, _orientation(image)) if choices.exif else result
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8."""
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        found = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         # Damaged metadata does not make the pixels wrong: take them as they are, as viewers do.
         return 1
+    return found if 1 <= found <= 8 else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -222,95 +306,23 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }.get(orientation)
-    return image if undo is None else image.transpose(undo)
-
-
-def _converted(image: Image.Image, to: str) -> Image.Image:
-    """Convert an image to mode `to`, RGB or L."""
-    mode = image.mode
-    if mode == to:
+    if undo is None:
         return image
-    if mode == "I" or mode.startswith("I;16"):
-        return _from_16_bit(image).convert(to)
-    if mode == "F":
-        raise ImageError(
-            "mode F (32-bit float) has no agreed range of values: scale it to 0..255 and convert "
-            "it to mode L first"
-        )
-    if mode in ("La", "RGBa"):  # colours multiplied by alpha: divide before alpha is dropped
-        image = image.convert(mode.upper())
-    elif mode == "P" and "transparency" in image.info:
-        # The same colours, without the warning that Pillow gives when it drops the alpha.
-        image = image.convert("RGBA")
-    return image.convert(to)
+    turned = image.transpose(undo)
+    # Its pixels are upright now, so it must not be turned again.
+    for key in _ORIENTED:
+        turned.info.pop(key, None)
+    return turned
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Keep the upper 8 of 16 bits: Pillow's own conversion clips, which whitens the image."""
+def _from_array(array: NDArray[np.uint8], choices: Decoding) -> Image.Image:
     from PIL import Image
 
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError(
-            f"mode {image.mode} is taken as 16-bit grey (0..65535), but the values go from "
-            f"{values.min()} to {values.max()}: scale it to 0..255 and convert it to mode L first"
-        )
-    return Image.fromarray((values >> 8).astype(np.uint8))
-
-
-def _from_array(array: NDArray[np.uint8]) -> Image.Image:
-    from PIL import Image
-
-    _check_array(array)
-    if array.ndim == 3:
-        array = array[..., 0] if array.shape[2] == 1 else array[..., :3]
-    return _converted(Image.fromarray(np.ascontiguousarray(array)), "RGB")
-
-
-def _check_array(array: NDArray[np.uint8]) -> None:
-    """Check that an array is an image for three channels: RGB, grey or RGBA."""
-    shape = _checked_shape(array, 3)
-    if array.ndim == 2:
-        return
-    if shape[0] == 3 and shape[2] == 3:
-        raise ValueError(
-            f"shape {shape} may be [height, width, 3] or [3, height, width]: pass "
-            "PIL.Image.fromarray(array) with the channels last to say which"
-        )
-    if shape[2] not in (1, 3, 4):
-        if shape[0] in (1, 3, 4):
-            raise ValueError(
-                f"an image array must be [height, width, 3]; shape {shape} has its channels "
-                "first: pass array.transpose(1, 2, 0)"
-            )
-        raise ValueError(f"an image array must be [height, width, 3]; got shape {shape}")
-
-
-def _check_planes(array: NDArray[np.uint8], channels: int) -> None:
-    """Check that an array is an image for a number of channels other than three."""
-    shape = _checked_shape(array, channels)
-    if shape[2:] == [channels] or (channels == 1 and array.ndim == 2):
-        return
-    expected = f"this network takes image arrays [height, width, {channels}]"
-    if array.ndim == 3 and shape[0] == channels:
-        raise ValueError(
-            f"{expected}; shape {shape} has its channels first: pass array.transpose(1, 2, 0)"
-        )
-    hint = ". Pass PIL.Image.fromarray(array), which is made grey" if channels == 1 else ""
-    raise ValueError(f"{expected}; got shape {shape}{hint}")
-
-
-def _checked_shape(array: NDArray[np.uint8], channels: int) -> list[int]:
-    """Return the shape of a uint8 array with two or three axes, none of them empty."""
-    shape = list(array.shape)
-    if array.dtype != np.uint8:
-        pixels = "RGB pixels" if channels == 3 else "pixels"
-        raise TypeError(
-            f"an image array must be uint8 {pixels} (0..255); got {array.dtype} {shape}. "
-            "Values that are normalised already go to forward()"
-        )
-    if array.ndim not in (2, 3):
-        raise ValueError(f"an image array must be [height, width, {channels}]; got shape {shape}")
-    if 0 in shape:
-        raise ImageError(f"an image array must hold at least one pixel; got shape {shape}")
-    return shape
+    check_array(array)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    elif array.ndim == 3 and choices.background is None:
+        array = array[..., :3]
+    image = Image.fromarray(np.ascontiguousarray(array))
+    assert choices.background is None or isinstance(choices.background, tuple)
+    return converted(image, "RGB", Notes(), background=choices.background)

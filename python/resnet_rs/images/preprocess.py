@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import ImageError, open_planes
+from .budget import Share
+from .decode import open_planes
+from .errors import ImageError
+from .options import DEFAULT, Decoding
 from .spec import Preprocessing
 
 if TYPE_CHECKING:
@@ -26,13 +29,16 @@ if TYPE_CHECKING:
 _MAX_RESIZED_PIXELS = 1 << 27
 
 
-def load_pixels(source: ImageLike, spec: Preprocessing, channels: int = 3) -> NDArray[np.uint8]:
+def load_pixels(
+    source: ImageLike, spec: Preprocessing, channels: int = 3, choices: Decoding = DEFAULT
+) -> NDArray[np.uint8]:
     """Decode, resize and crop one image.
 
     Args:
         source: an image of any kind that `resnet_rs.images.decode` lists.
         spec: resize, crop and filter; its mean and std are not used here.
         channels: the number that the network takes.
+        choices: how pictures are decoded.
 
     Returns:
         Pixels `[height, width, channels]` (RGB for three), uint8. The size is that of the crop,
@@ -42,9 +48,16 @@ def load_pixels(source: ImageLike, spec: Preprocessing, channels: int = 3) -> ND
         ImageError, OSError, TypeError, ValueError: as `open_rgb` does; ImageError also if the
             resized image would be enormous.
     """
-    return stacked(
-        center_crop(resize(plane, spec), spec) for plane in open_planes(source, channels)
-    )
+    with Share() as share:
+        planes = open_planes(source, channels, choices, share=share, least=_least_draft(spec))
+        return stacked(center_crop(resize(plane, spec), spec) for plane in planes)
+
+
+def _least_draft(spec: Preprocessing) -> int | None:
+    """The short side that a JPEG may be decoded at: twice that of the resize."""
+    if spec.resize is None:
+        return None
+    return 2 * (max(spec.resize) if isinstance(spec.resize, tuple) else spec.resize)
 
 
 def stacked(planes: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import ImageError, open_planes
+from .budget import Share
+from .decode import open_planes
+from .errors import ImageError
+from .options import DEFAULT, Decoding
 from .preprocess import center_crop, crop_size, resize, stacked
 from .spec import Preprocessing
 
@@ -39,7 +42,13 @@ SCALES = (224, 256, 384, 480, 640)
 """The short sides of `multiscale`, in pixels: the paper's."""
 
 
-def views(source: ImageLike, spec: Preprocessing, channels: int, tta: str) -> Iterator[Pixels]:
+def views(
+    source: ImageLike,
+    spec: Preprocessing,
+    channels: int,
+    tta: str,
+    choices: Decoding = DEFAULT,
+) -> tuple[Pixels, ...]:
     """Make a protocol's views of one image.
 
     Args:
@@ -48,15 +57,21 @@ def views(source: ImageLike, spec: Preprocessing, channels: int, tta: str) -> It
             `multiscale` uses the filter alone.
         channels: the number of channels that the network takes.
         tta: one of `VIEWS`.
+        choices: how pictures are decoded.
 
-    Yields:
+    Returns:
         `[height, width, channels]`, `VIEWS[tta]` times.
 
     Raises:
         ImageError, OSError, TypeError, ValueError: as `load_pixels` does; also ImageError for an
             image that is smaller than the crop, and ValueError if `spec` has no crop.
     """
-    planes = open_planes(source, channels)
+    with Share() as share:
+        planes = open_planes(source, channels, choices, share=share)
+        return tuple(_views_of(planes, spec, tta))
+
+
+def _views_of(planes: list[Image.Image], spec: Preprocessing, tta: str) -> Iterator[Pixels]:
     if tta == "multiscale":
         for side in SCALES:
             scaled = replace(spec, resize=side, crop=None)

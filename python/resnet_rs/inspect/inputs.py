@@ -28,5 +28,7 @@ def network_input(loaded: Loaded, images: Any) -> NDArray[np.float32]:
     config = loaded.config
     if isinstance(images, np.ndarray) and images.dtype == np.float32:
         return arguments.network_input(images, config.in_channels)
-    pixels = single_batch(images, config.preprocessing, channels=config.in_channels)
+    pixels = single_batch(
+        images, config.preprocessing, channels=config.in_channels, choices=loaded.options
+    )
     return loaded.network.normalize(pixels)

@@ -75,7 +75,7 @@ def stream(
         ```
     """
     batch_size = arguments.count("batch_size", batch_size)
-    top_k = arguments.count("top_k", top_k)
+    top_k = arguments.count("top_k", top_k, most=None)
     ordered = arguments.flag("ordered", ordered)
     normalize = arguments.flag("normalize", normalize)
     workers = default_threads() if workers is None else arguments.count("workers", workers)

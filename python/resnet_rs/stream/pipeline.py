@@ -27,8 +27,9 @@ Load: TypeAlias = "Callable[[Any], Views]"
 # From loaded items of one shape, and the number of threads that may run them, to their values.
 Compute: TypeAlias = "Callable[[Sequence[Views], int], Sequence[Any]]"
 
-# Errors of one item, and not of the program: they become that item's outcome.
-LOAD_ERRORS = (OSError, ValueError, TypeError, MemoryError)
+# Errors of one item, and not of the program: they become that item's outcome. A warning about a
+# picture is one where the program's filters make errors of warnings.
+LOAD_ERRORS = (OSError, ValueError, TypeError, MemoryError, Warning)
 COMPUTE_ERRORS = (ValueError, MemoryError)
 
 

@@ -54,7 +54,8 @@ class Task(ABC, Generic[One, Many]):
             ImageError, OSError, TypeError, ValueError: as `load_pixels` does.
         """
         config = self.loaded.config
-        return (load_pixels(source, config.preprocessing, config.in_channels),)
+        pixels = load_pixels(source, config.preprocessing, config.in_channels, self.loaded.options)
+        return (pixels,)
 
     @abstractmethod
     def compute(self, batch: Sequence[Views], threads: int | None = None) -> Arrays:
@@ -149,7 +150,9 @@ class Probabilities(_ArrayTask):
         if self._tta is None:
             return super().load(source)
         config = self.loaded.config
-        return tuple(views(source, config.preprocessing, config.in_channels, self._tta))
+        return views(
+            source, config.preprocessing, config.in_channels, self._tta, self.loaded.options
+        )
 
     def compute(self, batch: Sequence[Views], threads: int | None = None) -> Arrays:
         """`[n, classes]`."""
@@ -185,7 +188,8 @@ class Predictions(Task[list[Prediction], list[list[Prediction]]]):
 
     def __init__(self, loaded: Loaded, top_k: int, tta: str | None = None) -> None:
         super().__init__(loaded)
-        self._top_k = arguments.count("top_k", top_k)
+        # A count of more digits than the core's integers have is cut here.
+        self._top_k = min(arguments.count("top_k", top_k, most=None), loaded.network.num_classes)
         self._mean = Probabilities(loaded, tta)
         self._tta = tta
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TypeAlias
+
+from .._core import WeightsError
 
 Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
 """The inode, the size in bytes and the time of the last change of each file."""
@@ -27,7 +30,7 @@ def files_of(path: str) -> list[str]:
     """List the files that decide the network at a path, in order.
 
     Args:
-        path: a weights file or directory.
+        path: a weights file or directory; an index of shards stands for its directory.
 
     Returns:
         The file, with the `config.json` beside a `.safetensors` file; or the files of a directory
@@ -35,8 +38,16 @@ def files_of(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
+        WeightsError: it is a symbolic link that leads back to itself.
     """
-    os.stat(path)
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise WeightsError(f"{path}: a symbolic link that leads back to itself") from None
+        raise
+    if path.endswith(".index.json"):
+        path = os.path.dirname(path)
     if not os.path.isdir(path):
         config = config_beside(path)
         has_config = path.endswith(".safetensors") and os.path.exists(config)

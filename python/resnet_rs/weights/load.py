@@ -11,7 +11,8 @@ Three ways lead there:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Fields of the config.json of timm and Hugging Face that a resnet_rs config.json does not have.
 _FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", "input_size"})
+_OWN_NAMES = ("conv1.", "bn1.", "layer", "fc.weight", "fc.bias")
 # Dtypes that `formats` converts, and the core does not read.
 _CONVERTED = frozenset({"BF16", "F64"})
 
@@ -77,7 +79,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
-                    loaded.remarks = (_no_config_message(loaded.config),)
+                    loaded.add_remarks(_no_config_message(loaded.config))
                 return _with_activation(loaded, stated)
     return _by_formats(options, path, stamp, stated, architecture)
 
@@ -97,7 +99,8 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
     arguments = options.for_core()
     if config is not None:
         arguments["config"] = config
-    network = Network(path, **arguments)
+    with _explained(path):
+        network = Network(path, **arguments)
     file = network.weights_path
     return Loaded(options, network, lambda: _tensors_of(file), stamp=stamp)
 
@@ -105,7 +108,7 @@ def _by_the_core(options: Options, path: str, stamp: Stamp, config: str | None) 
 def _with_activation(loaded: Loaded, stated: Mapping[str, Any]) -> Loaded:
     """Remark on an activation that the core filled in, if it may be wrong."""
     if stated.get("activation") is None:
-        loaded.remarks += usual_activation(loaded.config.num_classes)[1]
+        loaded.add_remarks(*usual_activation(loaded.config.num_classes)[1])
     return loaded
 
 
@@ -160,12 +163,12 @@ def _from_checkpoint(
         checkpoint.tensors, _to_json(config), origin=origin, **options.for_core()
     )
     loaded = Loaded(options, network, lambda: read().tensors, stamp=stamp)
-    loaded.remarks = checkpoint.remarks
+    loaded.add_remarks(*checkpoint.remarks)
     # A file may state the size of its images and nothing else of their preprocessing.
     known = config.get("preprocessing", {}).keys()
     if "preprocessing" not in stated and not {"mean", "std"} <= known:
         sized = " and the size of the file's input" if known else ""
-        loaded.remarks += (_no_config_message(loaded.config, sized),)
+        loaded.add_remarks(_no_config_message(loaded.config, sized))
     return loaded
 
 
@@ -215,10 +218,16 @@ def _is_bare(path: str) -> bool:
     Raises:
         WeightsError: it is a malformed one.
     """
-    index = safetensors_index(path)
+    with _explained(path):
+        index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
     # A file without tensors goes to the core, which refuses it.
-    return not index or ("layer1.0.conv1.weight" in index and not kinds & _CONVERTED)
+    if not index:
+        return True
+    # The core knows torchvision's names alone, and no other name of the shortcut or the last layer.
+    usual = all(name.startswith(_OWN_NAMES) and ".shortcut." not in name for name in index)
+    has_bias = "fc.weight" not in index or "fc.bias" in index
+    return usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
 
 
 def _is_told(path: str, stated: Mapping[str, Any]) -> bool:
@@ -230,6 +239,20 @@ def _is_told(path: str, stated: Mapping[str, Any]) -> bool:
         return "architecture" in stated  # the core refuses it
     shapes = {name: tuple(entry[1]) for name, entry in safetensors_index(path).items()}
     return not is_open(shapes, architecture, variant)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Say what a file is that the core cannot read, if it is a well-known other one."""
+    try:
+        yield
+    except WeightsError:
+        from .strangers import meaning
+
+        file = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+        if words := meaning(file):
+            raise WeightsError(f"{file}: this is {words}") from None
+        raise
 
 
 def _tensors_of(path: str) -> dict[str, NDArray[Any]]:

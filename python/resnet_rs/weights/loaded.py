@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from .._core import Network, WeightsError
 from .config import Config
 from .files import Fingerprint, Stamp, stamp_of
 from .labels import class_labels
-from .remarks import shown, warnings_of
+from .remarks import shown, warnings_of, with_remarks
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -65,6 +66,12 @@ class Loaded:
 
             stand_in = ReferenceNetwork(network, self.tensors(), self.config)
             self.network = cast(Network, stand_in)
+
+    def add_remarks(self, *remarks: str) -> None:
+        """Add remarks, and keep them in the config's `source`, which is what `save` writes."""
+        if remarks:
+            self.remarks += remarks
+            self.config = replace(self.config, source=with_remarks(self.config.source, remarks))
 
     def warn(self, stacklevel: int) -> None:
         """Show the remarks that are more than notes as warnings.

@@ -9,7 +9,8 @@ than the user's: it is a plain `str`, and a warning at load. A fact that leaves 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class Note(str):
@@ -49,6 +50,14 @@ def without_stated(remarks: Iterable[str], stated: Collection[str]) -> tuple[str
         if not (isinstance(remark, Assumption) and remark.about in stated)
     )
     return tuple(dict.fromkeys(kept))
+
+
+def with_remarks(source: Mapping[str, Any] | None, remarks: Sequence[str]) -> dict[str, Any]:
+    """A config's `source` with remarks behind those that it has from an earlier file."""
+    result = dict(source or {})
+    earlier = result.get("remarks")
+    every = [*(earlier if isinstance(earlier, list) else []), *map(str, remarks)]
+    return {**result, "remarks": list(dict.fromkeys(every))} if every else result
 
 
 def shown(origin: str, remark: str) -> str:

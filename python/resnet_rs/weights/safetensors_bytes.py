@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._core import WeightsError
 from ..options import BYTES_ORIGIN as ORIGIN
-from .formats.safetensors_file import FLOATS, NOT_FLOATS, floats, require_float
+from .formats.safetensors_file import FLOATS, NOT_FLOATS, floats, require_float, require_rank
 
 _LENGTH_BYTES = 8
 
@@ -68,6 +68,7 @@ def _tensor(name: str, entry: Any, data: bytes, start: int) -> NDArray[Any]:
         case _:
             raise WeightsError(f"{ORIGIN}: {name}: expected dtype, shape and data_offsets")
     require_float(kind, f"{ORIGIN}: {name}")
+    require_rank(shape, f"{ORIGIN}: {name}")
     if not all(isinstance(side, int) and side >= 0 for side in shape):
         raise WeightsError(f"{ORIGIN}: {name}: no shape: {shape}")
     length = math.prod(shape) * FLOATS[kind].itemsize

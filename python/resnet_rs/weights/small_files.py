@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 
 from .._core import WeightsError
 
@@ -24,11 +25,19 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is not a regular file.
+        OSError: it cannot be reached.
+        WeightsError: it is not a regular file, or a symbolic link that leads to none.
     """
-    if not os.path.exists(path):
-        raise FileNotFoundError(2, os.strerror(2), os.fspath(path))
-    if not os.path.isfile(path):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        if os.path.islink(path):
+            raise WeightsError(
+                f"{os.fspath(path)}: a symbolic link to {os.readlink(path)!r}, which leads to no "
+                "file: expected a regular file"
+            ) from None
+        raise
+    if not stat.S_ISREG(mode):
         raise WeightsError(f"{os.fspath(path)}: expected a regular file")
 
 

@@ -96,7 +96,7 @@ def activation_maps(
         if not 0 <= index < len(weights):
             raise ValueError(f"expected classes from 0 to {len(weights) - 1}; got {index}")
     config = loaded.config
-    pixels = load_pixels(image, config.preprocessing, config.in_channels)
+    pixels = load_pixels(image, config.preprocessing, config.in_channels, loaded.options)
     height, width = pixels.shape[:2]
     operations = loaded.network.operations(height, width)
     cells_y, cells_x, _ = _shape(operations, loaded.last_map)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import arguments
-from ...images.decode import open_rgb
+from ...images.decode import open_as_rgb
 from ...results import Prediction
 from ...stream.engine import run_one
 from ...stream.tasks import Predictions
@@ -63,11 +63,11 @@ def explain(
         ImageError, OSError, TypeError, ValueError: as `activation_maps` does.
     """
     require_matplotlib()
-    top_k = arguments.count("top_k", top_k)
+    top_k = arguments.count("top_k", top_k, most=None)
     loaded = model.loaded
     last_layer(loaded)  # raises the error for a network without classes
     name = os.path.basename(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
-    photo = open_rgb(image)
+    photo = open_as_rgb(image, loaded.options)
     classes = run_one(Predictions(loaded, top_k), photo)
     best = [each.index for each in classes[:_MAPS]]
     maps = activation_maps(model, photo, best, shifts=shifts)

@@ -68,7 +68,7 @@ def feature_grid(
     max_channels = arguments.count("max_channels", max_channels)
     loaded = model.loaded
     config = loaded.config
-    pixels = load_pixels(image, config.preprocessing, config.in_channels)
+    pixels = load_pixels(image, config.preprocessing, config.in_channels, loaded.options)
     maps = _maps_of(loaded, pixels[None], layer)
     height, width, count = maps.shape
     order = np.argsort(-maps.mean(axis=(0, 1)), kind="stable") if strongest else np.arange(count)

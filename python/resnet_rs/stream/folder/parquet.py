@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...images.decode import ImageError
+from ...images.errors import ImageError
 from ...results import Prediction, Result
 from .outputs import (
     NPY_HEADER_BYTES,

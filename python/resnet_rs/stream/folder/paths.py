@@ -13,16 +13,21 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ...weights.small_files import other_encoding
+
 STDIN = "-"
 LIST_PREFIX = "@"
 
 # The suffixes of images in a directory. A file that is named outright may have any suffix.
 # fmt: off
 SUFFIXES = (
-    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
-    ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif",
+    ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga",
+    ".tif", ".tiff", ".webp",
 )
 # fmt: on
+# The names of other things in a directory, beside suffixes.
+LINKED_DIRECTORY, SPECIAL_FILE = "links to directories", "pipes, sockets or devices"
 _SUFFIXES = frozenset(SUFFIXES)
 
 _CHUNK_BYTES = 1 << 16
@@ -45,6 +50,8 @@ class Sources:
         nul: True if lists end their entries with a NUL instead of a newline.
         on_error: called with the path of a directory that cannot be listed, and the error.
         on_empty: called with the path of a directory that has no image.
+        on_other: called for each file that is left out, with its suffix in lower case, or
+            `LINKED_DIRECTORY` or `SPECIAL_FILE`; not for hidden ones.
     """
 
     arguments: Sequence[str]
@@ -52,6 +59,7 @@ class Sources:
     nul: bool = False
     on_error: Callable[[str, OSError], None] = lambda path, error: None
     on_empty: Callable[[str], None] = lambda path: None
+    on_other: Callable[[str], None] = lambda kind: None
 
     def __iter__(self) -> Iterator[str]:
         for argument in self.arguments:
@@ -86,7 +94,7 @@ class Sources:
 
     def _find(self, argument: str) -> Iterator[str]:
         if argument == STDIN:
-            yield from _entries(0, self.nul)
+            yield from _entries(0, self.nul, "stdin")
         elif os.path.isdir(argument):
             yield from self._search(argument)
         elif os.path.lexists(argument):
@@ -94,7 +102,7 @@ class Sources:
         elif _is_list(argument):
             descriptor = os.open(argument[1:], os.O_RDONLY | getattr(os, "O_BINARY", 0))
             try:
-                yield from _entries(descriptor, self.nul)
+                yield from _entries(descriptor, self.nul, argument[1:])
             finally:
                 os.close(descriptor)
         elif glob.has_magic(argument):
@@ -114,11 +122,13 @@ class Sources:
         while pending:
             here = pending.pop()
             try:
-                files, directories = _list(here)
+                files, directories, others = _list(here)
             except OSError as error:
                 failed = True
                 self.on_error(here, error)
                 continue
+            for kind in others:
+                self.on_other(kind)
             for name in files:
                 found = True
                 yield os.path.join(here, name)
@@ -137,31 +147,37 @@ def _is_read_once(argument: str) -> bool:
     return argument == STDIN or (_is_list(argument) and not os.path.isfile(argument[1:]))
 
 
-def _list(directory: str) -> tuple[list[str], list[str]]:
-    """The names of a directory's images and of its subdirectories, sorted."""
-    files, directories = [], []
+def _list(directory: str) -> tuple[list[str], list[str], list[str]]:
+    """A directory's images and subdirectories, sorted by name, and the kinds of its other files."""
+    files, directories, others = [], [], []
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES and _is_readable(entry):
+            elif kind := _other_kind(entry):
+                others.append(kind)
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in _SUFFIXES:
                 files.append(entry.name)
-    return sorted(files), sorted(directories)
+            else:
+                others.append(suffix)
+    return sorted(files), sorted(directories), others
 
 
-def _is_readable(entry: os.DirEntry[str]) -> bool:
-    """True if it may be a file: not a directory, and not a pipe or device, which never ends."""
+def _other_kind(entry: os.DirEntry[str]) -> str | None:
+    """The name of what is no file: a link to a directory, or a pipe or device, which never ends."""
     try:
         mode = entry.stat().st_mode
     except OSError:
-        return True  # as a link to nothing, which becomes a record with an error
-    return stat.S_ISREG(mode)
+        return None  # as a link to nothing, which becomes a record with an error
+    if stat.S_ISDIR(mode):
+        return LINKED_DIRECTORY
+    return None if stat.S_ISREG(mode) else SPECIAL_FILE
 
 
-def _entries(descriptor: int, nul: bool) -> Iterator[str]:
-    """The entries of a list, as they arrive.
+def _entries(descriptor: int, nul: bool, name: str) -> Iterator[str]:
+    """The entries of a list, as they arrive; messages call it `name`.
 
     The descriptor is read directly: a thread that waits inside Python's own stdin would stop the
     interpreter from ending.
@@ -170,21 +186,23 @@ def _entries(descriptor: int, nul: bool) -> Iterator[str]:
     rest = b""
     begins = True
     while chunk := os.read(descriptor, _CHUNK_BYTES):
+        if begins and (encoding := other_encoding(chunk)):
+            raise ValueError(f"{name}: expected UTF-8, found {encoding}: save it as UTF-8")
         if begins:
             chunk = chunk.removeprefix(_BYTE_ORDER_MARK)
             begins = False
         *complete, rest = (rest + chunk).split(separator)
-        yield from _names(complete, nul)
-    yield from _names([rest], nul)
+        yield from _names(complete, nul, name)
+    yield from _names([rest], nul, name)
 
 
-def _names(entries: list[bytes], nul: bool) -> Iterator[str]:
+def _names(entries: list[bytes], nul: bool, list_name: str) -> Iterator[str]:
     for entry in entries:
         name = entry if nul else entry.removesuffix(b"\r")
         if b"\0" in name:
             raise ValueError(
-                "a list of paths with a NUL in a line: for the output of find -print0 add -0; an "
-                "image itself is named by its path"
+                f"{list_name}: a list of paths with a NUL in a line: for the output of find "
+                "-print0 add -0; an image itself is named by its path"
             )
         if name:
             yield os.fsdecode(name)

@@ -20,7 +20,7 @@ from .outputs import Check, OutputError
 
 # Another machine's kernels differ by some 1e-6, other weights and options by far more.
 _TOLERANCE = 1e-3
-# A softmax score below this is no more than rounding.
+# A probability below this is no more than rounding.
 _SMALLEST_SCORE = 1e-6
 
 
@@ -32,6 +32,7 @@ def same_run(model: HasLoaded, out: Path, **options: Any) -> Check:
         out: the file's name, for the message.
         options: the options of `resnet_rs.stream.stream`.
     """
+    plain = model.loaded.config.activation == "none"
 
     def check(earlier: Iterator[Result]) -> None:
         for before in earlier:
@@ -39,7 +40,7 @@ def same_run(model: HasLoaded, out: Path, **options: Any) -> Check:
                 now = next(results)
             if now.error is not None:
                 continue  # it cannot be read any more
-            what = difference(before, now)
+            what = difference(before, now, plain=plain)
             if what is not None:
                 raise OutputError(
                     f"{out}: was begun with other weights or options, or {before.path} has changed "
@@ -51,8 +52,14 @@ def same_run(model: HasLoaded, out: Path, **options: Any) -> Check:
     return check
 
 
-def difference(before: Result, now: Result) -> str | None:
-    """The difference between two results of one image, in words; None if they are of one run."""
+def difference(before: Result, now: Result, *, plain: bool = False) -> str | None:
+    """The difference between two results of one image, in words; None if they are of one run.
+
+    Args:
+        before: the result in the file.
+        now: the result of this run.
+        plain: True if scores are plain values, whose rounding depends on the largest of them.
+    """
     if now.vector is not None:
         assert before.vector is not None
         scale = float(np.abs(before.vector).max(initial=0.0))
@@ -63,9 +70,10 @@ def difference(before: Result, now: Result) -> str | None:
     assert now.predictions is not None
     if len(before.predictions) != len(now.predictions):
         return f"it has {len(before.predictions)} classes there and {len(now.predictions)} now"
+    floor = max((abs(one.score) for one in now.predictions), default=0.0) if plain else 0.0
     for rank, (old, new) in enumerate(zip(before.predictions, now.predictions, strict=True), 1):
         if (old.label, old.index) != (new.label, new.index) or not _close(
-            old.score, new.score, floor=_SMALLEST_SCORE
+            old.score, new.score, floor=max(floor, _SMALLEST_SCORE)
         ):
             return (
                 f"class {rank} is {old.label} ({old.score:.6g}) there and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,11 +25,13 @@ class RunReport:
     Attributes:
         images: the number of results that it wrote, errors included.
         seconds: its duration.
+        others: the number of files that were not read, by the kinds of `Sources.on_other`.
         stopped_by: the error that ended it early; None if it came to its end.
     """
 
     images: int
     seconds: float
+    others: Counter[str]
     stopped_by: Result | None = None
 
 
@@ -60,12 +62,16 @@ def run(
     # Filled by the thread that reads the sources.
     unlisted: deque[Result] = deque()
     empty: deque[str] = deque()
+    others: Counter[str] = Counter()
 
     def cannot_list(path: str, error: OSError) -> None:
         if path not in output:
             unlisted.append(Result(-1, path, error=error))
 
-    found = replace(sources, on_error=cannot_list, on_empty=empty.append)
+    def count_other(kind: str) -> None:
+        others[kind] += 1
+
+    found = replace(sources, on_error=cannot_list, on_empty=empty.append, on_other=count_other)
     paths = (path for path in found if path not in output)
     meter = Meter(progress, start=before)
     stopped_by: Result | None = None
@@ -99,7 +105,7 @@ def run(
                 output.finish()
     finally:
         output.close()
-    return RunReport(output.done - before, time.monotonic() - start, stopped_by)
+    return RunReport(output.done - before, time.monotonic() - start, others, stopped_by)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+
+from .torch_modules import Module
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class RawCheckpoint:
             the class `Note` (`weights/remarks.py`).
         input_size: height and width of the images that the network was made for, if the file says
             so; images of other sizes run too.
+        modules: the modules of a whole pickled model, by their places; empty for all others.
     """
 
     tensors: dict[str, NDArray[Any]]
     config: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     input_size: tuple[int, int] | None = None
+    modules: Mapping[str, Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

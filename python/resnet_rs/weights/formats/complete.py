@@ -11,11 +11,20 @@ from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..config import usual_activation
 from ..remarks import Note, without_stated
-from . import input_size, prefixes, questions, shapes
+from . import dialects, fit, heads, input_size, prefixes, questions, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
+from .module_facts import (
+    WholeModel,
+    check_modules,
+    contradiction,
+    facts,
+    output_function,
+    whole_model,
+)
 from .names import DETECTRON2, NameRules, Tensors
+from .shortcuts import OPTION_A
 
 _FORMAT_VERSION = 1
 
@@ -60,17 +69,18 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
     tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
-    if overrides.architecture is not None and "architecture" not in raw.config:
+    if "architecture" not in raw.config and overrides.architecture is not None and not raw.modules:
         stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}
         shapes_by_name = {name: tensor.shape for name, tensor in tensors.items()}
         questions.require_answers(shapes_by_name, stated, origin)
+    places = {id(tensor): name for name, tensor in tensors.items()}
     if overrides.names is None:
-        return _complete(replace(raw, tensors=tensors), origin, overrides)
+        return _complete(replace(raw, tensors=tensors), origin, overrides, places)
     drop_heads = _is_headless(raw, overrides)
     tensors, remarks, notes = _by_rules(tensors, overrides.names, origin, overrides.key, drop_heads)
     renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
     try:
-        return _complete(renamed, origin, replace(overrides, key=None))
+        return _complete(renamed, origin, replace(overrides, key=None), places)
     except WeightsError as error:
         if notes:
             raise WeightsError(f"{error} ({'; '.join(notes)})") from error
@@ -106,14 +116,22 @@ def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
     return overrides.num_classes == 0 or raw.config.get("num_classes") == 0
 
 
-def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
-    """`complete` for names of a known project."""
+def _complete(
+    raw: RawCheckpoint, origin: str, overrides: Overrides, places: Mapping[int, str]
+) -> Checkpoint:
+    """`complete` for names of a known project; `places` are the tensors' names in the file."""
     headless = _is_headless(raw, overrides)
     tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
+    model = whole_model(raw.modules, places, tensors, origin) if raw.modules else None
     try:
-        config = _config(raw, tensors, scheme, origin, overrides)
+        stated = raw.config if model is None else _with_facts(raw.config, model, tensors, overrides)
+        config = _config(replace(raw, config=stated), tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
-        raise WeightsError(f"{origin}: {error}") from error
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        variant = {**raw.config.get("variant", {}), **(overrides.variant or {})}
+        architecture = overrides.architecture or raw.config.get("architecture")
+        left_over = fit.left_over_of(found, {"architecture": architecture, "variant": variant})
+        raise WeightsError(f"{origin}: {error}{left_over}") from error
     if headless:
         tensors, left_out = _without_heads(tensors)
         if left_out:
@@ -128,7 +146,9 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
     if config["num_classes"] == 0 or config.get("activation") is None:
         config["activation"] = activation
         remarks += assumed
-    _check(tensors, config, origin)
+    fit.check({name: tensor.shape for name, tensor in tensors.items()}, config, origin)
+    if model is not None:
+        check_modules(model, fit.operations_of(config))
     remarks += input_size.remarks_on_size(
         raw.input_size, config.get("preprocessing", {}), config["architecture"]
     )
@@ -139,21 +159,48 @@ def _complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoi
             "PIXEL_STD of their config); here images are R, G, B in 0 to 1: state mean and std "
             "accordingly, and for B, G, R reverse the input channels of conv1.weight"
         )
-    stated = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
-    return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), stated))
+    given = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
+    return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), given))
+
+
+def _with_facts(
+    stated: Mapping[str, Any], model: WholeModel, tensors: Tensors, overrides: Overrides
+) -> dict[str, Any]:
+    """Add the facts that a whole model's modules are to what the file states.
+
+    Raises:
+        NotResNetError: the tensors are those of no ResNet.
+        WeightsError: a module is of no ResNet, or the caller states something else than the file.
+    """
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    variant = facts(model, shapes.structure(found))
+    if words := contradiction(variant, overrides.variant or {}):
+        raise WeightsError(f"{model.origin}: {words}")
+    config = {**stated, "variant": {**stated.get("variant", {}), **variant}}
+    if (function := output_function(model)) is not None:
+        config["activation"] = function
+    if overrides.architecture is None and "architecture" not in stated and model.is_known:
+        # Nothing is left to ask: the modules show what the shapes do not.
+        for fitting in shapes.candidates(found)[:1]:
+            config["architecture"] = fitting.architecture
+            config["variant"] = {**fitting.variant, **config["variant"]}
+    return config
 
 
 def _named(
     tensors: Tensors, origin: str, key: str | None, *, drop_heads: bool
 ) -> tuple[Tensors, str | None, list[str]]:
     """The network's tensors by torchvision's names; the naming scheme they had; remarks."""
+    tensors, translations = dialects.translated(tensors)
     tensors, remarks = prefixes.select(tensors, key=key, drop_heads=drop_heads, origin=origin)
+    remarks = [*translations, *remarks]
     scheme = naming.scheme_of(tensors)
     if scheme not in (None, naming.TORCHVISION):
         assert scheme is not None
         remarks.append(Note(f"the tensors have the names of {scheme}"))
         tensors = {naming.to_torchvision(name, scheme): t for name, t in tensors.items()}
-    return tensors, scheme, remarks
+    tensors, more = heads.with_usual_names(tensors)
+    return tensors, scheme, [*remarks, *more]
 
 
 def _config(
@@ -228,7 +275,7 @@ def _remark_on_shortcut(
         return []
     variant = config.get("variant", {})
     shortcut = variant.get("shortcut") or shapes.shortcut_of(config["architecture"])
-    if shortcut != shapes.OPTION_A:
+    if shortcut != OPTION_A:
         return []
     return [
         "its shortcuts have no tensors (option A of the paper): assuming every second pixel, with "
@@ -319,64 +366,3 @@ def _without_heads(tensors: Tensors) -> tuple[Tensors, list[str]]:
     """The tensors up to the last block, and the names of the others."""
     body = {name: tensor for name, tensor in tensors.items() if shapes.BODY.fullmatch(name)}
     return body, [name for name in tensors if name not in body]
-
-
-def _check(tensors: Tensors, config: Mapping[str, Any], origin: str) -> None:
-    """Compare names and shapes with the network that the config describes.
-
-    Raises:
-        WeightsError: naming the first missing or mis-shaped tensor, or the surplus ones.
-    """
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    size = input_size.sides(config.get("preprocessing", {}).get("crop"))
-    fields_of_network = ("architecture", "variant", "num_classes", "activation")
-    network = {name: config[name] for name in fields_of_network if name in config}
-    if "preprocessing" in config:
-        network["preprocessing"] = config["preprocessing"]
-    try:
-        expected = shapes.parameters(network, size)
-    except ValueError as error:
-        raise WeightsError(f"{origin}: {error}") from error
-    if difference := shapes.first_difference(expected, found):
-        raise WeightsError(f"{origin}: {difference}{_hint(found, config, expected)}")
-    if surplus := [name for name in found if name not in expected.shapes]:
-        raise WeightsError(
-            f"{origin}: not part of {config['architecture']}: {listed(surplus)}. "
-            f"{_advice_on_surplus(surplus)}"
-        )
-
-
-def _advice_on_surplus(surplus: list[str]) -> str:
-    """Advise on tensors that the network has no place for."""
-    if any(".se." in name for name in surplus):
-        return "Squeeze-and-excitation (se) is not supported"
-    if any(name.startswith(("conv1", "bn1", "layer")) for name in surplus):
-        # Leaving these out would give a network that runs, and is another one.
-        return "They belong to blocks that are not supported"
-    return "To leave tensors out, name them: names={...: None}"
-
-
-def _hint(
-    found: Mapping[str, shapes.Shape], config: Mapping[str, Any], expected: shapes.Parameters
-) -> str:
-    """Suggest what else the caller may have meant."""
-    head = found.get("fc.weight", ())
-    features = shapes.structure(found).channels[-1]
-    if "head" in config.get("variant", {}):
-        wanted = expected.shapes.get("fc.weight", head)
-        if len(head) == 2 and head != wanted:
-            crop = config.get("preprocessing", {}).get("crop")
-            return (
-                f". fc takes {head[1]} features, and the head that is stated gives {wanted[1]} "
-                f"from images of {crop or '224, as no crop is stated'}: state the size of the "
-                "images as preprocessing's crop, or another head"
-            )
-    elif len(head) == 2 and head[1] > features and head[1] % features == 0:
-        return (
-            f". fc takes {head[1] // features} values of each of the {features} channels: if the "
-            "head pools to a map and flattens it, state it, as in "
-            'variant={"head": {"avg_pool": {"kernel": 2, "stride": 2, "padding": 1}}}, and the '
-            "image size as preprocessing's crop"
-        )
-    fitting = [c for c in shapes.candidates(found) if c.architecture != config["architecture"]]
-    return f". The shapes fit {' or '.join(map(str, fitting))}" if fitting else ""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..._core import WeightsError
+from ..remarks import with_remarks
 from .checkpoint import Checkpoint
 
 TENSORS = "model.safetensors"
@@ -101,11 +102,7 @@ def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, NDArray[Any]]:
 def _config(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
     source = dict(checkpoint.config.get("source") or {})
     source.setdefault("file", os.path.basename(os.path.abspath(checkpoint.origin)))
-    if checkpoint.remarks:
-        # A converted network that is saved again keeps what was said of the original file.
-        earlier = source.get("remarks")
-        earlier = earlier if isinstance(earlier, list) else []
-        source["remarks"] = list(dict.fromkeys([*earlier, *checkpoint.remarks]))
+    source = with_remarks(source, checkpoint.remarks)
     return {**checkpoint.config, "source": {**source, "dtype": dtype}}
 
 

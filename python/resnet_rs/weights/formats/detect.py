@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..._core import WeightsError
 from ..remarks import Note
+from ..strangers import HEAD_BYTES, meaning
 from .checkpoint import RawCheckpoint
-from .directories import TENSOR_FILES, describe, joined, shard_files
+from .directories import INDEX_SUFFIX, TENSOR_FILES, describe, joined, listed_shards, shard_files
 from .files import require_regular
 
 SUPPORTED = (
@@ -22,8 +23,6 @@ SUPPORTED = (
     "text files with a number a line"
 )
 
-_HEAD_BYTES = 512
-
 # The longest header that the safetensors format allows.
 _MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 
@@ -31,15 +30,14 @@ _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
-_EXPLAINED = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file: fetch it with `git lfs pull`"),
-    (b"<!doctype", "a web page: the download went wrong"),
-    (b"<html", "a web page: the download went wrong"),
-    (b"\x1f\x8b", "a gzip archive: unpack it first"),
-    (b"\xfd7zXZ", "an xz archive: unpack it first"),
-    (b"\x93NUMPY", "a single NumPy array"),
+_DIRECTORIES = (
+    ("saved_model.pb", "a TensorFlow SavedModel: save the Keras model as .h5 or .keras"),
+    ("Manifest.json", "a Core ML package: export the network to ONNX where it was trained"),
+    ("checkpoint", "a TensorFlow checkpoint: save the Keras model as .h5 or .keras"),
+    ("_CHECKPOINT_METADATA", "a checkpoint of JAX: export the network to ONNX"),
+    (".metadata", "a distributed checkpoint of torch: join it with dcp_to_torch_save"),
 )
-"""Files that users pass by mistake, by their first bytes."""
+"""Directories that users pass by mistake, by a file that they have."""
 
 _BY_SUFFIX = {
     ".safetensors": "safetensors",
@@ -76,6 +74,9 @@ def read_raw(
     if path.is_dir():
         return _read_directory(path, key, own_blocks="blocks" in (variant or {}))
     require_regular(path)
+    if path.name.endswith(INDEX_SUFFIX):
+        raw = _read_shards(listed_shards(path))
+        return joined(raw, describe(path.parent)), False
     kind = kind_of(path)
     raw, key_used = _read_file(path, kind, key)
     if kind == "safetensors" or path.name in TENSOR_FILES:
@@ -111,22 +112,18 @@ def kind_of(path: Path) -> str:
         WeightsError: it is of another kind.
     """
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
     if not head:
         raise WeightsError(f"{path}: the file is empty")
-    if kind := _kind_of_content(path, head):
-        return kind
-    if kind := _BY_SUFFIX.get(path.suffix.lower()):
-        return kind
-    for start, meaning in _EXPLAINED:
-        if head.lower().startswith(start.lower()):
-            raise WeightsError(f"{path}: this is {meaning}; {SUPPORTED}")
-    if path.suffix == ".txt":
-        raise WeightsError(
-            f"{path}: for a network in text files, pass the directory that holds all of them; "
-            f"{SUPPORTED}"
-        )
-    raise WeightsError(f"{path}: no weights that are known; {SUPPORTED}")
+    kind = _kind_of_content(path, head)
+    # Other projects' models in protocol buffers begin like one of ONNX.
+    if kind is None or (kind == "onnx" and path.suffix.lower() != ".onnx"):
+        if words := meaning(path, head):
+            raise WeightsError(f"{path}: this is {words}; {SUPPORTED}")
+        kind = kind or _BY_SUFFIX.get(path.suffix.lower())
+    if kind is None:
+        raise WeightsError(f"{path}: no weights that are known; {SUPPORTED}")
+    return kind
 
 
 def _kind_of_content(path: Path, head: bytes) -> str | None:
@@ -136,7 +133,7 @@ def _kind_of_content(path: Path, head: bytes) -> str | None:
         return "keras"
     if head.startswith(_PICKLES):
         return "torch"
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar" and meaning(path, head) is None:
         return "torch"  # before version 0.1.10; the reader says so
     if len(head) > 8 and head[8:9] == b"{":
         (header_bytes,) = struct.unpack_from("<Q", head)
@@ -159,7 +156,16 @@ def _kind_of_zip(path: Path) -> str:
         return _BY_SUFFIX.get(path.suffix.lower(), "torch")
     if any(name.endswith(".weights.h5") for name in names):
         return "keras"
+    if any("exported_program" in name or name.endswith("archive_format") for name in names):
+        raise WeightsError(
+            f"{path}: this is a program of torch.export: save the state dict with "
+            f"torch.save(model.state_dict(), path); {SUPPORTED}"
+        )
     if not any(name.endswith(("data.pkl", "constants.pkl")) for name in names):
+        if inside := next((n for n in names if n.lower().endswith(tuple(_BY_SUFFIX))), None):
+            raise WeightsError(
+                f"{path}: this is a zip archive around {inside[:200]!r}: unpack it, and pass that"
+            )
         if all(name.endswith(".npy") for name in names):
             raise WeightsError(f"{path}: this is a NumPy archive (.npz); {SUPPORTED}")
         raise WeightsError(f"{path}: a zip archive, but not of torch or Keras; {SUPPORTED}")
@@ -195,6 +201,14 @@ def _read_file(path: Path, kind: str, key: str | None) -> tuple[RawCheckpoint, b
         return raw, False
 
 
+def _read_shards(shards: list[Path]) -> RawCheckpoint:
+    """Read the tensors of a network that is split over several files."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for shard in shards:
+        tensors.update(_read_file(shard, kind_of(shard), None)[0].tensors)
+    return RawCheckpoint(tensors)
+
+
 def _read_directory(path: Path, key: str | None, *, own_blocks: bool) -> tuple[RawCheckpoint, bool]:
     from .text_directory import is_text_directory, read_text_directory
 
@@ -202,19 +216,14 @@ def _read_directory(path: Path, key: str | None, *, own_blocks: bool) -> tuple[R
         return read_text_directory(path, key, own_blocks=own_blocks), True
     described = describe(path)
     if shards := shard_files(path):
-        tensors: dict[str, NDArray[Any]] = {}
-        for shard in shards:
-            tensors.update(_read_file(shard, kind_of(shard), None)[0].tensors)
-        return joined(RawCheckpoint(tensors), described), False
+        return joined(_read_shards(shards), described), False
     for name in TENSOR_FILES:
         if (path / name).is_file():
             raw, key_used = _read_file(path / name, kind_of(path / name), key)
             return joined(raw, described), key_used
     if described is not None:
         raise WeightsError(f"{path}: expected {' or '.join(TENSOR_FILES)} beside config.json")
-    if (path / "saved_model.pb").is_file():
-        raise WeightsError(
-            f"{path}: this is a TensorFlow SavedModel: save the Keras model as .h5 or .keras; "
-            f"{SUPPORTED}"
-        )
+    for name, words in _DIRECTORIES:
+        if (path / name).exists():
+            raise WeightsError(f"{path}: this is {words}; {SUPPORTED}")
     raise WeightsError(f"{path}: a directory without weights that are known; {SUPPORTED}")

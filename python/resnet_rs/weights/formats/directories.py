@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..._core import WeightsError
@@ -13,7 +14,7 @@ CONFIG = "config.json"
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
 """The names of a directory's file of tensors, in order of preference."""
 
-_INDEX_SUFFIX = ".index.json"
+INDEX_SUFFIX = ".index.json"
 
 
 def describe(directory: Path) -> RawCheckpoint | None:
@@ -47,7 +48,7 @@ def joined(raw: RawCheckpoint, described: RawCheckpoint | None) -> RawCheckpoint
     if described is None:
         return raw
     config = {**described.config, **raw.config}
-    return RawCheckpoint(raw.tensors, config, (*described.remarks, *raw.remarks))
+    return replace(raw, config=config, remarks=(*described.remarks, *raw.remarks))
 
 
 def shard_files(directory: Path) -> list[Path]:
@@ -57,16 +58,30 @@ def shard_files(directory: Path) -> list[Path]:
         WeightsError: the index is malformed, or names a file outside the directory.
     """
     for name in TENSOR_FILES:
-        path = directory / f"{name}{_INDEX_SUFFIX}"
+        path = directory / f"{name}{INDEX_SUFFIX}"
         if (directory / name).is_file() or not path.is_file():
             continue
-        fields = read_object(path)
-        files = sorted({str(file) for file in fields.inner("weight_map").values.values()})
-        for file in files:
-            if Path(file).name != file or not (directory / file).is_file():
-                raise WeightsError(f"{path}: there is no file {file!r} in {directory}")
-        return [directory / file for file in files]
+        return listed_shards(path)
     return []
+
+
+def listed_shards(index: Path) -> list[Path]:
+    """List the files that an index of shards names.
+
+    Raises:
+        WeightsError: the index is malformed, or names a file that is not beside it.
+    """
+    fields = read_object(index)
+    files = sorted({str(file) for file in fields.inner("weight_map").values.values()})
+    if not files:
+        raise fields.error("weight_map", "the shard of each tensor")
+    for file in files:
+        if Path(file).name != file or not (index.parent / file).is_file():
+            raise WeightsError(
+                f"{index}: there is no file {file!r} in {index.parent}: put all shards beside the "
+                "index"
+            )
+    return [index.parent / file for file in files]
 
 
 def _ours(fields: Fields) -> RawCheckpoint:

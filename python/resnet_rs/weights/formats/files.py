@@ -15,6 +15,8 @@ from ..small_files import require_regular as require_regular
 _T = TypeVar("_T")
 _Check = Callable[[Any], bool]
 
+_SMALLEST_FRACTION = 0.001
+
 MAX_LIST_SHOWN = 6
 """Most names that an error message lists."""
 
@@ -95,6 +97,13 @@ class Fields:
     def number(self, name: str, default: float) -> float:
         """A finite number."""
         return float(self._get(name, default, _is_number, "a number"))
+
+    def fraction(self, name: str, default: float) -> float:
+        """A number above 0, up to 1, such as the part of an image that a crop keeps."""
+        value = self.number(name, default)
+        if not _SMALLEST_FRACTION <= value <= 1:
+            raise self.error(name, f"a number from {_SMALLEST_FRACTION} to 1")
+        return value
 
     def integers(self, name: str, default: list[int]) -> list[int]:
         """A list of whole numbers from 0 up, not empty."""

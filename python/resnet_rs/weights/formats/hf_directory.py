@@ -132,7 +132,7 @@ def _geometry(fields: Fields, family: str) -> dict[str, Any]:
             return {"resize": None, "crop": None}
         if short >= _CONVNEXT_SQUEEZES_FROM:
             return {"resize": [short, short], "crop": None}
-        return {"resize": int(short / fields.number("crop_pct", 224 / 256)), "crop": short}
+        return {"resize": int(short / fields.fraction("crop_pct", 224 / 256)), "crop": short}
     if family == "ViT":
         return {"resize": exact or (None if short is None else [short, short]), "crop": None}
     if family in ("Bit", "CLIP"):

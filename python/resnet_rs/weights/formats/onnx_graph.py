@@ -51,6 +51,7 @@ class Flow(Values):
         super().__init__(graph)
         self._opset = graph.opset
         self.preparation: tuple[Node, Affine] | None = None
+        self._opset = graph.opset
         for node in in_order(graph.nodes, {*graph.inputs, *graph.constants}):
             self._take(node)
         self.outputs = [self.source_of(name) for name in graph.outputs]

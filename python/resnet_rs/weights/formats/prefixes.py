@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,11 +13,22 @@ from ..._core import WeightsError
 from ..remarks import Note
 from .favourites import favourite, keys_to_pass
 from .files import listed
-from .names import ANCHORS, TRANSFORMERS
+from .heads import head_among, several_layers
+from .names import ANCHORS, TORCHVISION, TRANSFORMERS
+from .shapes import BODY
 
 Tensors = dict[str, NDArray[Any]]
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.")
+WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "backbone.",
+    "base.",
+    "net.",
+    "network.",
+    "encoder.",
+)
 """Prefixes that DataParallel, torch.compile and training frameworks add to every name."""
 
 
@@ -87,15 +100,45 @@ def select(
             f"took the network under {_key(prefix)!r}, not {listed([_key(p) for p in others])} "
             f"({keys_to_pass([_key(p) for p in others])} chooses)"
         )
+    network = _under(tensors, prefix)
     beside = [name for name in tensors if not name.startswith((prefix, *others))]
-    if beside and not drop_heads:
+    head = _head_beside(network, {name: tensors[name] for name in beside})
+    if head:
+        remarks.append(Note(f'took the layer "{head}", beside the network, for fc'))
+        for what in ("weight", "bias"):
+            if f"{head}.{what}" in tensors:
+                network[f"fc.{what}"] = tensors[f"{head}.{what}"]
+    elif beside and not drop_heads:
         raise WeightsError(
-            f"{origin}: tensors beside the network under {_key(prefix)!r}: {listed(beside)}. To "
-            f'leave them out pass key="{_key(prefix)}", or num_classes=0 for embeddings alone'
+            f"{origin}: tensors beside the network under {_key(prefix)!r}: {listed(beside)}. "
+            f"{_advice_on_beside(tensors, beside, _key(prefix))}"
         )
-    if beside:
+    elif beside:
         remarks.append(f"left out, beside the network: {listed(beside)}")
-    return _under(tensors, prefix), remarks
+    return network, remarks
+
+
+def _head_beside(network: Tensors, beside: Tensors) -> str:
+    """The last layer under a usual name beside a network that has none; empty if there is none."""
+    if ANCHORS[TORCHVISION] not in network or not all(map(BODY.fullmatch, network)):
+        return ""
+    return head_among({name: tensor.shape for name, tensor in beside.items()})
+
+
+def _advice_on_beside(tensors: Tensors, beside: list[str], key: str) -> str:
+    """Advise on tensors beside the network; nobody is told to leave a linear layer out."""
+    embeddings = "num_classes=0 for embeddings alone"
+    shapes = {name: tensors[name].shape for name in beside}
+    if head := several_layers(shapes, beside):
+        return f"It is {head}. A ResNet has one linear layer behind the pool: pass {embeddings}"
+    linear = [name for name, shape in shapes.items() if len(shape) == 2]
+    if len(linear) == 1 and linear[0].endswith(".weight"):
+        layer = linear[0].removesuffix(".weight")
+        rules = {rf"{re.escape(key)}\.(.*)": r"\1", rf"{re.escape(layer)}\.(.*)": r"fc.\1"}
+        return f"If {layer} is the last layer, pass names={json.dumps(rules)}; else {embeddings}"
+    if linear:
+        return f"Pass {embeddings}"
+    return f'To leave them out pass key="{key}", or {embeddings}'
 
 
 def _chosen(prefixes: list[str], origin: str) -> str:

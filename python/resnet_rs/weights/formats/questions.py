@@ -15,6 +15,7 @@ from typing import Any
 
 from ..._core import WeightsError
 from . import shapes
+from .shortcuts import OPTION_A
 
 _NOT_SUPPORTED = (
     "Relatives with a blur or a pooling before their strides (resnetblur50, resnetaa50), with GeM "
@@ -83,13 +84,13 @@ def is_open(
     Returns:
         True if something must be asked, is shown by the shapes or will be assumed.
     """
-    if next(_unanswered(found, variant), None):
-        return True
+    if next(_unanswered(found, {}), None):
+        return True  # also if it is answered: there are tensors beside the network
     if "shortcut" in variant:
         return False
     try:
         implied = shapes.implied_shortcut(architecture, found)
-        return bool(implied) or shapes.shortcut_of(architecture) == shapes.OPTION_A
+        return bool(implied) or shapes.shortcut_of(architecture) == OPTION_A
     except (shapes.NotResNetError, WeightsError):
         return False  # whoever reads the file names the fault
 

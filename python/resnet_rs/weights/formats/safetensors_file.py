@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ... import _core
 from ..._core import WeightsError
 from .checkpoint import RawCheckpoint
+from .files import MAX_NAME_SHOWN
 
 BFLOAT16 = "BF16"
 """The one type that NumPy lacks; its bytes are read as whole numbers."""
@@ -22,6 +24,9 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
 }
 """The types that are read, as they are stored."""
+
+MOST_DIMENSIONS = 32
+"""The most axes of a tensor that is read."""
 
 NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 """Those of counters such as num_batches_tracked, and of masks: a forward does not need them."""
@@ -43,7 +48,8 @@ def read_safetensors(path: Path) -> RawCheckpoint:
     for name, (kind, shape, begin, end) in sorted(index.items(), key=lambda item: item[1][2:]):
         if kind in NOT_FLOATS:
             continue
-        require_float(kind, f"{path}: tensor {name}")
+        require_float(kind, f"{path}: tensor {name[:MAX_NAME_SHOWN]}")
+        require_rank(shape, f"{path}: tensor {name[:MAX_NAME_SHOWN]}")
         tensors[name] = floats(content[begin:end], kind).reshape(shape)
     return RawCheckpoint(tensors)
 
@@ -61,6 +67,20 @@ def require_float(kind: str, where: str) -> None:
     if kind not in FLOATS:
         *most, last = FLOATS
         raise WeightsError(f"{where}: expected {', '.join(most)} or {last}, found {kind}")
+
+
+def require_rank(shape: Sequence[int], where: str) -> None:
+    """Check that an array can have so many axes; no tensor of a network has more than four.
+
+    Args:
+        shape: the tensor's.
+        where: the file and the tensor, for the message.
+
+    Raises:
+        WeightsError: it has too many.
+    """
+    if len(shape) > MOST_DIMENSIONS:
+        raise WeightsError(f"{where}: expected {MOST_DIMENSIONS} axes at most, found {len(shape)}")
 
 
 def floats(stored: NDArray[np.uint8], kind: str) -> NDArray[Any]:

@@ -7,7 +7,6 @@ another pooling, the preprocessing.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from ... import _core
 from ..._core import WeightsError
+from . import shortcuts
 
 Shape = tuple[int, ...]
 
@@ -33,10 +33,6 @@ BODY = re.compile(r"(conv1|bn1|layer\d+)\..*")
 
 class NotResNetError(ValueError):
     """The tensors are not those of any ResNet; the message says why."""
-
-
-OPTION_A = {"pad": {"reduce": "slice", "zeros": "around"}}
-"""The shortcut without tensors, as the paper has it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ def structure(shapes: Mapping[str, Shape]) -> Structure:
         in_channels=stem[0][1],
         stem="deep" if deep else f"conv{kernel}x{kernel}",
         stem_widths=tuple(conv[0] for conv in stem),
-        shortcut=_shortcut(shapes, stem[-1][0], channels),
+        shortcut=shortcuts.shortcut(shapes, stem[-1][0], channels),
         batch_norm=batch_norm,
         conv_bias=batch_norm and any(map(_CONV_BIAS.fullmatch, shapes)),
     )
@@ -152,39 +148,12 @@ def _blocks(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
         if match := re.fullmatch(r"layer(\d{1,3})\.(\d{1,4})\.conv1\.weight", name):
             stage, block = map(int, match.groups())
             found[stage] = max(found.get(stage, 0), block + 1)
-    if sorted(found) != list(range(1, len(found) + 1)) or not found:
-        raise NotResNetError("tensor layer1.0.conv1.weight: expected in the file, not found")
+    missing = next((stage for stage in range(1, len(found) + 1) if stage not in found), None)
+    if missing or not found:
+        raise NotResNetError(
+            f"tensor layer{missing or 1}.0.conv1.weight: expected in the file, not found"
+        )
     return tuple(found[stage] for stage in sorted(found))
-
-
-_PROJECTION = re.compile(r"layer\d+\.(\d+)\.downsample\.(\d)\.weight")
-
-
-def _shortcut(
-    shapes: Mapping[str, Shape], stem: int, channels: tuple[int, ...]
-) -> str | dict[str, Any]:
-    """The kind of shortcut.
-
-    Args:
-        shapes: torchvision's names to shapes.
-        stem: the channels of the stem's output.
-        channels: those of each stage's.
-    """
-    projections = [
-        (int(match[1]), match[2])
-        for name, shape in shapes.items()
-        if (match := _PROJECTION.fullmatch(name)) and len(shape) == 4
-    ]
-    if any(index == "1" for _, index in projections):
-        return "avg_pool_conv"
-    if projections:
-        # Where the shapes agree, only option C has a convolution.
-        always = channels[0] == stem and "layer1.0.downsample.0.weight" in shapes
-        return "conv_always" if always or any(block for block, _ in projections) else "conv"
-    doubled = all(after == 2 * before for before, after in itertools.pairwise(channels))
-    if len(channels) > 1 and channels[0] == stem and doubled:
-        return OPTION_A
-    return "conv"
 
 
 def _conv(shapes: Mapping[str, Shape], name: str) -> Shape:
@@ -299,7 +268,9 @@ class Candidate:
 
     def __str__(self) -> str:
         variant = f", variant={json.dumps(self.variant)}" if self.variant else ""
-        return f'architecture="{self.architecture}"{variant}'
+        small = self.variant.get("stem") == "conv3x3"
+        words = " (conv3x3: a stem with stride 1 and no max pool)" if small else ""
+        return f'architecture="{self.architecture}"{variant}{words}'
 
 
 def candidates(shapes: Mapping[str, Shape]) -> list[Candidate]:
@@ -359,8 +330,9 @@ def implied_shortcut(architecture: str, shapes: Mapping[str, Shape]) -> dict[str
         NotResNetError: the tensors are not those of any ResNet.
     """
     shown, own = structure(shapes).shortcut, shortcut_of(architecture)
-    has_tensors = any(map(_PROJECTION.fullmatch, shapes))
-    if shown == own or "avg_pool_conv" in (shown, own) or (shown == "conv" and not has_tensors):
+    if shown == own or "avg_pool_conv" in (shown, own):
+        return {}
+    if shown == "conv" and not shortcuts.has_projections(shapes):
         return {}
     return {"shortcut": shown}
 

@@ -80,14 +80,12 @@ def preprocessing(fields: Fields, *, test: bool = False) -> dict[str, Any]:
         WeightsError: a way of cropping, or a filter, that is not supported.
     """
     size = fields.integers("input_size", _DEFAULT_SIZE)
-    fraction = fields.number("crop_pct", _DEFAULT_CROP_PCT)
+    fraction = fields.fraction("crop_pct", _DEFAULT_CROP_PCT)
     if test:
         size = fields.integers("test_input_size", size)
-        fraction = fields.number("test_crop_pct", fraction)
+        fraction = fields.fraction("test_crop_pct", fraction)
     if len(size) != 3 or min(size) < 1:
         raise fields.error("input_size", "[channels, height, width]")
-    if not 0 < fraction <= 1:
-        raise fields.error("crop_pct", "a number above 0, up to 1")
     filter_name = fields.text("interpolation", "bicubic")
     if filter_name not in _FILTERS:
         raise fields.error("interpolation", f"one of {', '.join(sorted(_FILTERS))}")

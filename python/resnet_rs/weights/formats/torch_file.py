@@ -75,7 +75,7 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         data = _mapped(path)
         budget = Budget(len(data))
         content, storages = _load(data, budget)
-        tensors, remarks = find_state_dict(content, key, budget)
+        tensors, modules, remarks = find_state_dict(content, key, budget)
         integers = [name for name, tensor in tensors.items() if tensor.is_integer]
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
@@ -88,7 +88,7 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         }
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    return RawCheckpoint(arrays, remarks=tuple(remarks))
+    return RawCheckpoint(arrays, remarks=tuple(remarks), modules=modules)
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -12,6 +12,7 @@ from .files import listed
 from .numpy_pickle import PickledArray
 from .pickle_machine import Inert
 from .torch_budget import Budget
+from .torch_modules import Module, flattened, is_module
 from .torch_tensor import TensorRef
 
 Items = dict[str | int, Any]
@@ -37,16 +38,12 @@ WRAPPERS = (
 """Keys under which training scripts keep a state dict, in order of preference."""
 
 DEEPEST_WRAPPER = 4
-DEEPEST_MODULE = 64
-LONGEST_NAME = 1000
 MOST_PARTS = 100_000
-ENTRY_BYTES = 200
-"""Memory that an entry of a flattened model is charged for, beside its name."""
 
 
 def find_state_dict(
     content: Any, key: str | None, budget: Budget
-) -> tuple[dict[str, TensorRef], list[str]]:
+) -> tuple[dict[str, TensorRef], dict[str, Module], list[str]]:
     """Find the tensors of one network.
 
     Args:
@@ -56,24 +53,25 @@ def find_state_dict(
         budget: the budget of memory for a flattened model.
 
     Returns:
-        The tensors under the names that they have in the file, and remarks on what was unwrapped
-        and left out.
+        The tensors under the names that they have in the file; the modules of a whole model,
+        else none; and remarks on what was unwrapped and left out.
 
     Raises:
         WeightsError: there is no such key, or no state dict.
     """
     remarks: list[str] = []
+    modules: dict[str, Module] = {}
     start = content if key is None else _follow(content, key)
     node = _unwrap(start, key or "", remarks, _torch_tensor)
     if not _holds(node, _torch_tensor):
         # A training script may keep arrays beside its state dict, so tensors of torch come first.
         remarks.clear()
         node = _unwrap(start, key or "", remarks, _any_tensor)
-    if _is_module(node):
+    if is_module(node):
         remarks.append(
             Note(f"took the parameters and buffers of a whole saved model ({node.name[:80]})")
         )
-        items = _flatten(node, budget)
+        items, modules = flattened(node, budget)
     else:
         items = _items(node) or {}
     tensors = {}
@@ -89,7 +87,7 @@ def find_state_dict(
         )
     if others:
         remarks.append(Note(f"left out what is no tensor: {listed(others)}"))
-    return tensors, remarks
+    return tensors, modules, remarks
 
 
 def _follow(content: Any, key: str) -> Any:
@@ -113,7 +111,7 @@ def _unwrap(node: Any, path: str, remarks: list[str], find: Find) -> Any:
     """Go down the usual keys as long as there are any, and remark on each."""
     for _ in range(DEEPEST_WRAPPER):
         items = _items(node)
-        if items is None or _is_module(node):
+        if items is None or is_module(node):
             break
         keys = [k for k in WRAPPERS if k in items and _leads(items[k], DEEPEST_WRAPPER, find)]
         if not keys and not _has_tensors(node, find):
@@ -189,7 +187,7 @@ class _Search:
         return self._known[place]
 
     def _looks(self, node: Any, depth: int) -> bool:
-        if _is_module(node):
+        if is_module(node):
             return self._in_module(node)
         items = _items(node) or {}
         tensors = filter(None, map(self._find, items.values()))
@@ -205,7 +203,7 @@ class _Search:
         seen: set[int] = set()
         while waiting:
             part = waiting.pop()
-            if id(part) in seen or not _is_module(part):
+            if id(part) in seen or not is_module(part):
                 continue
             seen.add(id(part))
             self._parts += 1
@@ -230,7 +228,7 @@ def _leads(node: Any, depth: int, find: Find) -> bool:
 
 
 def _holds(node: Any, find: Find) -> bool:
-    return _is_module(node) or _has_tensors(node, find)
+    return is_module(node) or _has_tensors(node, find)
 
 
 def _has_tensors(node: Any, find: Find) -> bool:
@@ -255,37 +253,6 @@ def _items(node: Any) -> Items | None:
     if isinstance(node, Inert):
         return node.items
     return node if isinstance(node, dict) else None
-
-
-def _is_module(node: Any) -> bool:
-    return (
-        isinstance(node, Inert)
-        and isinstance(node.state, dict)
-        and all(isinstance(node.state.get(k), dict) for k in ("_parameters", "_modules"))
-    )
-
-
-def _flatten(module: Inert, budget: Budget) -> Items:
-    """The state dict of a pickled `torch.nn.Module`: what its `state_dict()` would give."""
-    items: Items = {}
-    waiting: list[tuple[str, Any, int]] = [("", module, 0)]
-    while waiting:
-        prefix, part, depth = waiting.pop()
-        if not _is_module(part):
-            continue
-        own = {**part.state["_parameters"], **_dict(part.state.get("_buffers"))}
-        children = part.state["_modules"]
-        for name in (*own, *children):
-            budget.spend(ENTRY_BYTES + len(prefix) + len(str(name)))
-        if depth > DEEPEST_MODULE or len(prefix) > LONGEST_NAME:
-            raise WeightsError("modules inside modules without an end")
-        items.update({f"{prefix}{k}": v for k, v in own.items() if v is not None})
-        waiting += [(f"{prefix}{k}.", child, depth + 1) for k, child in children.items()][::-1]
-    return items
-
-
-def _dict(value: Any) -> Items:
-    return value if isinstance(value, dict) else {}
 
 
 def _kind(node: Any) -> str:

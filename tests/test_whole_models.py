@@ -1,0 +1,289 @@
+"""Whole pickled models: strides, dilations, epsilons, pools and activations are the file's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from checkpoints import TOLERANCE, relative_error
+from tiny_torch import TinyResNet, randomize, tiny_variant
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from resnet_rs import WeightsError
+from resnet_rs.weights import formats
+
+Change = Callable[[ResNet], None]
+
+
+def torchvision_net(**more: Any) -> ResNet:
+    net = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=6, width_per_group=16, **more)
+    randomize(net)
+    return net
+
+
+def saved(net: nn.Module, path: Path, *, legacy: bool = False) -> Path:
+    torch.save(net, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def change_stride(net: ResNet) -> None:
+    for stage in (net.layer2, net.layer3, net.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+
+
+def change_epsilon(net: ResNet) -> None:
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = 0.1
+
+
+def change_last_stride(net: ResNet) -> None:
+    net.layer4[0].conv2.stride = net.layer4[0].downsample[0].stride = (1, 1)
+
+
+def set_pool(pool: nn.Module) -> Change:
+    return lambda net: setattr(net, "maxpool", pool)
+
+
+def set_head(pool: nn.Module) -> Change:
+    return lambda net: setattr(net, "avgpool", pool)
+
+
+def change_stem(net: ResNet) -> None:
+    net.conv1.stride = (1, 1)
+
+
+def put_in_sequential(net: ResNet) -> None:
+    net.fc = nn.Sequential(nn.Dropout(0.5), net.fc).eval()
+
+
+TAKEN: list[tuple[Any, dict[str, Any]]] = [
+    (lambda net: None, {}),
+    (change_stride, {"stride_on": "conv1"}),
+    (change_epsilon, {"norm_epsilon": 0.1}),
+    (change_last_stride, {"last_stride": 1}),
+    (set_pool(nn.Identity()), {"stem_pool": "none"}),
+    (set_pool(nn.MaxPool2d(3, 2, 0, ceil_mode=True)), {"stem_pool": "max_ceil"}),
+    (set_head(nn.AdaptiveMaxPool2d(1)), {"head": "global_max_pool"}),
+    (change_stem, {"stem_stride": 1}),
+    (put_in_sequential, {}),
+]
+IDS = ["plain", "v1", "epsilon", "last_stride", "no pool", "ceil", "max head", "stem", "sequential"]
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(("change", "variant"), TAKEN, ids=IDS)
+def test_the_files_own_attributes_are_taken(
+    change: Change, variant: dict[str, Any], legacy: bool, tmp_path: Path
+) -> None:
+    """With the network stated, and without anything: torchvision's forward is known."""
+    net = torchvision_net()
+    change(net)
+    path = saved(net, tmp_path / "net.pth", legacy=legacy)
+    own = {"blocks": [1, 1, 1, 1], "width_per_group": 16}
+    for stated in ({"architecture": "resnet50", "variant": own}, {}):
+        checkpoint = formats.read(path, **stated)
+        assert checkpoint.config["variant"].items() >= variant.items()
+        assert checkpoint.config["num_classes"] == 6
+        assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "dilate", [(False, True, True), (False, False, True), (False, True, False)]
+)
+def test_dilations_are_taken_or_refused(dilate: tuple[bool, ...], tmp_path: Path) -> None:
+    net = torchvision_net(replace_stride_with_dilation=dilate)
+    checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
+    assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+def set_activation(make: Callable[[], nn.Module]) -> Change:
+    def change(net: ResNet) -> None:
+        for block in net.modules():
+            if isinstance(block, Bottleneck):
+                block.relu = make()
+
+    return change
+
+
+class GeM(nn.Module):
+    """A pool of one's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(min=1e-6).pow(3).mean((2, 3), keepdim=True).pow(1 / 3)
+
+
+def set_attribute(place: str, **values: Any) -> Change:
+    def change(net: ResNet) -> None:
+        for name, value in values.items():
+            setattr(net.get_submodule(place), name, value)
+
+    return change
+
+
+def add_tanh(net: ResNet) -> None:
+    net.fc = nn.Sequential(net.fc, nn.Tanh())
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (set_activation(lambda: nn.LeakyReLU(0.2)), r"layer1\.0\.relu \(LeakyReLU\).*ReLU"),
+    (set_activation(nn.GELU), r"layer1\.0\.relu \(GELU\)"),
+    (set_activation(nn.Identity), r"layer1\.0\.relu \(Identity\): a ResNet has a ReLU there"),
+    (set_head(GeM()), r"avgpool \(GeM\)"),
+    (set_head(nn.AdaptiveAvgPool2d(2)), r"avgpool \(AdaptiveAvgPool2d\).*1 x 1"),
+    (
+        set_pool(nn.MaxPool2d(2, 2)),
+        r"maxpool \(MaxPool2d\): a window of 2 with stride 2, padding 0",
+    ),
+    (set_pool(nn.MaxPool2d(3, 2, 0)), r"maxpool \(MaxPool2d\)"),
+    (set_attribute("layer1.0.conv2", padding_mode="reflect"), r"layer1\.0\.conv2.*padding_mode"),
+    (set_attribute("layer1.0.conv2", padding=(0, 0)), r"layer1\.0\.conv2.*padding is \(0, 0\)"),
+    (set_attribute("layer3.0.conv2", stride=(1, 1)), r"layer3\.0\.conv2.*stride is \(1, 1\)"),
+    (set_attribute("layer3.0.conv2", stride=(2, 1)), r"layer3\.0\.conv2.*stride is \(2, 1\)"),
+    (
+        set_attribute("layer3.0.bn2", eps=1e-3),
+        r"layer3\.0\.bn2 \(BatchNorm2d\): eps is 0\.001, and",
+    ),
+    (set_attribute("layer1.0.bn2", track_running_stats=False), r"layer1\.0\.bn2.*track_running"),
+    (add_tanh, r"fc\.1 \(Tanh\)"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_modules_that_no_resnet_has_are_refused_by_name(
+    change: Change, message: str, tmp_path: Path
+) -> None:
+    net = torchvision_net()
+    change(net)
+    path = saved(net, tmp_path / "net.pth")
+    own = {"blocks": [1, 1, 1, 1], "width_per_group": 16}
+    for stated in ({"architecture": "resnet50", "variant": own}, {}):
+        with pytest.raises(WeightsError, match=message) as caught:
+            formats.read(path, **stated)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stride_on", "conv1"), ("norm_epsilon", 1e-3), ("head", "global_max_pool")],
+)
+def test_a_statement_that_contradicts_the_file_is_refused(
+    field: str, value: Any, tmp_path: Path
+) -> None:
+    path = saved(torchvision_net(), tmp_path / "net.pth")
+    variant = {"blocks": [1, 1, 1, 1], "width_per_group": 16, field: value}
+    with pytest.raises(WeightsError, match=f"variant: {field} is .* in the file's own modules"):
+        formats.read(path, architecture="resnet50", variant=variant)
+
+
+def test_a_class_of_ones_own_has_its_attributes_and_is_asked_for(tmp_path: Path) -> None:
+    """Its forward is not in the file, so the network must be stated."""
+    net = TinyResNet(stride_on_conv1=True)
+    path = saved(net, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="does not say which network"):
+        formats.read(path)
+    checkpoint = formats.read(path, architecture="resnet50", variant=tiny_variant())
+    assert checkpoint.config["variant"]["stride_on"] == "conv1"
+    assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: nn.Sequential(*net.children())])
+def test_wrapped_models_have_their_attributes(wrap: Any, tmp_path: Path) -> None:
+    net = torchvision_net()
+    change_stride(net)
+    body = wrap(net)
+    path = saved(body, tmp_path / "net.pth")
+    own = {"blocks": [1, 1, 1, 1], "width_per_group": 16}
+    checkpoint = formats.read(path, architecture="resnet50", variant=own)
+    assert checkpoint.config["variant"]["stride_on"] == "conv1"
+    assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+def test_a_model_beside_others_is_judged_alone(tmp_path: Path) -> None:
+    detector = nn.ModuleDict({"backbone": torchvision_net(), "head": nn.Sequential(nn.GELU())})
+    detector["head"].append(nn.Conv2d(8, 8, 1))
+    path = saved(detector, tmp_path / "net.pth")
+    own = {"blocks": [1, 1, 1, 1], "width_per_group": 16}
+    checkpoint = formats.read(path, architecture="resnet50", variant=own, key="backbone")
+    assert relative_error(checkpoint, detector["backbone"]) <= TOLERANCE
+
+
+def timm_net(block: Any, **more: Any) -> nn.Module:
+    net = timm.models.resnet.ResNet(
+        block, [1, 1, 1, 1], channels=(8, 16, 24, 32), stem_width=8, num_classes=5, **more
+    )
+    randomize(net)
+    return net
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"stem_type": "deep", "avg_down": True},
+        {"output_stride": 16},
+        {"output_stride": 8},
+        {"global_pool": "max"},
+    ],
+    ids=str,
+)
+def test_timms_models_are_taken_as_they_are(more: dict[str, Any], tmp_path: Path) -> None:
+    net = timm_net(timm.models.resnet.Bottleneck, **more)
+    checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
+    assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"aa_layer": timm.layers.BlurPool2d}, r"BlurPool2d"),
+        ({"aa_layer": nn.AvgPool2d}, r"layer2\.0\.aa \(AvgPool2d\)"),
+        ({"act_layer": nn.SiLU}, r"act1 \(SiLU\)"),
+        ({"global_pool": "avgmax"}, r"avgmax"),
+        ({"block_args": {"attn_layer": "se"}}, r"\.se\."),
+    ],
+    ids=str,
+)
+def test_timms_relatives_are_refused_by_name(
+    more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    net = timm_net(timm.models.resnet.Bottleneck, **more)
+    path = saved(net, tmp_path / "net.pth")
+    stated = {"blocks": [1, 1, 1, 1], "widths": [8, 16, 24, 32], "stem_widths": [8]}
+    with pytest.raises(WeightsError, match=message):
+        formats.read(path, architecture="resnet50", variant=stated)
+
+
+@pytest.mark.parametrize("on_first", [False, True])
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_transformers_models_are_taken_as_they_are(
+    kind: str, on_first: bool, tmp_path: Path
+) -> None:
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[16, 32, 48, 64],
+        depths=[1, 2, 1, 1],
+        layer_type=kind,
+        downsample_in_bottleneck=on_first,
+        num_labels=4,
+    )
+    net = ResNetForImageClassification(config)
+    randomize(net)
+    checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
+    logits = nn.Sequential()
+    logits.forward = lambda x: net(x).logits  # type: ignore[method-assign]
+    logits.add_module("net", net)
+    assert relative_error(checkpoint, logits) <= TOLERANCE
+
+
+def test_basic_blocks_are_taken_as_they_are(tmp_path: Path) -> None:
+    net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
+    randomize(net)
+    checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
+    assert relative_error(checkpoint, net) <= TOLERANCE
