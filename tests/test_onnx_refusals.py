@@ -104,7 +104,7 @@ class TestRefusals:
     CHANGES = (
         ("Relu", 0, "op_type", "LeakyRelu"),
         ("Relu", 5, "op_type", "Sigmoid"),
-        ("Conv", 0, "strides", [1, 1]),
+        ("Conv", 0, "strides", [3, 3]),
         ("Conv", 0, "pads", [3, 3, 2, 2]),
         ("Conv", 2, "dilations", [2, 2]),
         ("Conv", 2, "pads", [0, 0, 0, 0]),
@@ -117,7 +117,7 @@ class TestRefusals:
         ("MaxPool", 0, "ceil_mode", 1),
         ("Add", 1, "op_type", "Mul"),
         ("Add", 1, "op_type", "Concat"),
-        ("GlobalAveragePool", 0, "op_type", "GlobalMaxPool"),
+        ("GlobalAveragePool", 0, "op_type", "GlobalLpPool"),
         ("Flatten", 0, "axis", 2),
         ("Gemm", 0, "alpha", 0.5),
         ("Gemm", 0, "transA", 1),

@@ -46,7 +46,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Front:
-    """What the layers in front do: multiply by one number and add another.
+    """The arithmetic of the layers in front: multiply by one number and add another.
 
     Attributes:
         where: the last of the layers, for messages.

@@ -163,6 +163,6 @@ def shortcut_variant(blocks: list[Block]) -> dict[str, Any]:
 
 
 def _is_bare(block: Block) -> bool:
-    """True if a block's shortcut has steps, but no weights."""
+    """Report whether a block's shortcut has steps, but no weights."""
     kinds = {step.kind for step in block.shortcut}
     return bool(kinds & {"slice", "pad_channels"}) and "conv" not in kinds
