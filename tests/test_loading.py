@@ -73,6 +73,7 @@ class TestBytes:
             (lambda data: data[:-4], "does not fit"),
             (lambda data: data[:8] + b"x" + data[9:], "no JSON"),
             (lambda data: data.replace(b'"F32"', b'"F99"', 1), "F32, F16, BF16 or F64, found F99"),
+            (lambda data: data.replace(b'"shape":[', b'"shape":[-', 1), r"no shape: \[-"),
             (lambda data: (2).to_bytes(8, "little") + b"[]", "no JSON object"),
         ],
     )

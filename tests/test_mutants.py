@@ -49,7 +49,9 @@ def results(text: str, folder: Path) -> set[str]:
         ("def f(a=True): ...", {"def f(a=False): ..."}),
         ("class A:\n    b: int = 1", {"class A:\n    b: int = 2"}),
         # Nothing that a program does depends on these.
+        ("def f():\n    return False", {"def f():\n    return True"}),
         ('"""A docstring."""', set()),
+        ('__all__ = ["a", "b"]', set()),
         ("def f(a: 3) -> 4: ...", set()),
         ("assert a < b", set()),
         ('x = "two words"', set()),

@@ -39,13 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     command = [*CARGO, "--re", f"^({chosen})$", "--output", str(OUT), "--no-shuffle", "--jobs", "1"]
     command += ["--cargo-arg=--lib", "--colors", "never"]
+    # cargo-mutants applies the expression to most mutants, and the choice of files to all.
+    command += [part for name in sample for part in ("--file", name.partition(":")[0])]
     # Compiling takes most of the time: debug information would take more.
     environment = {**os.environ, "CARGO_PROFILE_TEST_DEBUG": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     # 0: all were noticed; 2: some were missed; 3: some ran out of time.
     if done.returncode not in (0, 2, 3):
         return done.returncode
-    report(len(sample), arguments.seed)
+    report(sample, arguments.seed)
     return 0
 
 
@@ -57,11 +59,13 @@ def listed() -> list[str]:
     return sorted(done.stdout.splitlines())
 
 
-def report(count: int, seed: int) -> None:
-    """Print the survivors with their diffs, and the counts."""
+def report(sample: Sequence[str], seed: int) -> None:
+    """Print the sample's survivors with their diffs, and the counts."""
     results = OUT / "mutants.out"
     found = {
-        outcome: (results / f"{outcome}.txt").read_text().splitlines()
+        outcome: [
+            name for name in (results / f"{outcome}.txt").read_text().splitlines() if name in sample
+        ]
         for outcome in ("caught", "missed", "timeout", "unviable")
     }
     diffs = [path.read_text() for path in (results / "diff").glob("*.diff")]
@@ -75,7 +79,7 @@ def report(count: int, seed: int) -> None:
     noticed = len(found["caught"]) + len(found["timeout"])
     viable = noticed + len(found["missed"])
     print(
-        f"\n{count} mutants of seed {seed}: {len(found['unviable'])} do not compile, "
+        f"\n{len(sample)} mutants of seed {seed}: {len(found['unviable'])} do not compile, "
         f"{len(found['caught'])} killed, {len(found['timeout'])} timeouts, "
         f"{len(found['missed'])} alive ({noticed / max(viable, 1):.1%} noticed)"
     )

@@ -72,6 +72,8 @@ def fuzz_core(target: str, limit: int, seed: int) -> tuple[str, bool]:
     done = subprocess.run(
         command, cwd=FUZZ, stderr=subprocess.PIPE, text=True, errors="replace", check=False
     )
+    for left in Path("/dev/shm").glob("resnet_rs-fuzz-*"):
+        left.unlink()
     executed = _EXECUTED.findall(done.stderr)
     if done.returncode:
         print(done.stderr[-4000:])

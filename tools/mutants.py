@@ -29,7 +29,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mutations import Mutant, mutants_of
+from python_mutations import Mutant, bodies_of, mutants_of
 from reached_lines import Reached, Recorder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,21 +166,26 @@ def judged(mutant: Mutant, reached: Reached) -> tuple[str, str]:
 
 
 def tests_of(mutant: Mutant, reached: Reached) -> set[str]:
-    """The tests that reach a statement; those of its function, class or file if it is a table."""
+    """The tests that reach a statement.
+
+    A default or a field runs at import: the tests of its function or class count. A table's are
+    those of all functions in its file, and in the files that name its module.
+    """
     path, (first, last) = mutant.path, mutant.owner
     if not mutant.at_import:
         return reached.tests(path, mutant.first, mutant.last)
-    tests = reached.tests(path, first, last) if last else set[str]()
-    return tests or reached.tests(path, 1, 1 << 16) or _tests_of_importers(path, reached)
+    tests = _tests_of_bodies(path, reached, first, last or 1 << 16)
+    if last == 0:
+        for other in PACKAGE.rglob("*.py"):
+            if other != path and path.stem in other.read_text():
+                tests |= _tests_of_bodies(other, reached, 1, 1 << 16)
+    return tests or _tests_of_bodies(path, reached, 1, 1 << 16)
 
 
-def _tests_of_importers(path: Path, reached: Reached) -> set[str]:
-    """A file of tables alone: the tests of the files that name its module."""
-    found = set[str]()
-    for other in PACKAGE.rglob("*.py"):
-        if other != path and path.stem in other.read_text():
-            found |= reached.tests(other, 1, 1 << 16)
-    return found
+def _tests_of_bodies(path: Path, reached: Reached, first: int, last: int) -> set[str]:
+    """The tests that run any function between two lines."""
+    bodies = [body for body in bodies_of(path) if first <= body[0] and body[1] <= last]
+    return set().union(*(reached.tests(path, *body) for body in bodies))
 
 
 class _Chosen:
@@ -188,13 +193,21 @@ class _Chosen:
 
     def __init__(self, tests: Iterable[str], reached: Reached) -> None:
         self.tests = set(tests)
+        self.known = reached.seconds.keys()
+        self.families = {test.partition("[")[0] for test in self.tests}
         self.cost: Counter[str] = Counter()
         for test in self.tests:
             self.cost[test.partition("::")[0]] += round(1e6 * reached.seconds[test])
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Sort by file, and leave the others out."""
-        chosen = [item for item in items if item.nodeid in self.tests]
+        # A table's mutant may give a test another name: `test_row[a_]` for `test_row[a]`.
+        chosen = [
+            item
+            for item in items
+            if item.nodeid in self.tests
+            or (item.nodeid not in self.known and item.nodeid.partition("[")[0] in self.families)
+        ]
         items[:] = sorted(chosen, key=lambda item: self.cost[item.nodeid.partition("::")[0]])
 
 

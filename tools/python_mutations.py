@@ -104,6 +104,15 @@ def mutants_of(path: Path) -> list[Mutant]:
     return sorted(found, key=lambda m: (m.begin, m.end, m.text))
 
 
+def bodies_of(path: Path) -> list[tuple[int, int]]:
+    """The first and last lines of a source's function bodies: all that does not run at import."""
+    return [
+        (node.body[0].lineno, node.end_lineno or 0)
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, _FUNCTIONS)
+    ]
+
+
 class _Finder:
     def __init__(self, path: Path, source: bytes) -> None:
         self.path, self.source = path, source
@@ -133,6 +142,8 @@ class _Finder:
         self.place = (node.lineno, max(last, node.lineno), owner, at_import)
         if isinstance(node, (ast.Import, ast.ImportFrom, ast.Assert, ast.Global, ast.Nonlocal)):
             return
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             return
         self.whole(node)
@@ -161,7 +172,7 @@ class _Finder:
             isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
         ):
             self.replace(node, "pass")
-        elif isinstance(node, ast.Return) and node.value is not None:
+        elif isinstance(node, ast.Return) and not _is_falsy(node.value):
             self.replace(node, "return None")
         elif isinstance(node, (ast.Continue, ast.Break)):
             self.replace(node, "break" if isinstance(node, ast.Continue) else "continue")
@@ -243,6 +254,11 @@ class _Finder:
     def add(self, begin: int, end: int, text: str) -> None:
         if self.source[begin:end] != text.encode():
             self.found.append(Mutant(self.path, begin, end, text, *self.place))
+
+
+def _is_falsy(node: ast.expr | None) -> bool:
+    """Tell a result that is as good as None to most callers."""
+    return node is None or (isinstance(node, ast.Constant) and not node.value)
 
 
 def _is_table(items: list[ast.expr]) -> bool:
