@@ -169,7 +169,7 @@ class TestPredict:
         arguments = ["predict", str(demo_photo), "--weights", str(bare)]
         assert main([*arguments, "--architecture", "resnet50"]) == 0
         error = capsys.readouterr().err
-        assert error.startswith("resnet-rs: warning: there is no config.json")
+        assert error.startswith(f"resnet-rs: warning: {bare}: there is no config.json")
         assert len(error.splitlines()) == 1
         # The architecture is asked for, never assumed.
         assert main(arguments) == 2

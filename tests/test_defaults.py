@@ -40,6 +40,11 @@ OPTIONS: dict[str, Any] = {
     "threads": None,
     "winograd": True,
     "backend": "fast",
+    "exif": True,
+    "background": None,
+    "max_pixels": 1 << 27,
+    "truncated": False,
+    "draft": False,
 }
 
 # A function without a row has no defaults.
@@ -92,7 +97,13 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 }
 
 # A flag without an entry is None, or left to argparse.SUPPRESS, if it is not given.
-MODEL: dict[str, Any] = {"winograd": True}
+MODEL: dict[str, Any] = {
+    "winograd": True,
+    "exif": True,
+    "max_pixels": 1 << 27,
+    "truncated": False,
+    "draft": False,
+}
 FOLDER: dict[str, Any] = {
     **MODEL,
     "resume": False,
