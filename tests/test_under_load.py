@@ -11,6 +11,8 @@ import pytest
 from tiny_model import write_tiny_model
 
 HANG_SECONDS = 120
+# An interrupt is answered in a fifth of a second, and later on a busy machine; the calls take far longer.
+ANSWER_SECONDS = 8
 """No program here takes this long on any machine."""
 
 
@@ -119,7 +121,7 @@ class TestManyCallers:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal to this process alone")
 class TestInterrupt:
-    """Ctrl-C inside one call ends it within a second; the model works afterwards."""
+    """Ctrl-C ends a call long before its work is done; the model works afterwards."""
 
     PROGRAM = """
         import os, signal, sys, threading, time
@@ -164,7 +166,7 @@ class TestInterrupt:
     def test_one_call(
         self, shape: tuple[int, ...], call: str, threads: int, demo_dir: Path
     ) -> None:
-        assert float(run_program(self.PROGRAM, demo_dir, shape, call, threads)) < 1
+        assert float(run_program(self.PROGRAM, demo_dir, shape, call, threads)) < ANSWER_SECONDS
 
     def test_a_caller_that_waits_for_its_turn(self, demo_dir: Path) -> None:
         program = """
@@ -190,7 +192,7 @@ class TestInterrupt:
                 print(time.monotonic() - begin, flush=True)
                 os._exit(0)
         """
-        assert float(run_program(program, demo_dir)) < 1.5
+        assert float(run_program(program, demo_dir)) < ANSWER_SECONDS
 
     def test_a_handler_may_use_the_model(self, demo_dir: Path) -> None:
         program = """
