@@ -106,6 +106,7 @@ class TestRefusals:
         ("Relu", 5, "op_type", "Sigmoid"),
         ("Conv", 0, "strides", [3, 3]),
         ("Conv", 0, "pads", [3, 3, 2, 2]),
+        ("Conv", 6, "strides", [4, 4]),
         ("Conv", 2, "dilations", [2, 2]),
         ("Conv", 2, "pads", [0, 0, 0, 0]),
         ("Conv", 2, "strides", [2, 2]),

@@ -398,6 +398,15 @@ class TestStages:
         assert "dilation" not in variant
         assert_same(path, model)
 
+    @pytest.mark.parametrize(("stage", "dilation"), [("layer1", 2), ("layer2", 64)])
+    def test_dilation_that_no_network_has(self, stage: str, dilation: int, tmp_path: Path) -> None:
+        model = torchvision.models.resnet50(num_classes=5)
+        for module in model.get_submodule(stage).modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                module.dilation = module.padding = (dilation, dilation)
+        path = export(onnx_cases.randomized(model), tmp_path / "x.onnx", shape=(1, 3, 64, 64))
+        refuse(path, f"node /{stage}/{stage}.0/conv2", f"dilation {dilation}")
+
     def test_dilation_of_some_blocks(self, tmp_path: Path) -> None:
         model = torchvision.models.resnet50(num_classes=5)
         conv = model.layer3[3].conv2

@@ -73,6 +73,9 @@ def stages_of(blocks: list[Block]) -> list[list[Block]]:
     return stages
 
 
+_MOST_DILATION = 32
+"""The core's border of zeros around a map is not wider."""
+
 _POOLS = {(3, 2, 1, False): "max", (3, 2, 0, True): "max_ceil"}
 """The stem's pools by kernel, stride, padding and ceil_mode."""
 
@@ -81,12 +84,14 @@ def stem_variant(stem: list[Step]) -> dict[str, Any]:
     """Give the stem's stride and pool, if they are unusual.
 
     Raises:
-        NotResNetError: the pool is another one.
+        NotResNetError: the stride or the pool is another one.
     """
     convs = convs_of(stem)
     small = len(convs) == 1 and convs[0].attributes["kernel"] == 3
     variant: dict[str, Any] = {}
     stride = convs[0].attributes["stride"]
+    if stride > 2:
+        raise NotResNetError(convs[0].node, "a stride of 1 or 2 at the stem", str(stride))
     if stride != (1 if small else 2):
         variant["stem_stride"] = stride
     pools = [step for step in stem if step.kind == "max_pool"]
@@ -108,7 +113,11 @@ def stem_variant(stem: list[Step]) -> dict[str, Any]:
 
 
 def stages_variant(stages: list[list[Block]]) -> dict[str, Any]:
-    """Give the place of the stride, and unusual strides and dilations of the stages."""
+    """Give the place of the stride, and unusual strides and dilations of the stages.
+
+    Raises:
+        NotResNetError: a stage has a dilation that no network here has.
+    """
     variant: dict[str, Any] = {}
     blocks = [block for stage in stages for block in stage]
     if len(blocks[0].convs) == 3:
@@ -116,11 +125,20 @@ def stages_variant(stages: list[list[Block]]) -> dict[str, Any]:
         strided = [each for each in strides if each != [1, 1, 1]]
         variant["stride_on"] = "conv1" if strided and strided[0][0] > 1 else "conv2"
     dilations = [_dilation(stages, index) for index in range(len(stages))]
+    for index, stage in enumerate(stages):
+        fits = dilations[index] <= _MOST_DILATION
+        if not fits or dilations[index] < dilations[max(0, index - 1)] or dilations[0] > 1:
+            raise NotResNetError(
+                stage[0].convs[1].node,
+                f"dilations up to {_MOST_DILATION} that grow from 1",
+                f"dilation {dilations[index]}",
+            )
     if max(dilations) > 1:
         variant["dilation"] = dilations
     if len(stages) > 1:
         usual = 1 if dilations[-1] > dilations[-2] else 2
-        if stages[-1][0].stride != usual:
+        # Others than 1 and 2 are found where the convolutions are compared, one by one.
+        if stages[-1][0].stride in (1, 2) and stages[-1][0].stride != usual:
             variant["last_stride"] = stages[-1][0].stride
     return variant
 
