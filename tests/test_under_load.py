@@ -11,7 +11,8 @@ import pytest
 from tiny_model import write_tiny_model
 
 HANG_SECONDS = 120
-# An interrupt is answered in a fifth of a second, and later on a busy machine; the calls take far longer.
+# An interrupt is answered in a fifth of a second, and later on a busy machine; the calls take far
+# longer.
 ANSWER_SECONDS = 8
 """No program here takes this long on any machine."""
 
