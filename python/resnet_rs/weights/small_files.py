@@ -11,6 +11,8 @@ from .._core import WeightsError
 MAX_SMALL_BYTES = 16 << 20
 """The largest small file that is read; configs, indices and lists of labels are far smaller."""
 
+_PIECE_BYTES = 1 << 16
+
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -54,8 +56,14 @@ def read_small(path: str | os.PathLike[str], *, regular: bool = True) -> bytes:
     """
     if regular:
         require_regular(path)
+    pieces = []
+    left = MAX_SMALL_BYTES + 1
     with open(path, "rb") as file:
-        content = file.read(MAX_SMALL_BYTES + 1)
+        # A single read of the bound would allocate as much, however small the file.
+        while piece := file.read(min(left, _PIECE_BYTES)):
+            pieces.append(piece)
+            left -= len(piece)
+    content = b"".join(pieces)
     if len(content) > MAX_SMALL_BYTES:
         size = max(len(content), os.path.getsize(path))
         raise WeightsError(f"{os.fspath(path)}: {size} bytes are too many for a file of this kind")
