@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from resnet_rs import Preprocessing, WeightsError, _core
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.weights import formats
+from resnet_rs.weights.formats.input_file import Unpacked
 from resnet_rs.weights.formats.keras_file import read_keras
 from resnet_rs.weights.formats.keras_hdf5 import _CountedFile
 
@@ -390,7 +391,7 @@ class TestRefusals:
         self.refuse(path, "conv2_block1_1_conv/kernel", "not found")
 
     def test_reading_up_to_the_end_and_beyond(self) -> None:
-        file = _CountedFile(memoryview(b"abcd"))
+        file = _CountedFile(Unpacked(b"abcd"))
         file.allow(6)
         file.seek(2)
         assert file.read(2) == b"cd"

@@ -154,8 +154,8 @@ def test_one_text_for_many_arrays_stays_within_the_budget(path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_memory_beside_the_mapped_file_is_at_most_the_file(protocol: int, path: Path) -> None:
-    """Texts unfold to bytes once; bytes are copied once, as they lie at odd places."""
+def test_memory_is_at_most_the_file(protocol: int, path: Path) -> None:
+    """Texts unfold to bytes once, and bytes are read once."""
     arrays = {name: RNG.standard_normal(1 << 20).astype("<f4") for name in "abcd"}
     path.write_bytes(pickle.dumps(arrays, protocol=protocol))
     tracemalloc.start()
@@ -165,7 +165,7 @@ def test_memory_beside_the_mapped_file_is_at_most_the_file(protocol: int, path: 
     finally:
         tracemalloc.stop()
     assert all(np.array_equal(tensors[name], arrays[name]) for name in arrays)
-    assert peak <= path.stat().st_size
+    assert peak <= path.stat().st_size + (1 << 18)
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])

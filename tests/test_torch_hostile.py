@@ -12,6 +12,7 @@ import pytest
 import torch_pickles as tp
 
 from resnet_rs import WeightsError
+from resnet_rs.weights.formats.input_file import Unpacked
 from resnet_rs.weights.formats.pickle_machine import PickleMachine
 from resnet_rs.weights.formats.torch_budget import Budget
 from resnet_rs.weights.formats.torch_file import read_torch
@@ -175,7 +176,7 @@ def test_real_pickles_of_every_protocol_are_read_like_pickle() -> None:
             content["texts"] = [text for text in value["texts"] if len(text) < 1000]
         data = b"??" + pickle.dumps(content, protocol=protocol) + b"more"
         machine = PickleMachine({}, lambda identity: identity, Budget(len(data)))
-        result, end = machine.run(data, 2, len(data))
+        result, end = machine.run(Unpacked(data), 2, len(data))
         assert result == content, protocol
         assert end == len(data) - 4
         assert result["again"] is result["tuples"]

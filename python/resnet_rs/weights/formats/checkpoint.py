@@ -17,8 +17,8 @@ class RawCheckpoint:
 
     Attributes:
         tensors: the arrays under the file's own names, in torch's layout (convolutions OIHW,
-            linear layers `[out, in]`), float32 or float16 and C-contiguous; views of a mapped
-            file are welcome. Integer tensors such as `num_batches_tracked` are left out.
+            linear layers `[out, in]`), float32 or float16 and C-contiguous; read-only ones
+            are welcome. Integer tensors such as `num_batches_tracked` are left out.
         config: those fields of our config.json that the file states; empty for a state dict.
         remarks: what the user should know: what was unwrapped, stripped, folded or assumed, in
             sentences without the path. A plain `str` is shown as a warning; harmless facts are of

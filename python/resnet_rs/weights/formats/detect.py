@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..strangers import HEAD_BYTES, meaning
 from .checkpoint import RawCheckpoint
 from .directories import INDEX_SUFFIX, TENSOR_FILES, describe, joined, listed_shards, shard_files
 from .files import require_regular
+from .input_file import InputFile
 
 SUPPORTED = (
     "supported are .safetensors; .pth, .pt and .bin of torch; .h5 and .keras of Keras; .onnx; and "
@@ -150,8 +150,8 @@ def _kind_of_zip(path: Path) -> str:
     from .zip_members import read_members
 
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = list(read_members(data))
+        with InputFile(path) as file:
+            names = list(read_members(file))
     except WeightsError:
         return _BY_SUFFIX.get(path.suffix.lower(), "torch")
     if any(name.endswith(".weights.h5") for name in names):

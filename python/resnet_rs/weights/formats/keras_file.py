@@ -7,7 +7,6 @@ that images remain RGB.
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..remarks import Assumption, Note
 from . import shapes
 from .checkpoint import RawCheckpoint
 from .files import listed, require_regular
+from .input_file import reading
 from .keras_hdf5 import Hdf5, Object
 from .keras_layers import BGR_MEANS, Description, check
 from .keras_layouts import TAKEN, VARIABLES, Stored, find_arrays, require_known_classes
@@ -56,19 +56,16 @@ def read_keras(path: Path) -> RawCheckpoint:
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: pyfive is not installed.
-        WeightsError: the file is damaged, or its network is another one.
+        WeightsError: the file is damaged, its network is another one, or somebody writes to it
+            meanwhile.
     """
     require_regular(path)
     require_extra("pyfive", path, "keras")
-    with path.open("rb") as file:
-        if file.seek(0, 2) == 0:
-            raise WeightsError(f"{path}: the file is empty")
-        # The views of the arrays keep the mapping open.
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    try:
-        return _checkpoint(find_arrays(mapped), len(mapped))
-    except (WeightsError, shapes.NotResNetError) as error:
-        raise WeightsError(f"{path}: {error}") from None
+    with reading(path) as file:
+        try:
+            return _checkpoint(find_arrays(file), len(file))
+        except shapes.NotResNetError as error:
+            raise WeightsError(str(error)) from None
 
 
 def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:

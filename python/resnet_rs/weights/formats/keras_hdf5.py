@@ -1,4 +1,4 @@
-"""The part of HDF5 that Keras writes: pyfive reads the headers, and arrays are views of the file.
+"""The part of HDF5 that Keras writes: pyfive reads the headers, and arrays are read one by one.
 
 Files come from strangers. The HDF5 library hangs or crashes on some damaged ones, and pyfive's
 high-level classes allocate whatever an attribute or a compressed chunk states. So only pyfive's
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from .input_file import Part, Source, Unpacked
 from .libraries import library_errors
 from .safetensors_file import widen_bfloat16
 
@@ -50,7 +51,7 @@ class Object:
         texts: its attributes that are one string.
         shape: of a dataset, its dimensions; None for a group, or if there are no elements.
         dtype: of a dataset's floats; a void type of two bytes for bfloat16, None for any other.
-        data: of a dataset, the bytes of its elements; None if they are stored in another way.
+        data: of a dataset, the place of its elements; None if they are stored in another way.
         storage: how a dataset without `data` is stored, in words.
     """
 
@@ -58,21 +59,21 @@ class Object:
     texts: dict[str, str] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any] | None = None
-    data: memoryview | None = None
+    data: Part | None = None
     storage: str = ""
 
 
 class Hdf5:
-    """An HDF5 file in memory.
+    """An HDF5 file.
 
     Args:
-        data: the whole file, as bytes.
+        data: the whole file.
 
     Raises:
         WeightsError: it is no HDF5 file, or one of a kind that is not read.
     """
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: Source) -> None:
         # Here, not above: Keras files are an extra, which `read_keras` asks for.
         from pyfive import dataobjects
         from pyfive.misc_low_level import SuperBlock
@@ -119,9 +120,10 @@ class Hdf5:
             raise WeightsError(
                 f"the shape {list(item.shape)} needs {needed} bytes of data, got {len(item.data)}"
             )
+        stored = np.frombuffer(item.data.whole(), np.uint8)
         if item.dtype.kind == "V":
-            return widen_bfloat16(np.frombuffer(item.data, np.uint8)).reshape(item.shape)
-        values = np.frombuffer(item.data, item.dtype).reshape(item.shape)
+            return widen_bfloat16(stored).reshape(item.shape)
+        values = stored.view(item.dtype).reshape(item.shape)
         # Beyond float32's range: infinite, which the core refuses with the tensor's name.
         with np.errstate(over="ignore", invalid="ignore"):
             return values.astype(np.float16 if item.dtype.itemsize == 2 else np.float32, copy=False)
@@ -206,12 +208,12 @@ class Hdf5:
             item.storage = "in another file"
         elif layout == 0:
             (length,) = struct.unpack_from("<H", header.msg_data, place)
-            item.data = memoryview(header.msg_data)[place + 2 : place + 2 + length]
+            item.data = Part(Unpacked(header.msg_data), place + 2, place + 2 + length)
         elif layout == 1:
             begin, length = struct.unpack_from("<QQ", header.msg_data, place)
             # Nothing is allocated for data that was never written, or that has no elements.
             begin, length = (0, 0) if begin == _UNDEFINED else (begin, length)
-            item.data = self._data[begin : begin + length]
+            item.data = Part(self._data, begin, begin + length)
         else:
             item.storage = "in chunks" if layout == 2 else "made of other datasets"
 
@@ -223,7 +225,7 @@ class _CountedFile:
     are damaged.
     """
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: Source) -> None:
         self._data = data
         self._place = 0
         self._reads_left = _MAX_READS
@@ -250,4 +252,4 @@ class _CountedFile:
             raise WeightsError("the file has more or larger parts than any network: it is damaged")
         if not 0 <= begin <= self._place <= len(self._data):
             raise WeightsError(f"the file ends before byte {self._place}, which it refers to")
-        return bytes(self._data[begin : self._place])
+        return self._data.read(begin, self._place)

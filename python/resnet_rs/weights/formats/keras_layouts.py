@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..._core import WeightsError
 from ..remarks import Note
 from . import zip_members
+from .input_file import Source
 from .keras_hdf5 import SIGNATURE, Hdf5, Object
 from .keras_layers import Description, Layer, parse
 
@@ -70,29 +71,28 @@ class Stored:
     classes: frozenset[str] = frozenset()
 
 
-def find_arrays(mapped: memoryview) -> Stored:
+def find_arrays(file: Source) -> Stored:
     """Find the arrays and the description in any of Keras' files.
 
     Args:
-        mapped: the file's bytes.
+        file: the file.
 
     Raises:
         WeightsError: it is damaged, or Keras did not write it.
     """
-    if bytes(mapped[:4]) == zip_members.SIGNATURE:
-        members = zip_members.read_members(mapped)
-        text = _member(members, _CONFIG_MEMBER, mapped, _MAX_CONFIG_BYTES)
-        most_bytes = int(_MAX_GROWTH * len(mapped)) + _SPARE_BYTES
-        data = _member(members, _WEIGHTS_MEMBER, mapped, most_bytes)
-        return _by_layer(Hdf5(data), parse(bytes(text)))
-    if bytes(mapped[:8]) != SIGNATURE:
+    head = file.read(0, 8)
+    if head[:4] == zip_members.SIGNATURE:
+        members = zip_members.read_members(file)
+        text = _member(members, _CONFIG_MEMBER, file, _MAX_CONFIG_BYTES)
+        most_bytes = int(_MAX_GROWTH * len(file)) + _SPARE_BYTES
+        data = _member(members, _WEIGHTS_MEMBER, file, most_bytes)
+        return _by_layer(Hdf5(data), parse(text.read(0, len(text))))
+    if head != SIGNATURE:
         raise WeightsError("neither an HDF5 file nor a .keras archive")
-    return _by_layer(Hdf5(mapped), None)
+    return _by_layer(Hdf5(file), None)
 
 
-def _member(
-    members: zip_members.Members, name: str, mapped: memoryview, most_bytes: int
-) -> memoryview:
+def _member(members: zip_members.Members, name: str, file: Source, most_bytes: int) -> Source:
     """The content of a member of a `.keras` archive."""
     if name not in members:
         raise WeightsError(f"expected a .keras archive, got a zip file without {name}")
@@ -100,7 +100,7 @@ def _member(
         raise WeightsError(
             f"{name}: {members[name].file_size} bytes are more than it can have here"
         )
-    return zip_members.content(mapped, members[name])
+    return zip_members.source(file, members[name])
 
 
 def _by_layer(hdf5: Hdf5, description: tuple[Layer, ...] | None) -> Stored:

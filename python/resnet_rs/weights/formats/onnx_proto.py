@@ -1,14 +1,14 @@
 """The graph of an ONNX file, as the onnx package reads it, with bounds.
 
 Only the parts that a network's graph needs are kept. Constants are arrays of the file's types,
-copied out of protobuf's message, or views of the files beside the model.
+copied out of protobuf's message, or read from the files beside the model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from .input_file import InputFile
 from .libraries import library_errors, require_extra
 from .onnx_wire import check_fields
 
@@ -87,25 +88,34 @@ def read_graph(path: Path) -> Graph:
 
     Raises:
         ImportError: the onnx package is not installed.
-        WeightsError: the file is damaged or not an ONNX model, or a tensor's file is missing, too
-            short, or not beside it. The message is without the path.
+        WeightsError: the file is damaged or not an ONNX model, a tensor's file is missing, too
+            short, or not beside it, or somebody writes to one of them meanwhile. The message is
+            without the path.
     """
     onnx = require_extra("onnx", path, "onnx")
-    content = path.read_bytes()
+    with InputFile(path) as file:
+        content = file.read(0, len(file))
+        file.require_unchanged()
     file_bytes = len(content)
     check_fields(memoryview(content), onnx.ModelProto.DESCRIPTOR)
     with library_errors("no ONNX model"):
         model = onnx.ModelProto.FromString(content)
     del content  # before the tensors are copied out of the message
-    return _Reader(model, path.parent, file_bytes).graph
+    with contextlib.ExitStack() as stack:
+        reader = _Reader(model, path.parent, file_bytes, stack)
+        reader.require_unchanged()
+    return reader.graph
 
 
 class _Reader:
-    """Turns protobuf's messages into a `Graph`, and maps the files beside the model."""
+    """Turns protobuf's messages into a `Graph`, and reads the files beside the model."""
 
-    def __init__(self, model: Any, folder: Path, file_bytes: int) -> None:
+    def __init__(
+        self, model: Any, folder: Path, file_bytes: int, stack: contextlib.ExitStack
+    ) -> None:
         self._folder = folder
-        self._mapped: dict[str, memoryview] = {}
+        self._stack = stack
+        self._files: dict[str, InputFile] = {}
         self.graph = Graph(file_bytes=file_bytes)
         for opset in model.opset_import:
             if opset.domain in ("", "ai.onnx"):
@@ -122,6 +132,16 @@ class _Reader:
         self.graph.nodes = [self._node(node) for node in graph.node]
         self.graph.inputs = {_text(value.name): _dimensions(value) for value in graph.input}
         self.graph.outputs = [_text(value.name) for value in graph.output]
+
+    def require_unchanged(self) -> None:
+        """Check that nobody has written to the files beside the model while they were read.
+
+        Raises:
+            WeightsError: somebody has; the message names the file.
+        """
+        for location, file in self._files.items():
+            with _named(location):
+                file.require_unchanged()
 
     def _node(self, node: Any) -> Node:
         domain, operator = _text(node.domain), _text(node.op_type)
@@ -178,16 +198,16 @@ class _Reader:
             raise WeightsError(
                 f"tensor {name}: expected data in a file beside the model, got {location!r}"
             )
-        if location not in self._mapped:
+        if location not in self._files:
             path = self._folder / location
             if not path.is_file():
                 raise WeightsError(
                     f"tensor {name}: its data lies in {location}, which is not there: put the "
                     f"file beside the model"
                 )
-            self._mapped[location] = _map(path)
-            self.graph.file_bytes += len(self._mapped[location])
-        content = self._mapped[location]
+            self._files[location] = self._stack.enter_context(InputFile(path))
+            self.graph.file_bytes += len(self._files[location])
+        content = self._files[location]
         try:
             offset = int(stated.get("offset", "0")[:20])
             length = int(stated.get("length", str(len(content) - offset))[:20])
@@ -198,7 +218,8 @@ class _Reader:
                 f"tensor {name}: bytes {offset} to {offset + length} of {location} are not there: "
                 f"it has {len(content)}"
             )
-        return content[offset : offset + length]
+        with _named(location):
+            return content.take(offset, offset + length)
 
 
 def _typed_data(tensor: Any, dtype: np.dtype[Any]) -> bytes:
@@ -237,9 +258,10 @@ def _type_name(kind: int) -> str:
     return names.get(kind, f"type {kind}").lower()
 
 
-def _map(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        if file.seek(0, 2) == 0:
-            return memoryview(b"")
-        # The views of the tensors keep the mapping open.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+@contextlib.contextmanager
+def _named(location: str) -> Iterator[None]:
+    """Name a file beside the model in errors about reading it."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{location}: {error}") from None

@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..._core import WeightsError
-from .pickle_stream import Buffer, PickleStream
+from .input_file import Source
+from .pickle_stream import PickleStream
 from .torch_budget import Budget
 
 OPERATION_BYTES = 160
@@ -100,11 +101,11 @@ class PickleMachine:
         self._stack: list[Any] = []
         self._outer: list[list[Any]] = []
 
-    def run(self, data: Buffer, begin: int, end: int) -> tuple[Any, int]:
+    def run(self, data: Source, begin: int, end: int) -> tuple[Any, int]:
         """Run the pickle that starts at `begin`.
 
         Args:
-            data: the buffer, of which nothing outside `begin` to `end` is read.
+            data: the file, or what was unpacked of it. Nothing outside `begin` to `end` is read.
             begin: the pickle's first byte.
             end: the place by which it must have stopped.
 

@@ -13,6 +13,7 @@ from ... import _core
 from ..._core import WeightsError
 from .checkpoint import RawCheckpoint
 from .files import MAX_NAME_SHOWN
+from .input_file import reading
 
 BFLOAT16 = "BF16"
 """The one type that NumPy lacks; its bytes are read as whole numbers."""
@@ -35,22 +36,26 @@ NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "
 def read_safetensors(path: Path) -> RawCheckpoint:
     """Read every floating-point tensor of a file.
 
-    F32 and F16 tensors are read-only views of the mapped file; BF16 and F64 ones are converted.
+    F32 and F16 tensors are read-only; BF16 and F64 ones are converted.
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the header does not fit the file, or a tensor is of a type that is not read.
+        WeightsError: the header does not fit the file, a tensor is of a type that is not read,
+            or somebody writes to the file meanwhile.
     """
-    index = _core.safetensors_index(str(path))
-    content = np.memmap(path, dtype=np.uint8, mode="r")
     tensors: dict[str, NDArray[Any]] = {}
-    # In the order in which they lie in the file, so that messages are the same every time.
-    for name, (kind, shape, begin, end) in sorted(index.items(), key=lambda item: item[1][2:]):
-        if kind in NOT_FLOATS:
-            continue
-        require_float(kind, f"{path}: tensor {name[:MAX_NAME_SHOWN]}")
-        require_rank(shape, f"{path}: tensor {name[:MAX_NAME_SHOWN]}")
-        tensors[name] = floats(content[begin:end], kind).reshape(shape)
+    status = path.stat()
+    index = _core.safetensors_index(str(path))
+    with reading(path) as file:
+        file.require_same(status)
+        # In the order in which they lie in the file, so that messages are the same every time.
+        for name, (kind, shape, begin, end) in sorted(index.items(), key=lambda item: item[1][2:]):
+            if kind in NOT_FLOATS:
+                continue
+            require_float(kind, f"tensor {name[:MAX_NAME_SHOWN]}")
+            require_rank(shape, f"tensor {name[:MAX_NAME_SHOWN]}")
+            stored = np.frombuffer(file.read(begin, end), np.uint8)
+            tensors[name] = floats(stored, kind).reshape(shape)
     return RawCheckpoint(tensors)
 
 

@@ -12,7 +12,6 @@ A plain pickle (`.pkl`) with a dict of NumPy arrays is read too.
 
 from __future__ import annotations
 
-import mmap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..remarks import Note
 from . import zip_members
 from .checkpoint import RawCheckpoint
 from .files import listed
+from .input_file import InputFile, Source, reading
 from .numpy_pickle import NUMPY_CALLS
 from .pickle_machine import Global, Inert, PickleMachine
 from .torch_budget import Budget
@@ -54,8 +54,8 @@ _TAR_MAGIC_PLACE = 257
 def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
     """Read the state dict of a file of `torch.save`.
 
-    The file is mapped, and arrays are views of it where possible: it must not change while they
-    are in use. Nothing else of the file (an optimizer, arguments) is built, and no code is run.
+    Each storage is read once, and arrays are views of it where possible. Nothing else of the file
+    (an optimizer, arguments) is read, and no code is run.
 
     Args:
         path: the file, in the zip or the legacy format.
@@ -69,10 +69,9 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
     Raises:
         FileNotFoundError: there is no such file.
         WeightsError: it is not such a file, or damaged, or holds no state dict under `key`, or
-            asks for much more memory than twice its size.
+            asks for much more memory than twice its size, or somebody writes to it meanwhile.
     """
-    try:
-        data = _mapped(path)
+    with reading(path) as data:
         budget = Budget(len(data))
         content, storages = _load(data, budget)
         tensors, modules, remarks = find_state_dict(content, key, budget)
@@ -80,30 +79,17 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
             remarks.append(Note(f"left out tensors of integers: {listed(others)}"))
-        maker = ArrayMaker(storages, budget)
-        arrays = {
-            name: maker.array(name[:80], tensor)
-            for name, tensor in tensors.items()
-            if not tensor.is_integer
-        }
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        floats = {name: tensor for name, tensor in tensors.items() if not tensor.is_integer}
+        arrays = ArrayMaker(storages, budget).arrays(floats)
     return RawCheckpoint(arrays, remarks=tuple(remarks), modules=modules)
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise WeightsError("an empty file") from None
-
-
-def _load(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
+def _load(data: InputFile, budget: Budget) -> tuple[Any, Storages]:
     """The object that was saved, and the storages that its tensors point into."""
-    if data[:4] == zip_members.SIGNATURE:
+    head = data.read(0, 512)
+    if head[:4] == zip_members.SIGNATURE:
         return _load_zip(data, budget)
-    if data[_TAR_MAGIC_PLACE : _TAR_MAGIC_PLACE + len(_TAR_MAGIC)] == _TAR_MAGIC:
+    if head[_TAR_MAGIC_PLACE:].startswith(_TAR_MAGIC):
         raise WeightsError(
             "a tar file, the format of torch before 0.1.10: load it with torch.load and "
             f"{SAVE_STATE_DICT}"
@@ -138,7 +124,7 @@ class _ZipStorages:
     """Storages that are members of a zip file."""
 
     def __init__(
-        self, data: mmap.mmap, members: dict[str, zipfile.ZipInfo], prefix: str, budget: Budget
+        self, data: InputFile, members: dict[str, zipfile.ZipInfo], prefix: str, budget: Budget
     ) -> None:
         self._data = data
         self._members = members
@@ -163,10 +149,19 @@ class _ZipStorages:
             member = self._members.get(path)
             if member is None:
                 raise WeightsError(f"no member {path[:80]} in the zip file")
-            if not zip_members.is_stored(member):
-                self._budget.spend(member.file_size)
+            self._spend(member)
             self._contents[path] = zip_members.content(self._data, member)
         return self._contents[path]
+
+    def pickle(self) -> Source:
+        """The pickle of the object, whose place in the file is taken by nothing else."""
+        member = self._members[f"{self._prefix}data.pkl"]
+        self._spend(member)
+        return zip_members.source(self._data, member)
+
+    def _spend(self, member: zipfile.ZipInfo) -> None:
+        if not zip_members.is_stored(member):
+            self._budget.spend(member.file_size)
 
     def content(self, storage: StorageRef) -> memoryview:
         content = self.member(f"data/{storage.key}")
@@ -177,8 +172,13 @@ class _ZipStorages:
             )
         return content
 
+    def drop(self, storage: StorageRef) -> None:
+        path = f"{self._prefix}data/{storage.key}"
+        if self._contents.pop(path, None) and zip_members.is_stored(self._members[path]):
+            self._data.drop(*zip_members.locate(self._data, self._members[path]))
 
-def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
+
+def _load_zip(data: InputFile, budget: Budget) -> tuple[Any, Storages]:
     members = zip_members.read_members(data)
     # The folder is called after the file; some archives have a data.pkl deeper down as well.
     pickles = [name for name in members if name.count("/") <= 1 and _last_part(name) == "data.pkl"]
@@ -190,15 +190,8 @@ def _load_zip(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
             f"a zip file that torch.save did not write: it has {len(pickles)} members data.pkl"
         )
     storages = _ZipStorages(data, members, prefix, budget)
-    pickle = storages.member("data.pkl")
-    machine = _machine(storage_ref, budget)
-    member = members[f"{prefix}data.pkl"]
-    if zip_members.is_stored(member):
-        begin = zip_members.locate(data, member)
-        content, _ = machine.run(data, begin, begin + len(pickle))
-    else:
-        budget.spend(len(pickle))
-        content, _ = machine.run(bytes(pickle), 0, len(pickle))
+    pickle = storages.pickle()
+    content, _ = _machine(storage_ref, budget).run(pickle, 0, len(pickle))
     return content, storages
 
 
@@ -211,16 +204,21 @@ class _LegacyStorages:
 
     little_endian = True
 
-    def __init__(self, data: mmap.mmap, places: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, data: InputFile, places: dict[str, tuple[int, int]]) -> None:
         self._data = data
         self._places = places
 
     def content(self, storage: StorageRef) -> memoryview:
-        begin, end = self._places[storage.key]
-        return memoryview(self._data)[begin:end]
+        if storage.key not in self._places:
+            raise WeightsError(f"no storage {storage.key[:80]} in the file")
+        return self._data.take(*self._places[storage.key])
+
+    def drop(self, storage: StorageRef) -> None:
+        if storage.key in self._places:
+            self._data.drop(*self._places[storage.key])
 
 
-def _load_legacy(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
+def _load_legacy(data: InputFile, budget: Budget) -> tuple[Any, Storages]:
     seen: dict[str, StorageRef] = {}
 
     def persistent(identity: Any) -> Any:
@@ -236,20 +234,20 @@ def _load_legacy(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
     try:
         magic, place = machine.run(data, 0, len(data))
     except WeightsError:
-        if data[:2] in _PICKLES:
+        if data.read(0, 2) in _PICKLES:
             raise
         magic = None
     if magic != LEGACY_MAGIC:
         if holds_arrays(magic):
             return magic, _LegacyStorages(data, {})
-        if data[:3] == _PROTOCOL_0:
+        if data.read(0, 3) == _PROTOCOL_0:
             raise WeightsError(
                 "a pickle of protocol 0, whose numbers are text: write it again with "
                 "pickle.dump(content, file, protocol=4)"
             )
         raise WeightsError(
             f"not a file of torch.save: neither a zip file nor torch's legacy format "
-            f"(it starts with {bytes(data[:8])!r})"
+            f"(it starts with {data.read(0, 8)!r})"
         )
     protocol, place = machine.run(data, place, len(data))
     if protocol != LEGACY_PROTOCOL:
@@ -264,7 +262,7 @@ def _load_legacy(data: mmap.mmap, budget: Budget) -> tuple[Any, Storages]:
         storage = seen.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in places:
             raise WeightsError("a damaged legacy file: a storage that no tensor, or two, name")
-        size = int.from_bytes(data[place : place + 8], "little")
+        size = int.from_bytes(data.read(place, place + 8), "little")
         begin = place + 8
         place = begin + size * ITEM_BYTES[storage.kind]
         if size != storage.size or place > len(data):

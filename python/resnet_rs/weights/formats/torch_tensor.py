@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -142,6 +143,10 @@ class Storages(Protocol):
         """
         ...
 
+    def drop(self, storage: StorageRef) -> None:
+        """Forget the bytes of a storage that is not asked for again."""
+        ...
+
 
 def storage_ref(identity: Any) -> StorageRef | Global:
     """Interpret a persistent id of `torch.save`.
@@ -233,11 +238,26 @@ class ArrayMaker:
         self._storages = storages
         self._budget = budget
 
+    def arrays(self, tensors: Mapping[str, TensorRef]) -> dict[str, NDArray[Any]]:
+        """Make the array of every tensor; a storage's bytes are dropped after the last of its own.
+
+        Raises:
+            WeightsError: as `array` raises it, with the tensor's name.
+        """
+        uses = Counter(tensor.storage.key for tensor in tensors.values())
+        arrays = {}
+        for name, tensor in tensors.items():
+            arrays[name] = self.array(name[:80], tensor)
+            uses[tensor.storage.key] -= 1
+            if not uses[tensor.storage.key] and not isinstance(tensor.storage, InlineStorage):
+                self._storages.drop(tensor.storage)
+        return arrays
+
     def array(self, name: str, tensor: TensorRef) -> NDArray[Any]:
         """The numbers of a float tensor, C-contiguous, float16 or float32.
 
-        float32 and float16 that lie in order are views of the file and read-only; bfloat16 and
-        float64 become float32.
+        float32 and float16 that lie in order are views of their storage and read-only;
+        bfloat16 and float64 become float32.
 
         Raises:
             WeightsError: the tensor reaches outside its storage, or is of another dtype.

@@ -1,18 +1,17 @@
-"""Reads zip archives in a mapped file: torch's checkpoints and Keras' models.
+"""Reads zip archives: torch's checkpoints and Keras' models.
 
-`zipfile` reads the archive's directory. It would copy every member, so the contents are taken
-here: a stored member is a view of the map, and a compressed one is unpacked to its stated size at
-most.
+`zipfile` reads the archive's directory. The contents are taken here: a stored member is a part of
+the file, which is read once, and a compressed one is unpacked to its stated size at most.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
 import zipfile
 import zlib
 
 from ..._core import WeightsError
+from .input_file import Part, Source, Unpacked
 from .libraries import library_errors
 
 SIGNATURE = b"PK\x03\x04"
@@ -24,14 +23,15 @@ _ENCRYPTED = 1
 _FREE_DIRECTORY_BYTES = 1 << 20
 _DIRECTORY_SHARE = 32
 
-Buffer = mmap.mmap | memoryview
+_PIECE_BYTES = 1 << 20
+
 Members = dict[str, zipfile.ZipInfo]
 
 
 class _Archive:
-    """A mapped file for zipfile, which refuses to hand out a directory of an implausible size."""
+    """A file for zipfile, which refuses to hand out a directory of an implausible size."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Source) -> None:
         self._data = data
         self._place = 0
         self._most = _FREE_DIRECTORY_BYTES + len(data) // _DIRECTORY_SHARE
@@ -50,10 +50,10 @@ class _Archive:
             raise WeightsError("more members than an archive of this size has")
         begin = self._place
         self._place = len(self._data) if size < 0 else min(begin + size, len(self._data))
-        return bytes(self._data[begin : self._place])
+        return self._data.read(begin, self._place)
 
 
-def read_members(data: Buffer) -> Members:
+def read_members(data: Source) -> Members:
     """Read the directory of an archive.
 
     Returns:
@@ -80,20 +80,44 @@ def is_stored(member: zipfile.ZipInfo) -> bool:
     return member.compress_type == zipfile.ZIP_STORED
 
 
-def content(data: Buffer, member: zipfile.ZipInfo) -> memoryview:
-    """Give a member's content: a view of the map, or fresh bytes if it is compressed.
+def content(data: Source, member: zipfile.ZipInfo) -> memoryview:
+    """Give a member's content as one piece of memory.
 
     The caller bounds `member.file_size`. A checksum of 0 means that the writer computed none.
 
     Raises:
         WeightsError: the member is damaged, or packed by another method than deflate.
     """
-    name = member.filename[:80]
-    begin = locate(data, member)
-    packed = memoryview(data)[begin : begin + member.compress_size]
+    begin, end = locate(data, member)
     if is_stored(member):
-        unpacked = packed
-    elif member.compress_type == zipfile.ZIP_DEFLATED:
+        taken = data.take(begin, end)
+        _check(member, len(taken), zlib.crc32(taken) if member.CRC else 0)
+        return taken
+    return _unpacked(data.read(begin, end), member)
+
+
+def source(data: Source, member: zipfile.ZipInfo) -> Source:
+    """Give a member's content to be read piece by piece: a part of the file if it is stored.
+
+    The checksum is compared before. The caller bounds `member.file_size`.
+
+    Raises:
+        WeightsError: the member is damaged, or packed by another method than deflate.
+    """
+    if not is_stored(member):
+        return Unpacked(content(data, member))
+    begin, end = locate(data, member)
+    checksum = 0
+    if member.CRC:
+        for place in range(begin, end, _PIECE_BYTES):
+            checksum = zlib.crc32(data.read(place, min(place + _PIECE_BYTES, end)), checksum)
+    _check(member, end - begin, checksum)
+    return Part(data, begin, end)
+
+
+def _unpacked(packed: bytes, member: zipfile.ZipInfo) -> memoryview:
+    name = member.filename[:80]
+    if member.compress_type == zipfile.ZIP_DEFLATED:
         try:
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
             unpacked = memoryview(inflate.decompress(packed, member.file_size + 1))
@@ -101,25 +125,31 @@ def content(data: Buffer, member: zipfile.ZipInfo) -> memoryview:
             raise WeightsError(f"a damaged zip file: {name} cannot be unpacked: {error}") from None
     else:
         raise WeightsError(f"{name} is packed by method {member.compress_type}: use deflate")
-    if len(unpacked) != member.file_size:
-        raise WeightsError(f"a damaged zip file: {name} has {len(unpacked)} bytes, not as stated")
-    if member.CRC and zlib.crc32(unpacked) != member.CRC:
-        raise WeightsError(f"a damaged zip file: the checksum of {name} is wrong")
+    _check(member, len(unpacked), zlib.crc32(unpacked) if member.CRC else 0)
     return unpacked
 
 
-def locate(data: Buffer, member: zipfile.ZipInfo) -> int:
-    """Find where a member's packed bytes begin, behind its own header.
+def _check(member: zipfile.ZipInfo, size: int, checksum: int) -> None:
+    """Compare a content's size and checksum with the directory's."""
+    name = member.filename[:80]
+    if size != member.file_size:
+        raise WeightsError(f"a damaged zip file: {name} has {size} bytes, not as stated")
+    if checksum != member.CRC:
+        raise WeightsError(f"a damaged zip file: the checksum of {name} is wrong")
+
+
+def locate(data: Source, member: zipfile.ZipInfo) -> tuple[int, int]:
+    """Find where a member's packed bytes begin, behind its own header, and end.
 
     Raises:
         WeightsError: there is no such header, or the bytes go on past the end of the file.
     """
     place = member.header_offset
-    header = bytes(data[place : place + _HEADER_BYTES]) if place >= 0 else b""
+    header = data.read(place, place + _HEADER_BYTES) if place >= 0 else b""
     if len(header) == _HEADER_BYTES and header.startswith(SIGNATURE):
         name_bytes, extra_bytes = struct.unpack_from("<HH", header, 26)
         begin: int = place + _HEADER_BYTES + name_bytes + extra_bytes
         if begin + member.compress_size <= len(data):
-            return begin
+            return begin, begin + member.compress_size
     name = member.filename[:80]
     raise WeightsError(f"a damaged zip file: {name} is not where the directory says")
