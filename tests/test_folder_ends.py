@@ -160,11 +160,32 @@ class TestEnds:
         )
         assert (result.returncode, result.stderr) == (
             2,
-            "resnet-rs: error: [Errno 27] File too large\n",
+            f"resnet-rs: error: [Errno 27] File too large: {str(out)!r}\n",
         )
         assert out.stat().st_size == limit
         assert subprocess.run(arguments, capture_output=True, timeout=120).returncode == 1
         assert [path for path, _ in records_of(out)] == list(map(str, photos))
+
+    @pytest.mark.parametrize("ending", [".csv", ".npy", ".json", ".txt", ".parquet"])
+    def test_file_that_grows_too_large_is_named(
+        self, ending: str, tiny_dir: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / f"out{ending}"
+        what = "embed" if ending == ".npy" else "predict"
+        arguments = command(what, folder, "--weights", tiny_dir, "-o", out)
+        if ending == ".txt":
+            arguments += ["--format", "text"]
+        result = subprocess.run(
+            arguments,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)),
+        )
+        assert result.returncode == 2
+        first, *_ = result.stderr.splitlines()
+        assert "[Errno 27] File too large: " in first
+        assert str(out.with_suffix("")) in first
 
     def test_model_without_classes_has_no_output(
         self, tmp_path: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]

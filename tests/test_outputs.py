@@ -418,6 +418,15 @@ class TestParquet:
         self.check(path, what, made)
         assert os.listdir(tmp_path) == ["out.parquet"]
 
+    def test_journal_that_became_shorter(self, tmp_path: Path) -> None:
+        """It was mapped once, and reading it then ended the process."""
+        output = self.open(tmp_path / "out.parquet", "embed", "new")
+        for result in results("embed"):
+            output.write(result)
+        os.truncate(tmp_path / "out.partial.npy", 140)
+        with pytest.raises(OutputError, match=r"out\.partial\.npy: has become shorter"):
+            output.finish()
+
     def test_what_is_there_is_kept(self, what: str, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"
         write_all(self.open(path, what, "new"), results(what))

@@ -24,6 +24,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..file_errors import names_file
+
 LAYOUTS = ("NHWC", "NCHW")
 
 
@@ -57,7 +59,7 @@ def write_dump(
     path = os.path.abspath(os.fsdecode(path))
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
-        with zipfile.ZipFile(unfinished, "w") as archive:
+        with names_file(path), zipfile.ZipFile(unfinished, "w") as archive:
             _write_entry(archive, "layout", np.array(layout))
             if image is not None:
                 _write_entry(archive, "image", image)

@@ -25,6 +25,7 @@ from typing import BinaryIO, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...file_errors import names_file
 from ...results import Result
 from .records import Format, Rows, records
 
@@ -142,8 +143,7 @@ class RecordFile:
             self._file.seek(end)
             self._file.truncate()
             if self._file.tell() == 0:
-                self._file.write(kind.header)
-                self._file.flush()
+                self._append(kind.header)
         except BaseException:
             self._file.close()
             raise
@@ -153,8 +153,7 @@ class RecordFile:
 
     def write(self, result: Result) -> None:
         """Append a record."""
-        self._file.write(self._kind.encode(result))
-        self._file.flush()
+        self._append(self._kind.encode(result))
         self.done += 1
         self.failed += result.error is not None
 
@@ -164,7 +163,13 @@ class RecordFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with names_file(self._path):
+            self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        with names_file(self._path):
+            self._file.write(data)
+            self._file.flush()
 
     def _read_earlier(self, rows: int | None) -> int:
         """Count and remember the records in the file; returns the position after the last one."""
@@ -268,7 +273,7 @@ class NpyFile:
             return
         row = np.ascontiguousarray(result.vector, "<f4").tobytes()
         self._file.seek(NPY_HEADER_BYTES + len(row) * self._kind.next_row)
-        _write_all(self._file, row)
+        self._write_all(row)
         self._records.write(result)
         self._write_header()
 
@@ -287,7 +292,14 @@ class NpyFile:
 
     def _write_header(self) -> None:
         self._file.seek(0)
-        _write_all(self._file, npy_header(self._kind.next_row, self._size))
+        self._write_all(npy_header(self._kind.next_row, self._size))
+
+    def _write_all(self, data: bytes) -> None:
+        """Write to the unbuffered file, whose `write` may take only a part of the data."""
+        view = memoryview(data)
+        with names_file(self._path):
+            while view:
+                view = view[self._file.write(view) :]
 
 
 def paths_of(npy: Path) -> Path:
@@ -340,13 +352,6 @@ def _rows_of(path: Path, size: int) -> int:
             "begun. Give the options that it was begun with, another --out, or --overwrite"
         )
     return (path.stat().st_size - NPY_HEADER_BYTES) // (4 * size)
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to an unbuffered file, whose `write` may take only a part of the data."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _hash(path: str) -> int:

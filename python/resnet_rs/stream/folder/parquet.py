@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...file_errors import names_file
 from ...images.errors import ImageError
 from ...results import Prediction, Result
 from .outputs import (
@@ -114,7 +116,7 @@ class ParquetFile:
 
         schema = _schema(self._count, embeds=self._embeds)
         partial = self._path.with_name(self._journal.name.removesuffix(".jsonl") + ".parquet")
-        with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        with names_file(self._path), pyarrow.parquet.ParquetWriter(partial, schema) as writer:
             for batch in self._batches(schema):
                 writer.write_batch(batch)
         os.replace(partial, self._path)
@@ -144,16 +146,29 @@ class ParquetFile:
 
     def _batches(self, schema: _Schema) -> Iterator[_Batch]:
         """The journal as record batches."""
-        values = np.zeros((0, self._count), np.float32)
-        if self._values is not None and self._values.stat().st_size > NPY_HEADER_BYTES:
-            values = np.load(self._values, mmap_mode="r")
-        with open(self._journal, "rb") as file:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(self._journal, "rb"))
+            values = None
+            if self._values is not None:
+                values = stack.enter_context(open(self._values, "rb"))
             while group := [json.loads(line) for line in islice(file, _GROUP)]:
-                yield (
-                    _embeddings(schema, group, values)
-                    if self._embeds
-                    else _predictions(schema, group)
+                if values is None:
+                    yield _predictions(schema, group)
+                else:
+                    rows = [record["row"] for record in group if "row" in record]
+                    yield _embeddings(schema, group, self._rows(values, rows))
+
+    def _rows(self, file: BufferedReader, rows: list[int]) -> NDArray[np.float32]:
+        """Read rows of the journal of embeddings: `[len(rows), count]`."""
+        values = np.empty((len(rows), self._count), "<f4")
+        for value, row in zip(values, rows, strict=True):
+            file.seek(NPY_HEADER_BYTES + value.nbytes * row)
+            if file.readinto(value.data) < value.nbytes:
+                raise OutputError(
+                    f"{self._values}: has become shorter than its records say. Add --overwrite to "
+                    "start anew"
                 )
+        return values
 
     def _read_whole(self, check: Check) -> None:
         """Check a finished Parquet file, and remember its paths."""
@@ -233,14 +248,12 @@ def _predictions(schema: _Schema, group: list[dict[str, Any]]) -> _Batch:
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _embeddings(
-    schema: _Schema, group: list[dict[str, Any]], values: NDArray[np.float32]
-) -> _Batch:
+def _embeddings(schema: _Schema, group: list[dict[str, Any]], rows: NDArray[np.float32]) -> _Batch:
     import pyarrow as pa
 
     failed = np.array(["error" in record for record in group])
-    block = np.zeros((len(group), values.shape[1]), np.float32)
-    block[~failed] = values[[record["row"] for record in group if "row" in record]]
+    block = np.zeros((len(group), rows.shape[1]), np.float32)
+    block[~failed] = rows
     embedding = pa.Array.from_buffers(
         schema.field("embedding").type,
         len(group),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from ...file_errors import names_file
 from ...results import Result
 from .records import Format, as_record
 
@@ -35,8 +36,16 @@ class Printed:
 
     def close(self) -> None:
         """Close the stream, unless it is the process's own."""
-        if self._owned not in (sys.stdout, sys.stdout.buffer):
-            self._owned.close()
+        if not self._is_standard():
+            with self._named():
+                self._owned.close()
+
+    def _is_standard(self) -> bool:
+        return self._owned in (sys.stdout, sys.stdout.buffer)
+
+    def _named(self) -> contextlib.AbstractContextManager[Any]:
+        """Name the file in errors of writing to it."""
+        return contextlib.nullcontext() if self._is_standard() else names_file(self._owned.name)
 
 
 class Text(Printed):
@@ -60,7 +69,8 @@ class Text(Printed):
             return
         lines = [str(result.path)]
         lines += [f"  {one.score:{self._score}}  {one.label}" for one in result.predictions or []]
-        print(*lines, sep="\n", file=self._stream, flush=True)
+        with self._named():
+            print(*lines, sep="\n", file=self._stream, flush=True)
 
 
 class JsonArray(Printed):
@@ -78,7 +88,8 @@ class JsonArray(Printed):
         """Print a result."""
         before = ",\n" if self.done else "[\n"
         super().write(result)
-        print(before + json.dumps(as_record(result)), end="", file=self._stream, flush=True)
+        with self._named():
+            print(before + json.dumps(as_record(result)), end="", file=self._stream, flush=True)
 
     def close(self) -> None:
         """End the array, so that it can be read however the run ended, and close the stream."""
@@ -107,5 +118,6 @@ class Records(Printed):
         self._print(self._kind.encode(result))
 
     def _print(self, data: bytes) -> None:
-        self._stream.write(data)
-        self._stream.flush()
+        with self._named():
+            self._stream.write(data)
+            self._stream.flush()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..._core import WeightsError
+from ...file_errors import names_file
 from ..remarks import with_remarks
 from .checkpoint import Checkpoint
 
@@ -60,7 +61,8 @@ def write_directory(
         staging = Path(name)
         _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
         text = json.dumps(config, indent=2, ensure_ascii=False)
-        (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
+        with names_file(target / CONFIG):
+            (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
         _read_back(staging, tensors)
         target.mkdir(exist_ok=True)
         for file in (TENSORS, CONFIG):

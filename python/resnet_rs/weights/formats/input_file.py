@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ..._core import WeightsError
+from ...file_errors import names_file
 from .files import require_regular
 
 _BUFFER_BYTES = 1 << 16
@@ -88,7 +89,7 @@ class InputFile:
         end = min(end, self._size)
         if begin >= end:
             return b""
-        with self._named():
+        with names_file(self.path):
             self._file.seek(begin)
             content = self._file.read(end - begin)
         if len(content) < end - begin:
@@ -116,7 +117,7 @@ class InputFile:
                 raise WeightsError("parts of it overlap: it is damaged")
             self._left -= end - begin
             content = np.empty(end - begin, np.uint8).data
-            with self._named():
+            with names_file(self.path):
                 self._file.seek(begin)
                 count = self._file.readinto(content)
             if count < end - begin:
@@ -160,14 +161,6 @@ class InputFile:
             f"when it is complete, and replace files by renaming a finished one "
             f"(mv new.tmp {self.path})"
         )
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the file in the system's errors about reading it."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 class Unpacked:

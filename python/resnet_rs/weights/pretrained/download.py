@@ -21,6 +21,7 @@ from tqdm import tqdm
 from urllib3.exceptions import MaxRetryError
 
 from ..._core import __version__
+from ...file_errors import names_file
 from ..files import digest_of
 from .errors import DownloadError, NotFoundError
 
@@ -158,7 +159,8 @@ def _append(reply: requests.Response, part: Path, name: str, progress: bool) -> 
         try:
             with bar:
                 for block in reply.iter_content(_BLOCK_BYTES):
-                    file.write(block)
+                    with names_file(part):
+                        file.write(block)
                     bar.update(len(block))
         except ChunkedEncodingError as error:
             if total is None:  # else the length says what is missing
