@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_channels import write_planes_model
 from tiny_model import write_tiny_model
@@ -220,10 +221,22 @@ class TestBench:
         summary = resnet_rs.load(directory).summary()
         assert (result.height, result.width) == (summary.height, summary.width) == size
 
-    def test_grey_networks_are_measured_too(self, tmp_path: Path) -> None:
-        directory = write_planes_model(tmp_path, 1)
-        result = run_bench(Options(directory), seconds=0.01, progress=Progress(io.StringIO()))
+    @pytest.mark.parametrize("channels", [1, 2, 4])
+    def test_networks_of_other_channels_are_measured_too(
+        self, channels: int, tmp_path: Path
+    ) -> None:
+        directory = write_planes_model(tmp_path, channels)
+        result = run_bench(
+            Options(directory), seconds=0.01, with_profile=True, progress=Progress(io.StringIO())
+        )
         assert result.calls >= 3
+        model = resnet_rs.load(directory)
+        assert model.summary().rows[0].input_shape[-1] == channels
+        x = np.zeros((1, 32, 32, channels), np.float32)
+        for profile in (result.profile, model.profile(x, rounds=1)):
+            assert profile is not None
+            conv1 = profile.height * profile.width // 4 * 64 * 49 * channels
+            assert conv1 in [row.macs for row in profile.rows]
         ladder = climb_ladder(
             Options(directory, isa="portable", threads=1),
             seconds=0.01,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,6 +284,25 @@ def test_every_mistake_of_the_input_is_told_from_the_others(model, tmp_path) -> 
         assert (found.layer, found.mistake, found.text) == ("image", mistake.mistake, mistake.text)
         tried.add(mistake.text)
     assert len(tried) > 25
+
+
+def test_other_resizes_are_tried_with_the_models_choices_about_pictures(model, tmp_path) -> None:
+    """A photo with transparent parts, on the background that the model states."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 4), np.uint8)
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "x.png")
+    origin = model.loaded.options.origin
+    chosen = resnet_rs.load(origin, background=(250, 3, 90))
+    spec = chosen.config.preprocessing
+    squashed = dataclasses.replace(spec, resize=(spec.crop, spec.crop))
+    other = resnet_rs.load(origin, background=(250, 3, 90), preprocessing=squashed)
+    wrong = other.preprocess(tmp_path / "x.png")
+    write_dump(tmp_path / "dump.npz", [("conv1", noise(1, 2, 2, 3))], image=wrong)
+    found = compare(chosen, tmp_path / "dump.npz", tmp_path / "x.png").diagnosis
+    assert found is not None
+    assert found.mistake == "another resize or crop"
+    assert "squashed" in found.text
 
 
 def test_an_unknown_mistake_of_a_batch_is_not_looked_for_in_its_resizing(model, tmp_path) -> None:

@@ -396,3 +396,18 @@ def test_options_that_do_not_fit_are_refused(out, capsys, options, message):
 def test_wrong_usage_exits_with_2(out, options):
     with pytest.raises(SystemExit, match="2"):
         run(*options, "--out", out)
+
+
+def test_activation_is_stated_in_the_config(out, capsys):
+    arguments = ["--random", 1, "--num-classes", 1, *SMALL, "--out", out, "--no-verify"]
+    assert run(*arguments, "--activation", "softmax") == 1
+    assert "--activation softmax: expected sigmoid or none" in capsys.readouterr().err
+    assert run(*arguments, "--activation", "none") == 0
+    assert config_of(out)["activation"] == "none"
+    assert load(out).config.activation == "none"
+    arguments[3] = 3
+    assert run(*arguments, "--activation", "sigmoid", "--force") == 0
+    assert load(out).config.activation == "sigmoid"
+    assert run(*arguments, "--force") == 0
+    assert "activation" not in config_of(out)
+    assert load(out).config.activation == "softmax"

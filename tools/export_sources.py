@@ -15,6 +15,7 @@ from random_resnet import random_state_dict
 from torch_family import ARCHITECTURES, TORCHVISION, import_timm
 from weights_directory import Export, Preprocessing, Size
 
+ACTIVATIONS = ("softmax", "sigmoid", "none")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
@@ -60,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # Left out of the namespace unless given: None is a value of --resize and --crop ("none").
     absent = argparse.SUPPRESS
     size: dict[str, Any] = {"type": parse_size, "metavar": "N", "default": absent}
+    config.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        help="what turns logits into scores (default: softmax, or sigmoid for one output)",
+    )
     config.add_argument("--resize", help="short side; or HxW exactly; or none", **size)
     config.add_argument("--crop", help="square centre crop; or HxW; or none", **size)
     config.add_argument(
@@ -111,6 +117,10 @@ def collect(arguments: argparse.Namespace) -> Export:
         num_classes = 1000 if arguments.num_classes is None else arguments.num_classes
         export = _from_seed(arguments.random, num_classes, architecture)
 
+    if arguments.activation == "softmax" and export.num_classes == 1:
+        raise ValueError("--activation softmax: expected sigmoid or none for one output")
+    if arguments.activation is not None:
+        export = replace(export, activation=arguments.activation)
     if arguments.labels is not None:
         export = replace(export, labels=read_labels(arguments.labels, export.num_classes))
     given = {

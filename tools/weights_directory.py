@@ -44,6 +44,7 @@ class Export:
         preprocessing: of the photos that the weights were trained on.
         source: where the weights came from, free text.
         architecture: the network's name in config.json.
+        activation: what turns logits into scores; None leaves it to the number of classes.
     """
 
     state: dict[str, torch.Tensor]
@@ -51,6 +52,7 @@ class Export:
     preprocessing: Preprocessing
     source: dict[str, str]
     architecture: str = "resnet50"
+    activation: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -88,6 +90,7 @@ def write_weights(directory: Path, export: Export, dtype: str) -> None:
         "architecture": export.architecture,
         "num_classes": export.num_classes,
         "labels": export.labels,
+        **({} if export.activation is None else {"activation": export.activation}),
         "preprocessing": asdict(export.preprocessing),
         "source": {**export.source, "dtype": dtype},
     }

@@ -84,10 +84,10 @@ def diagnose(
         text = f"{bad} of {np.size(given)} values are NaN or infinite"
         return Diagnosis(wrong, "not finite", text, float("nan"))
     assert expert.image is not None
-    spec = expert.loaded.config.preprocessing
+    spec, choices = expert.loaded.config.preprocessing, expert.loaded.options
     if wrong == "image":
         image = np.asarray(expert.image, np.float64)
-        inputs = ((m, m.image) for m in input_mistakes(image, spec, photo))
+        inputs = ((m, m.image) for m in input_mistakes(image, spec, photo, choices))
         return _best(_at("image", inputs), given, _distance(image, given), tolerance)
     segment = Segment.between(expert, other, wrong, right)
     base = segment.values[wrong]
@@ -97,7 +97,7 @@ def diagnose(
         return Diagnosis(wrong, "accumulated differences", text, before)
     stored = ((a, a.result) for a in arrangements(base))
     factor = ((a, a.result) for a in scaled(base, given))
-    computed = segment.outcomes(hypotheses(segment, given, spec, photo), MAC_BUDGET)
+    computed = segment.outcomes(hypotheses(segment, given, spec, photo, choices), MAC_BUDGET)
     return (
         _best(_at(wrong, stored), given, before, tolerance)
         or _best(computed, given, before, tolerance)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images.options import Decoding
 from ...images.spec import Preprocessing
 from ...reference.walk import Operation, evaluate, parameters
 from .formulas import Formula
@@ -22,7 +23,7 @@ Array: TypeAlias = NDArray[Any]
 
 
 def hypotheses(
-    segment: Segment, given: Array, spec: Preprocessing, photo: Any
+    segment: Segment, given: Array, spec: Preprocessing, photo: Any, choices: Decoding
 ) -> Iterator[Hypothesis]:
     """List what may have gone wrong.
 
@@ -31,13 +32,14 @@ def hypotheses(
         given: the wrong result, NHWC.
         spec: how images are prepared.
         photo: the image that both sides started from, if it can be decoded again.
+        choices: how pictures are decoded.
 
     Yields:
         Likely hypotheses first. A mistake made everywhere comes before the same mistake in one
         place.
     """
     if "image" in segment.values and not segment.given_image:
-        for m in input_mistakes(segment.values["image"], spec, photo):
+        for m in input_mistakes(segment.values["image"], spec, photo, choices):
             yield Hypothesis("image", m.mistake, m.text, image=m.image)
     yield from _strides(segment)
     everywhere: dict[tuple[str, str], dict[str, Formula]] = {}

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images.options import DEFAULT, Decoding
 from ...images.preprocess import load_pixels
 from ...images.spec import Preprocessing
 
@@ -35,7 +36,9 @@ class InputMistake:
     image: Array
 
 
-def input_mistakes(x: Array, spec: Preprocessing, source: Any = None) -> Iterator[InputMistake]:
+def input_mistakes(
+    x: Array, spec: Preprocessing, source: Any = None, choices: Decoding = DEFAULT
+) -> Iterator[InputMistake]:
     """Yield the input that each mistake gives, likely mistakes first.
 
     Args:
@@ -43,6 +46,7 @@ def input_mistakes(x: Array, spec: Preprocessing, source: Any = None) -> Iterato
         spec: how images are prepared.
         source: the image itself (a path, a PIL image, ...). With it, other ways to resize and crop
             are tried too.
+        choices: how pictures are decoded.
     """
     mean, std = np.array(spec.mean), np.array(spec.std)
     pixels = x * std + mean  # 0 to 1
@@ -70,7 +74,7 @@ def input_mistakes(x: Array, spec: Preprocessing, source: Any = None) -> Iterato
             )
     yield from _layouts(x)
     if source is not None:
-        yield from _geometry(spec, source)
+        yield from _geometry(spec, source, choices)
 
 
 def _normalisations(mean: Array, std: Array) -> Iterator[tuple[str, Callable[[Array], Array]]]:
@@ -111,10 +115,10 @@ def _layouts(x: Array) -> Iterator[InputMistake]:
     yield InputMistake(kind, "the picture is upside down", x[:, ::-1])
 
 
-def _geometry(spec: Preprocessing, source: Any) -> Iterator[InputMistake]:
+def _geometry(spec: Preprocessing, source: Any, choices: Decoding) -> Iterator[InputMistake]:
     """Yield the picture resized or cropped in other ways."""
     for text, other in _other_geometries(spec):
-        yield InputMistake("another resize or crop", text, _prepare(source, other))
+        yield InputMistake("another resize or crop", text, _prepare(source, other, choices))
 
 
 def _other_geometries(spec: Preprocessing) -> Iterator[tuple[str, Preprocessing]]:
@@ -139,8 +143,8 @@ def _other_geometries(spec: Preprocessing) -> Iterator[tuple[str, Preprocessing]
         )
 
 
-def _prepare(source: Any, spec: Preprocessing) -> Array:
+def _prepare(source: Any, spec: Preprocessing, choices: Decoding) -> Array:
     """Load and normalise an image as `spec` says: `[1, height, width, channels]`."""
-    pixels = np.asarray(load_pixels(source, spec, len(spec.mean))[None], np.float64)
+    pixels = load_pixels(source, spec, len(spec.mean), choices)[None].astype(np.float64)
     image: Array = (pixels / 255 - np.array(spec.mean)) / np.array(spec.std)
     return image

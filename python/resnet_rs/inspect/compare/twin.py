@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # The fields of a variant that torchvision's network can follow.
-_FOLLOWED = frozenset({"stride_on", "norm_epsilon", "in_channels"})
+_FOLLOWED = frozenset({"stride_on", "norm_epsilon", "in_channels", "dilation", "last_stride"})
 
 
 def torch_twin(model: HasLoaded) -> nn.Module:
@@ -76,3 +76,34 @@ def _follow(twin: Any, variant: Any, in_channels: int) -> None:
             module.eps = variant.get("norm_epsilon", module.eps)
         if variant.get("stride_on") == "conv1" and hasattr(module, "conv3"):
             module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
+    if variant.get("last_stride") == 1:
+        _keep_size(twin.layer4[0])
+    _dilate(twin, variant.get("dilation", (1, 1, 1, 1)))
+
+
+def _dilate(twin: Any, dilations: Any) -> None:
+    """Dilate whole stages, as torchvision's `replace_stride_with_dilation` and timm do.
+
+    A stage whose dilation is larger than that of the stage before has stride 1, and the first
+    convolution of 3 x 3 in it has the dilation of the stage before.
+    """
+    before = 1
+    for stage, dilation in enumerate(dilations, 1):
+        first, *_ = blocks = getattr(twin, f"layer{stage}")
+        if dilation > before:
+            _keep_size(first)
+        for block in blocks:
+            convs = [block.conv2] if hasattr(block, "conv3") else [block.conv1, block.conv2]
+            for conv in convs:
+                step = before if block is first and conv is convs[0] else dilation
+                conv.dilation = conv.padding = (step, step)
+        before = dilation
+
+
+def _keep_size(block: Any) -> None:
+    """Give a stage's first block stride 1."""
+    convs = [block.conv1, block.conv2]
+    if block.downsample is not None:
+        convs.append(block.downsample[0])
+    for conv in convs:
+        conv.stride = (1, 1)
