@@ -22,7 +22,7 @@ from tiny_model import write_tiny_model
 
 import resnet_rs
 from resnet_rs import ImageError, ResNet
-from resnet_rs.images.batches import Views
+from resnet_rs.images.batches import Views, bytes_of
 from resnet_rs.stream.engine import Engine
 from resnet_rs.stream.pending import EngineClosedError
 from resnet_rs.stream.pipeline import Pipeline
@@ -258,6 +258,32 @@ class TestCapacity:
             assert len(task.loads) == 4
         assert_telling(rows)
         np.testing.assert_array_equal(np.stack(rows), tiny.logits(IMAGES[:4]))
+
+    def test_pixels_of_fifty_submitters_are_bounded(
+        self, tiny: ResNet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Images are decoded up to a bound in bytes, however many submitters wait."""
+        task = Gated(tiny)
+        task.may_load.set()
+        at_most, workers, batch_size = 10, 3, 4
+        image_bytes = bytes_of(Logits(tiny.loaded).load(IMAGES[0]))
+        monkeypatch.setattr("resnet_rs.stream.schedule.MAX_READY_BYTES", at_most * image_bytes)
+        with (
+            Engine(task, workers=workers, batch_size=batch_size) as engine,
+            concurrent.futures.ThreadPoolExecutor(50) as clients,
+        ):
+            rows = clients.map(
+                lambda i: engine.submit(IMAGES[i % len(IMAGES)]).result(HANG_SECONDS), range(50)
+            )
+            wait_until(lambda: len(engine._pending.requests) == 50)
+            wait_until(lambda: pipeline_of(engine)._state.ready_bytes >= at_most * image_bytes)
+            time.sleep(0.2)
+            assert len(task.loads) <= at_most + workers + tiny.threads * batch_size < 50
+            task.may_compute.set()
+            found = np.stack(list(rows))
+        assert_telling(found[: len(IMAGES)])
+        expected = tiny.logits(IMAGES)
+        np.testing.assert_array_equal(found, expected[np.arange(50) % len(IMAGES)])
 
     def test_submit_that_waits_is_ended_by_close(self, tiny: ResNet) -> None:
         task = Gated(tiny)
