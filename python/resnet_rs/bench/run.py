@@ -42,8 +42,7 @@ class BenchResult:
         load_ms: milliseconds from the weights' path to a network that is ready. Loading takes
             longer if the file is not in the page cache.
         resident_mb: the process's resident memory after the calls, in 10^6 bytes, with the
-            interpreter, numpy and the mapped part of the weights file. None if the system does not
-            report it.
+            interpreter and numpy. None if the system does not report it.
         peak_resident_mb: the largest resident memory up to then.
         calls: the number of timed forwards.
         seconds: the time of all timed forwards together.

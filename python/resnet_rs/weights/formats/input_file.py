@@ -26,7 +26,7 @@ class Source(Protocol):
     """Bytes by their places."""
 
     def __len__(self) -> int:
-        """The number of bytes."""
+        """Count the bytes."""
         ...
 
     def read(self, begin: int, end: int) -> bytes:
@@ -72,11 +72,11 @@ class InputFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        # What is still in use stays with its user.
+        # Pieces that are still in use stay with their users.
         self._taken.clear()
 
     def __len__(self) -> int:
-        """The number of bytes when it was opened."""
+        """Count the bytes that it had when it was opened."""
         return self._size
 
     def read(self, begin: int, end: int) -> bytes:
@@ -170,7 +170,7 @@ class Unpacked:
         self._content = memoryview(content)
 
     def __len__(self) -> int:
-        """The number of bytes."""
+        """Count the bytes."""
         return len(self._content)
 
     def read(self, begin: int, end: int) -> bytes:
@@ -197,7 +197,7 @@ class Part:
         self._begin = min(begin, self._end)
 
     def __len__(self) -> int:
-        """The number of bytes."""
+        """Count the bytes."""
         return self._end - self._begin
 
     def read(self, begin: int, end: int) -> bytes:

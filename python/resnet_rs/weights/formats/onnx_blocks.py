@@ -90,8 +90,8 @@ def stem_variant(stem: list[Step]) -> dict[str, Any]:
     small = len(convs) == 1 and convs[0].attributes["kernel"] == 3
     variant: dict[str, Any] = {}
     stride = convs[0].attributes["stride"]
-    if stride > 2:
-        raise NotResNetError(convs[0].node, "a stride of 1 or 2 at the stem", str(stride))
+    if stride not in (1, 2):
+        raise NotResNetError(convs[0].node, "a stem of stride 1 or 2", str(stride))
     if stride != (1 if small else 2):
         variant["stem_stride"] = stride
     pools = [step for step in stem if step.kind == "max_pool"]
