@@ -336,3 +336,54 @@ impl HeadWindow {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::family;
+
+    /// `[kernel, stride, padding]`, and whether the last window may reach beyond the map.
+    fn numbers(window: PoolWindow) -> ([usize; 3], bool) {
+        let PoolWindow {
+            kernel,
+            stride,
+            padding,
+            ceil_mode,
+            ..
+        } = window;
+        ([kernel, stride, padding], ceil_mode)
+    }
+
+    #[test]
+    fn the_stems_pool_has_the_papers_window_or_caffes() {
+        let window = |pool: StemPool| pool.window().map(numbers);
+        assert_eq!(window(StemPool::Max), Some(([3, 2, 1], false)));
+        assert_eq!(window(StemPool::MaxCeil), Some(([3, 2, 0], true)));
+        assert_eq!(window(StemPool::None), None);
+    }
+
+    #[test]
+    fn a_head_moves_by_its_kernel_unless_a_stride_is_stated_and_counts_the_padding() {
+        let head = |stride| HeadWindow {
+            kernel: 4,
+            stride,
+            padding: 1,
+        };
+        assert_eq!(numbers(head(Some(3)).window()), ([4, 3, 1], false));
+        assert_eq!(numbers(head(None).window()), ([4, 4, 1], false));
+        assert!(head(None).window().count_include_pad);
+    }
+
+    #[test]
+    fn the_outputs_of_a_block_are_bounded_not_its_planes_alone() {
+        let mut architecture = family::named("resnet50").unwrap();
+        architecture.widths = vec![64, 64, 64, MAX_COUNT / 4];
+        assert!(architecture.check().is_ok());
+        architecture.widths[3] += 1;
+        let message = architecture.check().unwrap_err().to_string();
+        assert!(
+            message.contains("variant.widths: 16385 planes"),
+            "{message}"
+        );
+    }
+}

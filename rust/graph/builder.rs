@@ -380,6 +380,31 @@ mod tests {
     }
 
     #[test]
+    fn a_d_network_has_a_mean_of_the_pixels_there_are_before_the_convolutions_of_its_shortcuts() {
+        let architecture = family::named("resnet18d").unwrap();
+        let operations = architecture.operations(10, 1);
+        let pools: Vec<_> = operations
+            .iter()
+            .filter_map(|o| match o.kind {
+                Kind::AvgPool(Some(window)) => Some((o.name.as_str(), window)),
+                _ => None,
+            })
+            .collect();
+        let window = PoolWindow {
+            ceil_mode: true,
+            count_include_pad: false,
+            ..PoolWindow::new(2)
+        };
+        let expected = [
+            "layer2.0.downsample.0",
+            "layer3.0.downsample.0",
+            "layer4.0.downsample.0",
+        ];
+        assert_eq!(pools, expected.map(|name| (name, window)));
+        assert_eq!(architecture.stem, Stem::Deep);
+    }
+
+    #[test]
     fn option_c_has_a_convolution_in_every_shortcut() {
         let mut architecture = family::named("resnet18").unwrap();
         architecture.shortcut = Shortcut::ConvAlways;

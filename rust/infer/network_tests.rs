@@ -43,6 +43,8 @@ fn a_directory_is_loaded_with_its_config() {
         assert!(network.has_config());
         assert_eq!(network.weights_path(), file);
         assert_eq!(network.num_classes(), CLASSES);
+        let variant = network.config().variant.as_ref().unwrap();
+        assert_eq!(variant.expansion, Some(3));
         assert_eq!(logits(&network), logits(&expected));
     }
 }
@@ -114,4 +116,20 @@ fn only_whole_pixels_are_normalised_into_as_many_values() {
         assert!(message.contains("whole pixels of 3 channels"), "{message}");
         assert!(message.contains(&format!("found {pixels}")), "{message}");
     }
+}
+
+#[test]
+fn resolved_options_state_the_tier_and_the_threads() {
+    let stated = Options {
+        isa: Some(Isa::Portable),
+        threads: Some(3),
+        winograd: false,
+        ..Options::default()
+    };
+    let resolved = stated.resolve().unwrap();
+    assert_eq!(resolved.isa, Some(Isa::Portable));
+    assert_eq!(resolved.threads, Some(3));
+    assert!(!resolved.winograd && resolved.fused);
+    let defaults = Options::default().resolve().unwrap();
+    assert!(defaults.isa.is_some() && defaults.threads.is_some());
 }
