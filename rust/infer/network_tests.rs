@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::plans::kernel_name;
 use super::tests::{CLASSES, image, network, random_weights, shape, write};
 use super::{Head, Images, Network, Options};
 use crate::error::Error;
@@ -132,4 +133,61 @@ fn resolved_options_state_the_tier_and_the_threads() {
     assert!(!resolved.winograd && resolved.fused);
     let defaults = Options::default().resolve().unwrap();
     assert!(defaults.isa.is_some() && defaults.threads.is_some());
+}
+
+#[test]
+fn a_plan_names_the_kernel_the_algorithm_and_the_output_of_each_step() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let plan = network.plan(shape(2, 30, 40)).unwrap();
+    let described: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|planned| {
+            let step = &planned.step;
+            let kernel = kernel_name(step, &network.table);
+            (kernel, step.algorithm(), step.output_shape())
+        })
+        .collect();
+    assert_eq!(described[0].0, "copy");
+    assert_eq!(described[0].1, "pad");
+    assert_eq!(described[1].1, "indirect");
+    assert_eq!(described[1].2, [2, 15, 20, 10]);
+    let conv = &described[1].0;
+    assert!(
+        conv.starts_with("f32_conv_") && conv.ends_with("_portable"),
+        "{conv}"
+    );
+    assert_eq!(described[2].0, "f32_max_pool_portable");
+    assert_eq!(described[2].1, "max pool");
+    assert_eq!(described[2].2, [2, 8, 10, 10]);
+    let last = &described[described.len() - 1];
+    assert_eq!((last.1, last.2), ("gemm", [2, 1, 1, CLASSES]));
+}
+
+#[test]
+fn a_profile_has_a_time_for_each_step() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    let size = shape(2, 30, 40);
+    let times = network.profile(Images::F32(&image(size, 1)), size).unwrap();
+    assert_eq!(times.len(), network.plan(size).unwrap().steps.len());
+    assert!(times.iter().all(|&seconds| seconds < 60.0) && times.iter().any(|&s| s > 0.0));
+}
+
+#[test]
+fn the_naive_loops_take_an_image_of_the_stated_size_and_give_the_networks_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&random_weights(), &dir.path().join("model.safetensors"));
+    fs::write(dir.path().join("config.json"), CONFIG).unwrap();
+    let network = load(dir.path()).unwrap();
+    let size = shape(1, 30, 40);
+    let x = image(size, 1);
+    let found = network
+        .forward(Images::F32(&x), size, Head::Logits)
+        .unwrap();
+    let expected = network.reference_logits(&x, [30, 40]).unwrap();
+    let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+    for (a, b) in found.iter().zip(&expected) {
+        assert!((f64::from(*a) - b).abs() <= 1e-5 * largest, "{a} {b}");
+    }
+    assert!(network.reference_logits(&x[3..], [30, 40]).is_err());
 }
