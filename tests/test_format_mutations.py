@@ -98,8 +98,9 @@ def folder_of(path: Path) -> Path:
 
 def use(checkpoint: Checkpoint) -> None:
     """Touch every number, as whoever loads a network does."""
-    for tensor in checkpoint.tensors.values():
-        tensor.sum(dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # damage can make both infinities
+        for tensor in checkpoint.tensors.values():
+            tensor.sum(dtype=np.float64)
     json.dumps(checkpoint.config)
 
 
