@@ -15,14 +15,12 @@ import torch
 from network_pairs import Array, by_step, hooked, load, noise
 from tiny_torch import TinyResNet, tiny_variant
 from torch import nn
-from torchvision.models import resnet18, resnet50
 
 import resnet_rs
 from resnet_rs.cli import compare as command
 from resnet_rs.inspect.compare import Dump, DumpError, compare, write_dump
 from resnet_rs.inspect.compare.numbers import cosine, max_absolute, relative_l2
 from resnet_rs.inspect.compare.sides import ModuleSource
-from resnet_rs.inspect.compare.twin import torch_twin
 
 CONFIG = {"architecture": "resnet50", "variant": tiny_variant(), "preprocessing": {"crop": 64}}
 
@@ -386,60 +384,6 @@ def test_comparing_without_torch_does_not_import_it(demo_dir, demo_photo) -> Non
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, demo_dir, demo_photo], check=True, timeout=120)
-
-
-def test_twin_of_the_demo_model_agrees(model, demo_photo) -> None:
-    comparison = compare(model, torch_twin(model), demo_photo)
-    assert comparison.ok
-    assert len(comparison.rows) == 158
-
-
-@pytest.mark.parametrize(
-    "variant",
-    [
-        {"stride_on": "conv1"},
-        {"norm_epsilon": 1e-3},
-        {"last_stride": 1},
-        {"dilation": [1, 1, 2, 4]},
-        {"dilation": [1, 1, 1, 2], "stride_on": "conv1"},
-    ],
-    ids=str,
-)
-def test_twin_follows_what_it_can(tmp_path, variant) -> None:
-    module = resnet50(num_classes=5)
-    model = load(module, tmp_path, architecture="resnet50", variant=variant)
-    x = noise(1, 32, 32, 3)
-    assert compare(model, torch_twin(model), x).ok
-    assert not compare(model, module.eval(), x).ok
-
-
-@pytest.mark.parametrize("replaced", [(False, False, True), (False, True, True)])
-def test_dilated_twin_is_torchvisions_own(tmp_path, replaced) -> None:
-    module = resnet50(num_classes=5, replace_stride_with_dilation=replaced)
-    dilation = [1, 1, 2, 4] if all(replaced[1:]) else [1, 1, 1, 2]
-    model = load(module, tmp_path, architecture="resnet50", variant={"dilation": dilation})
-    x = noise(1, 64, 64, 3)
-    assert compare(model, torch_twin(model), x, tolerance=1e-5).ok
-    assert compare(model, module.eval(), x, tolerance=1e-5).ok
-    twin = torch_twin(model)
-    for name, ours in twin.named_modules():
-        if isinstance(ours, torch.nn.Conv2d):
-            theirs = module.get_submodule(name)
-            for field in ("stride", "padding", "dilation"):
-                assert getattr(ours, field) == getattr(theirs, field), name
-
-
-def test_twin_of_dilated_basic_blocks(tmp_path) -> None:
-    """timm's rule: torchvision dilates bottlenecks only."""
-    variant = {"dilation": [1, 1, 2, 4]}
-    module = resnet18(num_classes=5)
-    model = load(module, tmp_path, architecture="resnet18", variant=variant)
-    assert compare(model, torch_twin(model), noise(1, 64, 64, 3), tolerance=1e-5).ok
-
-
-def test_twin_says_what_it_cannot(tiny) -> None:
-    with pytest.raises(ValueError, match=r"cannot follow this model's blocks, .*write a dump"):
-        torch_twin(tiny)
 
 
 def run(*arguments: object) -> int:

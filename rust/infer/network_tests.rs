@@ -170,7 +170,7 @@ fn a_profile_has_a_time_for_each_step() {
     let size = shape(2, 30, 40);
     let times = network.profile(Images::F32(&image(size, 1)), size).unwrap();
     assert_eq!(times.len(), network.plan(size).unwrap().steps.len());
-    assert!(times.iter().all(|&seconds| seconds < 60.0) && times.iter().any(|&s| s > 0.0));
+    assert!(times.iter().all(|s| s.is_finite()) && times.iter().sum::<f64>() > 0.0);
 }
 
 #[test]

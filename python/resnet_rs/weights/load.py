@@ -75,7 +75,7 @@ def load(options: Options, architecture: str | None = None) -> Loaded:
             if os.path.isdir(path):
                 if _lacks_only_config(path):
                     return _by_the_core(options, path, stamp, None)  # its error names the file
-            elif _is_bare(path) and _is_told(path, stated):
+            elif _is_bare(path, stated):
                 text = _with_overrides({"format_version": 1}, stated)
                 loaded = _by_the_core(options, path, stamp, text)
                 if "preprocessing" not in stated:
@@ -212,7 +212,7 @@ def _lacks_only_config(path: str) -> bool:
     return os.path.exists(os.path.join(path, "model.safetensors")) or not files_of(path)
 
 
-def _is_bare(path: str) -> bool:
+def _is_bare(path: str, stated: Mapping[str, Any]) -> bool:
     """Tell whether the core can read this `.safetensors` file by itself.
 
     Raises:
@@ -221,23 +221,22 @@ def _is_bare(path: str) -> bool:
     with _explained(path):
         index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
-    # A file without tensors goes to the core, which refuses it.
-    if not index:
-        return True
     # The core knows torchvision's names alone, and no other name of the shortcut or the last layer.
     usual = all(name.startswith(_OWN_NAMES) and ".shortcut." not in name for name in index)
     has_bias = "fc.weight" not in index or "fc.bias" in index
-    return usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
+    known = usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
+    # A file without tensors goes to the core, which refuses it.
+    is_read = known or not index
+    return is_read and _is_told({name: tuple(e[1]) for name, e in index.items()}, stated)
 
 
-def _is_told(path: str, stated: Mapping[str, Any]) -> bool:
+def _is_told(shapes: Mapping[str, tuple[int, ...]], stated: Mapping[str, Any]) -> bool:
     """Tell whether the caller states all that the core needs to know beside the tensors."""
     from .formats.questions import is_open
 
     architecture, variant = stated.get("architecture"), stated.get("variant") or {}
     if architecture not in architectures() or not isinstance(variant, Mapping):
         return "architecture" in stated  # the core refuses it
-    shapes = {name: tuple(entry[1]) for name, entry in safetensors_index(path).items()}
     return not is_open(shapes, architecture, variant)
 
 

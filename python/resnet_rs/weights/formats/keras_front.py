@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..._core import WeightsError
+from .keras_layer import Layer
 
 FRONT = frozenset({"Normalization", "Rescaling"})
 """The classes of layers that are read as preprocessing."""
@@ -18,30 +19,6 @@ _LEAST_DEVIATION = 1e-7
 """Keras divides by no less in a Normalization."""
 
 _MOST_CHANNELS = 1 << 16
-
-
-class Layer(Protocol):
-    """A layer of a model's description: its class, name, fields, and what it is applied to."""
-
-    @property
-    def kind(self) -> str:
-        """The class."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The name."""
-        ...
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The fields."""
-        ...
-
-    @property
-    def inbound(self) -> Any:
-        """The layers before it, in a functional model."""
-        ...
 
 
 @dataclass(frozen=True)

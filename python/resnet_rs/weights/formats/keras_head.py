@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 from ..._core import WeightsError
 from ..remarks import Assumption
-
-
-class Layer(Protocol):
-    """A layer of a model's description: its class, its name and its fields."""
-
-    @property
-    def kind(self) -> str:
-        """The class."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The name."""
-        ...
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The fields."""
-        ...
+from .keras_layer import Layer
 
 
 def output_function(layers: Sequence[Layer]) -> tuple[str | None, tuple[str, ...]]:

@@ -8,7 +8,7 @@ is compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..._core import WeightsError
 from ..remarks import Note
 from .keras_front import FRONT, Front, front_of
 from .keras_head import output_function
+from .keras_layer import Layer
 
 EPSILON = 1.001e-5
 """keras.applications' own, which a file of weights alone does not state."""
@@ -39,16 +40,6 @@ TRAINING_ONLY = frozenset(
 # stacked as BGR, and the means subtracted.
 PREPROCESS = frozenset({"GetItem", "Stack"})
 BGR_MEANS = (103.939, 116.779, 123.68)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer: its class, its name, its fields and what it is applied to."""
-
-    kind: str
-    name: str
-    fields: Mapping[str, Any]
-    inbound: Any = None
 
 
 @dataclass(frozen=True)

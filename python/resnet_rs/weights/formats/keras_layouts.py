@@ -16,7 +16,8 @@ from ..remarks import Note
 from . import zip_members
 from .input_file import Source
 from .keras_hdf5 import SIGNATURE, Hdf5, Object
-from .keras_layers import Description, Layer, parse
+from .keras_layer import Layer
+from .keras_layers import Description, parse
 
 Names = tuple[str, ...]
 """The names of groups from an HDF5 file's root to an object."""
