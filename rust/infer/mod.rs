@@ -19,6 +19,8 @@ pub use network::{Head, Network, Options};
 pub use plans::kernel_name;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod network_tests;
 #[cfg(test)]
 mod small_tests;

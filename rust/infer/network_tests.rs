@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::fixtures::{CLASSES, image, network, random_weights, shape, write};
 use super::plans::kernel_name;
-use super::tests::{CLASSES, image, network, random_weights, shape, write};
 use super::{Head, Images, Network, Options};
 use crate::error::Error;
 use crate::simd::Isa;
