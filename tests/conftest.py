@@ -50,7 +50,7 @@ def required_isas() -> list[str]:
     return [name for name in os.environ.get("RESNET_RS_REQUIRE_ISA", "").split(",") if name]
 
 
-@pytest.fixture(scope="session", params=ISAS)
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> str:
     """Each tier in turn; one that the machine lacks is skipped, or fails where it is required."""
     name: str = request.param

@@ -6,6 +6,7 @@ The members are torchvision's and timm's own modules; the variants are the small
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -95,15 +96,15 @@ class TestArchitectures:
             assert relative_l2(features, expected[end]) <= RTOL, end
 
     @pytest.mark.parametrize(
-        "architecture", ["resnet18", "resnet50d", "resnext50_32x4d", "cifar_resnet20"]
+        "architecture",
+        ["resnet18", "resnet50d", "resnext50_32x4d", "cifar_resnet20"],
+        scope="module",
     )
     @pytest.mark.parametrize("winograd", [True, False])
     def test_every_operation_has_torchs_name_and_numbers(
         self, architecture: str, winograd: bool, isa: str
     ) -> None:
-        state = random_state_dict(seed=2, num_classes=CLASSES, architecture=architecture)
-        x = noise(1, 45, 61, 3)
-        expected = reference_operations(build_reference(state, architecture), x)
+        state, x, expected = state_input_and_operations(architecture)
         config = config_of(architecture)
         names = [step["name"] for step in _core.operations(config, 45, 61)]
         assert names == list(expected)
@@ -115,6 +116,16 @@ class TestArchitectures:
             assert_steps(steps, expected)
             if not fused:
                 assert [name for name, _ in steps] == names
+
+
+@functools.lru_cache(maxsize=1)
+def state_input_and_operations(
+    architecture: str,
+) -> tuple[dict[str, torch.Tensor], NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+    """One result of torch for every tier: its f64 takes far longer than the networks it judges."""
+    state = random_state_dict(seed=2, num_classes=CLASSES, architecture=architecture)
+    x = noise(1, 45, 61, 3)
+    return state, x, reference_operations(build_reference(state, architecture), x)
 
 
 def last_blocks(operations: dict[str, Any]) -> list[str]:
@@ -279,6 +290,7 @@ class Case:
     """A small network: its weights, its config and torch's modules."""
 
     def __init__(self, variant: dict[str, Any], num_classes: int = CLASSES, side: int = 64) -> None:
+        self.variant = variant
         model = VariantResNet(variant, num_classes, side)
         counters = {k: v for k, v in model.state_dict().items() if k.endswith("_tracked")}
         shapes = {k: v.shape for k, v in model.state_dict().items() if k not in counters}
@@ -298,21 +310,26 @@ class Case:
         return _core.Network.from_tensors(arrays(self.state), self.config, origin="test", **options)
 
 
-@pytest.fixture(scope="module")
-def cases() -> dict[str, Case]:
-    return {name: Case(variant) for name, variant in VARIANTS.items()}
+@functools.lru_cache(maxsize=1)
+def input_and_operations(
+    case: Case, height: int, width: int
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+    """Three images and what torch makes of them, once for every tier."""
+    x = noise(3, height, width, case.channels)
+    return x, reference_operations(case.model, x)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Of the module's scope, so that pytest runs every tier of a case before the next case."""
+    return Case(VARIANTS[request.param])
 
 
 class TestVariants:
     @pytest.mark.parametrize("winograd", [True, False], ids=["winograd", "direct"])
-    @pytest.mark.parametrize("variant", VARIANTS)
-    def test_every_step(
-        self, variant: str, winograd: bool, isa: str, cases: dict[str, Case]
-    ) -> None:
-        case = cases[variant]
-        size = (64, 64) if isinstance(VARIANTS[variant].get("head"), dict) else (49, 71)
-        x = noise(3, *size, case.channels)
-        expected = reference_operations(case.model, x)
+    def test_every_step(self, case: Case, winograd: bool, isa: str) -> None:
+        size = (64, 64) if isinstance(case.variant.get("head"), dict) else (49, 71)
+        x, expected = input_and_operations(case, *size)
         names = [step["name"] for step in _core.operations(case.config, *size)]
         assert names == list(expected)
 
@@ -327,9 +344,9 @@ class TestVariants:
         for end, features in zip(ends, case.network(isa=isa).features(x, stages), strict=True):
             assert relative_l2(features, expected[end]) <= RTOL, end
 
-    def test_8192_features(self, cases: dict[str, Case]) -> None:
+    def test_8192_features(self) -> None:
         """The head of 64x64 networks: a 2x2 map, padded, pools to 2x2 again, times 2048."""
-        case = cases["8192-head"]
+        case = Case(VARIANTS["8192-head"])
         assert case.state["fc.weight"].shape == (CLASSES, 8192)
         steps = {s["name"]: s["output_shape"] for s in _core.operations(case.config, 64, 64)}
         assert tuple(steps["avgpool"]) == (2, 2, 2048)
@@ -358,13 +375,11 @@ class TestVariants:
         np.testing.assert_array_equal(headless.logits(x), case.network().embed(x))
 
     @pytest.mark.parametrize("variant", ["stride-of-v1", "large-epsilon", "relu-before-add"])
-    def test_what_tensors_cannot_say_matters(self, variant: str, cases: dict[str, Case]) -> None:
+    def test_what_tensors_cannot_say_matters(self, variant: str) -> None:
         """The comparisons above would notice a config that is ignored."""
-        case = cases[variant]
+        case, bottleneck = Case(VARIANTS[variant]), Case(VARIANTS["bottleneck"])
         x = noise(1, 49, 71, 3)
-        plain = _core.Network.from_tensors(
-            arrays(case.state), cases["bottleneck"].config, origin="test"
-        )
+        plain = _core.Network.from_tensors(arrays(case.state), bottleneck.config, origin="test")
         assert relative_l2(plain.logits(x), reference_logits(case.model, x)) > 1e-2
 
 

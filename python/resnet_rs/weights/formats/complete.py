@@ -15,16 +15,11 @@ from . import dialects, fit, heads, input_size, prefixes, questions, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
-from .module_facts import (
-    WholeModel,
-    check_modules,
-    contradiction,
-    facts,
-    output_function,
-    whole_model,
-)
+from .module_facts import check_modules, contradiction, facts
+from .module_outputs import output_function
 from .names import DETECTRON2, NameRules, Tensors
 from .shortcuts import OPTION_A
+from .whole_model import WholeModel, whole_model
 
 _FORMAT_VERSION = 1
 
@@ -122,9 +117,15 @@ def _complete(
     """`complete` for names of a known project; `places` are the tensors' names in the file."""
     headless = _is_headless(raw, overrides)
     tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
-    model = whole_model(raw.modules, places, tensors, origin) if raw.modules else None
+    model = None
+    if raw.modules:
+        model = whole_model(raw.modules, places, tensors, origin, overrides.key)
+    stated = raw.config
     try:
-        stated = raw.config if model is None else _with_facts(raw.config, model, tensors, overrides)
+        if model is not None:
+            stated, more = _with_facts(raw.config, model, tensors, overrides)
+            # What a state dict would leave open about the activation, the modules show.
+            remarks = [*without_stated(remarks, ["activation"]), *more]
         config = _config(replace(raw, config=stated), tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:
         found = {name: tensor.shape for name, tensor in tensors.items()}
@@ -165,8 +166,8 @@ def _complete(
 
 def _with_facts(
     stated: Mapping[str, Any], model: WholeModel, tensors: Tensors, overrides: Overrides
-) -> dict[str, Any]:
-    """Add the facts that a whole model's modules are to what the file states.
+) -> tuple[dict[str, Any], list[str]]:
+    """Add the facts that a whole model's modules are to what the file states; give remarks.
 
     Raises:
         NotResNetError: the tensors are those of no ResNet.
@@ -177,14 +178,16 @@ def _with_facts(
     if words := contradiction(variant, overrides.variant or {}):
         raise WeightsError(f"{model.origin}: {words}")
     config = {**stated, "variant": {**stated.get("variant", {}), **variant}}
-    if (function := output_function(model)) is not None:
-        config["activation"] = function
+    remarks: list[str] = []
+    if overrides.num_classes != 0:
+        function, remarks = output_function(model, overrides.activation)
+        config |= {"activation": function} if function is not None else {}
     if overrides.architecture is None and "architecture" not in stated and model.is_known:
         # Nothing is left to ask: the modules show what the shapes do not.
         for fitting in shapes.candidates(found)[:1]:
             config["architecture"] = fitting.architecture
             config["variant"] = {**fitting.variant, **config["variant"]}
-    return config
+    return config, remarks
 
 
 def _named(

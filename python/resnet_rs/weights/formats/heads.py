@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..remarks import Note
+from ..remarks import Assumption, Note
 from .shapes import BODY
 
 Tensors = dict[str, NDArray[Any]]
@@ -53,9 +53,10 @@ def _head_remark(head: str) -> str:
     remark = Note(f'took the layer "{head}" for fc')
     if head.rpartition(".")[2] == "0":
         # A container of one layer has no reason, unless a layer without tensors follows.
-        return (
+        return Assumption(
             f"{remark}; a layer without tensors may follow it, such as a Sigmoid or a Softmax, "
-            "which a state dict does not show"
+            "which a state dict does not show",
+            about="activation",
         )
     return remark
 

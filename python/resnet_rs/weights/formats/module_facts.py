@@ -7,94 +7,15 @@ that no field expresses is refused by the module's name.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..._core import WeightsError
+from .module_places import Position, is_harmless, position, unknown_layer
 from .shapes import Structure
-from .torch_modules import Module, Modules
-
-Found = tuple[str, Module]
-"""A module with its place in the model."""
+from .whole_model import ADAPTIVE_POOLS, POOLS, Found, WholeModel, plain
 
 _NORMS = frozenset({"BatchNorm2d", "SyncBatchNorm", "FrozenBatchNorm2d"})
-_ADAPTIVE = {
-    "AdaptiveAvgPool2d": "avg",
-    "FastAdaptiveAvgPool2d": "avg",
-    "FastAdaptiveAvgPool": "avg",
-    "AdaptiveMaxPool2d": "max",
-}
-_POOLS = frozenset({*_ADAPTIVE, "SelectAdaptivePool2d", "MaxPool2d", "AvgPool2d"})
-_HARMLESS = frozenset(
-    {"ReLU", "Identity", "Flatten", "Sequential", "ModuleList", "ModuleDict", "DataParallel"}
-    | {"DistributedDataParallel", "Dropout", "Dropout1d", "Dropout2d", "DropPath", "DropBlock2d"}
-    | {"FloatFunctional"}
-)
-"""Classes that do the same in every network, or nothing when it is evaluated."""
-
-_OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "softmax"}
-
-KNOWN_FORWARDS = (
-    "torchvision.models.resnet.ResNet",
-    "timm.models.resnet.ResNet",
-    "transformers.models.resnet.modeling_resnet.ResNetForImageClassification",
-    "transformers.models.resnet.modeling_resnet.ResNetModel",
-)
-"""Classes whose forward is known, so that their modules say everything."""
-
-
-@dataclass(frozen=True)
-class WholeModel:
-    """A whole model whose tensors have got torchvision's names.
-
-    Attributes:
-        modules: all its modules.
-        layers: those with tensors, by torchvision's names of the layers.
-        origin: the file, for messages.
-    """
-
-    modules: Modules
-    layers: Mapping[str, Found]
-    origin: str
-
-    @property
-    def root(self) -> str:
-        """The place of the innermost module around all the layers, with a dot behind it."""
-        places = [place.split(".")[:-1] for place, _ in self.layers.values()]
-        shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*places, strict=False))
-        return "".join(f"{parts[0]}." for parts in shared)
-
-    @property
-    def is_known(self) -> bool:
-        """Its forward is known, or that of the model around all its layers."""
-        inside = self.modules.get(self.root.removesuffix("."))
-        outermost = self.modules.get("")
-        return any(m is not None and m.name in KNOWN_FORWARDS for m in (inside, outermost))
-
-    def error(self, place: str, module: Module, words: str) -> WeightsError:
-        """The error for a module that no network here has."""
-        return WeightsError(f"{self.origin}: module {place or 'itself'} ({module.kind}): {words}")
-
-
-def whole_model(
-    modules: Modules, places: Mapping[int, str], tensors: Mapping[str, Any], origin: str
-) -> WholeModel:
-    """Find the module of each layer.
-
-    Args:
-        modules: the model's modules.
-        places: for the `id` of each array its tensor's name in the file.
-        tensors: the arrays by torchvision's names.
-        origin: the file, for messages.
-    """
-    layers: dict[str, Found] = {}
-    for name, array in tensors.items():
-        place = places.get(id(array), "").rpartition(".")[0]
-        if id(array) in places and place in modules:
-            layers.setdefault(name.rpartition(".")[0], (place, modules[place]))
-    return WholeModel(modules, layers, origin)
 
 
 def facts(model: WholeModel, structure: Structure) -> dict[str, Any]:
@@ -119,12 +40,6 @@ def facts(model: WholeModel, structure: Structure) -> dict[str, Any]:
     return found
 
 
-def output_function(model: WholeModel) -> str | None:
-    """The `activation` of config.json that a module behind the last layer is; None if none is."""
-    found = [module for _, module in _free(model) if module.kind in _OUTPUTS]
-    return _OUTPUTS[found[-1].kind] if found else None
-
-
 def check_modules(model: WholeModel, operations: Sequence[Mapping[str, Any]]) -> None:
     """Compare every layer with the operation that it is in the network.
 
@@ -142,7 +57,7 @@ def check_modules(model: WholeModel, operations: Sequence[Mapping[str, Any]]) ->
             place, module = model.layers[name]
             for attribute, wanted in _wanted(kind, operation):
                 given = module.values.get(attribute, wanted)
-                if _plain(given) != _plain(wanted):
+                if plain(given) != plain(wanted):
                     raise model.error(
                         place,
                         module,
@@ -180,15 +95,8 @@ def _wanted(kind: str, operation: Mapping[str, Any]) -> Iterator[tuple[str, Any]
         yield "track_running_stats", True
 
 
-def _plain(value: Any) -> Any:
-    """A pair of equal numbers as one number."""
-    if isinstance(value, (tuple, list)) and value and all(n == value[0] for n in value):
-        return value[0]
-    return value
-
-
 def _pair(model: WholeModel, layer: str, attribute: str) -> Any:
-    return _plain(model.layers[layer][1].values.get(attribute, 1)) if layer in model.layers else 1
+    return plain(model.layers[layer][1].values.get(attribute, 1)) if layer in model.layers else 1
 
 
 def _check_classes(model: WholeModel) -> None:
@@ -206,22 +114,12 @@ def _check_classes(model: WholeModel) -> None:
         if module.kind not in kinds and not deep_norm:
             raise model.error(place, module, "layers of this class are not supported")
     for place, module in _free(model):
-        if place in placed or module.children:
+        if place in placed or module.children or position(model, place) is not Position.INSIDE:
             continue
-        if module.kind in _HARMLESS | _POOLS:
-            if module.kind == "Identity" and _is_activation(place):
-                raise model.error(place, module, "a ResNet has a ReLU there")
-        elif module.kind not in _OUTPUTS or not _is_behind(model, place):
-            raise model.error(place, module, _unknown(module))
-
-
-def _unknown(module: Module) -> str:
-    if module.name.startswith("torch.nn.modules.activation"):
-        return "no ResNet here has it; activations are ReLU"
-    return (
-        "a layer that is not known here, whose result the file does not state. If it changes "
-        "nothing in a ResNet, save torch.save(model.state_dict(), path) and state the network"
-    )
+        if module.kind not in POOLS and not is_harmless(module):
+            raise model.error(place, module, unknown_layer(module))
+        if module.kind == "Identity" and _is_activation(place):
+            raise model.error(place, module, "a ResNet has a ReLU there")
 
 
 def _is_activation(place: str) -> bool:
@@ -238,13 +136,6 @@ def _free(model: WholeModel) -> Iterator[Found]:
         inside = above is not None and above.kind == "SelectAdaptivePool2d"
         if not module.has_tensors and not inside:
             yield place, module
-
-
-def _is_behind(model: WholeModel, place: str) -> bool:
-    """Report whether a module comes after the last layer."""
-    places = list(model.modules)
-    last = model.layers.get("fc")
-    return last is None or places.index(place) > places.index(last[0])
 
 
 def _epsilon(model: WholeModel) -> float:
@@ -302,8 +193,8 @@ def _stem_pool(model: WholeModel, structure: Structure) -> dict[str, Any]:
     if len(pools) > 1:
         raise model.error(*pools[1], "a ResNet has one max pool, behind its stem")
     place, module = pools[0]
-    values = [_plain(module.values.get(k)) for k in ("kernel_size", "stride", "padding")]
-    rest = (_plain(module.values.get("dilation", 1)), bool(module.values.get("ceil_mode")))
+    values = [plain(module.values.get(k)) for k in ("kernel_size", "stride", "padding")]
+    rest = (plain(module.values.get("dilation", 1)), bool(module.values.get("ceil_mode")))
     known = {
         ((3, 2, 1), (1, False)): "max",
         ((3, 2, 0), (1, True)): "max_ceil",
@@ -324,7 +215,7 @@ def _head(model: WholeModel) -> dict[str, Any]:
     heads = [
         (place, module)
         for place, module in _free(model)
-        if module.kind in (*_ADAPTIVE, "SelectAdaptivePool2d", "AvgPool2d")
+        if module.kind in (*ADAPTIVE_POOLS, "SelectAdaptivePool2d", "AvgPool2d")
         and not _in_block(model, place)
     ]
     if not heads:
@@ -334,7 +225,7 @@ def _head(model: WholeModel) -> dict[str, Any]:
     place, module = heads[0]
     if module.kind == "AvgPool2d":
         window = {
-            name: _plain(module.values.get(attribute))
+            name: plain(module.values.get(attribute))
             for name, attribute in (
                 ("kernel", "kernel_size"),
                 ("stride", "stride"),
@@ -344,8 +235,8 @@ def _head(model: WholeModel) -> dict[str, Any]:
         if module.values.get("ceil_mode") or module.values.get("divisor_override"):
             raise model.error(place, module, "ceil_mode and divisor_override are not supported")
         return {"head": {"avg_pool": window}}
-    kind = _ADAPTIVE.get(module.kind) or module.values.get("pool_type")
-    size = _plain(module.values.get("output_size", 1))
+    kind = ADAPTIVE_POOLS.get(module.kind) or module.values.get("pool_type")
+    size = plain(module.values.get("output_size", 1))
     if kind not in ("avg", "max") or size != 1:
         raise model.error(
             place, module, f"expected an average or a maximum to 1 x 1, found {kind} to {size}"
@@ -365,8 +256,8 @@ def _in_block(model: WholeModel, place: str) -> bool:
 
 def _check_shortcut_pool(model: WholeModel, place: str) -> None:
     module = model.modules[place]
-    stride = _plain(module.values.get("stride"))
-    if module.kind != "AvgPool2d" or _plain(module.values.get("kernel_size")) != 2 or stride != 2:
+    stride = plain(module.values.get("stride"))
+    if module.kind != "AvgPool2d" or plain(module.values.get("kernel_size")) != 2 or stride != 2:
         raise model.error(place, module, "expected an AvgPool2d of 2 with stride 2")
     if not module.values.get("ceil_mode") or module.values.get("count_include_pad", True):
         raise model.error(
