@@ -124,7 +124,7 @@ def _complete(
     try:
         if model is not None:
             stated, more = _with_facts(raw.config, model, tensors, overrides)
-            # What a state dict would leave open about the activation, the modules show.
+            # The modules show the activation, which a state dict would leave open.
             remarks = [*without_stated(remarks, ["activation"]), *more]
         config = _config(replace(raw, config=stated), tensors, scheme, origin, overrides)
     except shapes.NotResNetError as error:

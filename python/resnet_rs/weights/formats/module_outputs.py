@@ -1,4 +1,4 @@
-"""What a whole model does around its network: its output function, and layers that refuse it."""
+"""The surroundings of a whole model's network: the output function, and layers that refuse it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a module without tensors stands in a whole model: in the network, before it or behind it.
+"""The position of a module without tensors in a whole model: in the network, before or behind it.
 
 The order in a `Sequential` is the order of its forward. The forward of torchvision's, timm's and
 transformers' classes is known, and calls the modules that these classes make, and no others. The
@@ -27,7 +27,7 @@ _CALLED = frozenset(
 
 
 class Position(enum.Enum):
-    """Where a module stands, as far as the file says it."""
+    """The position of a module, as far as the file says it."""
 
     INSIDE = "in the network"
     BEFORE = "before the network"
