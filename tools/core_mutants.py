@@ -3,21 +3,35 @@
     python tools/core_mutants.py --count 150 --seed 1
 
 cargo-mutants lists them, makes them in a copy of the repository, and runs `cargo test --lib` on
-each. The Python binding is left out: tests/ covers it, and `cargo test` does not compile it.
+each. Those that live then meet the package's tests of the network, with a core that has the mutant.
+The Python binding is left out.
 """
 
 import argparse
+import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "target" / "mutants"
+from repository_copy import CORE, ROOT, copy_repository
+
+OUT = ROOT / "target" / "mutants" / "core"
+TREE = OUT / "tree"
 CARGO = ["cargo", "mutants", "--exclude", "rust/python/**"]
+PACKAGE_TESTS = (
+    *("family_parity", "parity", "threads", "winograd", "loading", "options", "profile"),
+    *("background", "engine", "little_memory", "features", "summary"),
+)
+"""The files of tests/ that run networks in every way."""
+
+SECONDS = 900
+"""The longest that the package's tests may take, which is several times what they need."""
+
 _DIFF_LINE = re.compile(r"^[-+](?![-+]{2})", re.MULTILINE)
 
 
@@ -43,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command += [part for name in sample for part in ("--file", name.partition(":")[0])]
     # Compiling takes most of the time: optimisation and debug information would take far more.
     profile = {"CARGO_PROFILE_TEST_DEBUG": "0", "CARGO_PROFILE_TEST_OPT_LEVEL": "1"}
-    environment = {**os.environ, **profile}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **profile}, check=False)
     # 0: all were noticed; 2: some were missed; 3: some ran out of time.
     if done.returncode not in (0, 2, 3):
         return done.returncode
@@ -61,29 +74,70 @@ def listed() -> list[str]:
 
 
 def report(sample: Sequence[str], seed: int) -> None:
-    """Print the sample's survivors with their diffs, and the counts."""
-    results = OUT / "mutants.out"
-    found = {
-        outcome: [
-            name for name in (results / f"{outcome}.txt").read_text().splitlines() if name in sample
-        ]
-        for outcome in ("caught", "missed", "timeout", "unviable")
-    }
-    diffs = [path.read_text() for path in (results / "diff").glob("*.diff")]
-    if found["missed"]:
-        print("\nalive:")
-    for name in found["missed"]:
+    """Give the survivors a second look; print those that live, with their diffs, and the counts."""
+    verdicts = outcomes(sample)
+    alive: dict[str, str] = {}
+    if any(verdict == "MissedMutant" for verdict, _ in verdicts.values()) and is_noticed(""):
+        raise SystemExit("the package's tests fail without a mutant")
+    for name, (verdict, diff) in verdicts.items():
+        if verdict == "MissedMutant":
+            noticed = is_noticed(diff)
+            print(f"second look: {'killed' if noticed else 'alive':6}  {name}", flush=True)
+            alive |= {} if noticed else {name: diff}
+    for name, diff in alive.items():
         print(f"\n{name}")
-        # The first line of a diff names the file, and its second the file with the mutant.
-        text = next((text for text in diffs if name.split(":", 3)[3].strip() in text), "")
-        print("\n".join(line for line in text.splitlines() if _DIFF_LINE.match(line)))
-    noticed = len(found["caught"]) + len(found["timeout"])
-    viable = noticed + len(found["missed"])
+        print("\n".join(line for line in diff.splitlines() if _DIFF_LINE.match(line)))
+    counts = Counter(verdict for verdict, _ in verdicts.values())
+    first = counts["CaughtMutant"] + counts["Timeout"]
+    viable = first + counts["MissedMutant"]
+    killed = viable - len(alive)
     print(
-        f"\n{len(sample)} mutants of seed {seed}: {len(found['unviable'])} do not compile, "
-        f"{len(found['caught'])} killed, {len(found['timeout'])} timeouts, "
-        f"{len(found['missed'])} alive ({noticed / max(viable, 1):.1%} noticed)"
+        f"\n{len(sample)} mutants of seed {seed}: {len(sample) - viable} do not compile; of the "
+        f"others, cargo test notices {first} ({counts['Timeout']} by its time) and the package's "
+        f"tests {killed - first} more; {len(alive)} live ({killed / max(viable, 1):.1%} noticed)"
     )
+
+
+def outcomes(sample: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The verdict and the diff of each mutant of the sample, as cargo-mutants wrote them."""
+    results = OUT / "mutants.out"
+    found: dict[str, tuple[str, str]] = {}
+    for outcome in json.loads((results / "outcomes.json").read_text())["outcomes"]:
+        if isinstance(outcome["scenario"], dict):
+            mutant = outcome["scenario"]["Mutant"]
+            start = mutant["span"]["start"]
+            name = f"{mutant['file']}:{start['line']}:{start['column']}: {mutant['name']}"
+            found[name] = (outcome["summary"], (results / outcome["diff_path"]).read_text())
+    return {name: found[name] for name in sample}
+
+
+def is_noticed(diff: str) -> bool:
+    """Compile the core with a mutant; run the package's tests of the network until one fails."""
+    copy_repository(TREE)
+    if diff:
+        subprocess.run(["patch", "-p1", "--silent"], cwd=TREE, input=diff, text=True, check=True)
+    build = {"CARGO_TARGET_DIR": str(OUT / "build"), "CARGO_PROFILE_DEV_OPT_LEVEL": "1"}
+    build |= {"CARGO_PROFILE_DEV_DEBUG": "0", "PYO3_PYTHON": sys.executable}
+    cargo = ["cargo", "build", "--quiet", "--lib", "--features", "python"]
+    subprocess.run(cargo, cwd=TREE, env={**os.environ, **build}, check=True)
+    shutil.copy2(OUT / "build" / "debug" / "libresnet_rs.so", TREE / CORE)
+    tests = [f"tests/test_{name}.py" for name in PACKAGE_TESTS]
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(TREE / "python")}
+    try:
+        done = subprocess.run(
+            pytest,
+            cwd=TREE,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"pytest ended with {done.returncode}")
+    return done.returncode == 1
 
 
 if __name__ == "__main__":

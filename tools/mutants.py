@@ -18,9 +18,7 @@ import hashlib
 import importlib
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -31,12 +29,11 @@ import pytest
 
 from python_mutations import Mutant, bodies_of, mutants_of
 from reached_lines import Reached, Recorder
+from repository_copy import ROOT, copy_repository
 
-ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
 PACKAGE = TREE / "python" / "resnet_rs"
-CORE = "python/resnet_rs/_core.abi3.so"
 HEAVY = ("numpy", "PIL.Image", "onnx", "torch", "torchvision", "h5py", "pyarrow")
 LEAST_SECONDS, TIMES = 90.0, 4.0
 """A mutant is given this many times what its tests took, and at least so long."""
@@ -79,13 +76,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def prepare() -> None:
     """Copy the files of the repository, with the compiled core."""
-    shutil.rmtree(TREE, ignore_errors=True)
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    for name in (*filter(None, names.split("\0")), CORE):
-        if (ROOT / name).is_file():
-            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, TREE / name)
+    copy_repository(TREE)
     os.environ["PYTHONPATH"] = str(TREE / "python")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of a second look the same to it
     sys.dont_write_bytecode = True

@@ -382,7 +382,9 @@ mod tests {
         architecture.widths[3] += 1;
         let message = architecture.check().unwrap_err().to_string();
         assert!(
-            message.contains("variant.widths: 16385 planes"),
+            message.contains(
+                "variant.widths: 16385 planes make blocks of 16385 inner and 65540 output"
+            ),
             "{message}"
         );
     }

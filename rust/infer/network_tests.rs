@@ -103,6 +103,27 @@ fn release_forgets_plans() {
 }
 
 #[test]
+fn a_plan_is_of_at_most_128_images_of_224_x_224_or_as_many_pixels_but_of_one_image_always() {
+    let network = network(&random_weights(), Isa::Portable, 1);
+    // 128 * 224 * 224 pixels are 25,088 of 16 x 16, and fewer than one of 2,600 x 2,600.
+    assert!(network.plan(shape(25_088, 16, 16)).is_ok());
+    assert!(network.plan(shape(1, 2_600, 2_600)).is_ok());
+    for (batch, most, side) in [(25_089, 25_088, 16), (0, 25_088, 16), (2, 1, 2_600)] {
+        let message = network
+            .plan(shape(batch, side, side))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains(&format!(
+                "expected 1 to {most} images of this size, found {batch}"
+            )),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn only_whole_pixels_are_normalised_into_as_many_values() {
     let network = network(&random_weights(), Isa::Portable, 1);
     let normalize = |pixels: usize, values: usize| {

@@ -38,6 +38,18 @@ fn check<S: Simd>() {
             s.store(out.as_mut_ptr(), s.max_or_nan(va, vb));
             expect(&out, &|a, b| a.max(b));
 
+            // Of equal values, which the signs of zeros tell apart, every tier gives the second.
+            for (first, second) in [(0.0, -0.0), (-0.0, 0.0)] {
+                s.store(
+                    out.as_mut_ptr(),
+                    s.max_or_nan(s.splat(first), s.splat(second)),
+                );
+                assert!(
+                    out.iter()
+                        .all(|&value| f32::to_bits(value) == f32::to_bits(second))
+                );
+            }
+
             for n in 0..=S::LANES {
                 s.store(out.as_mut_ptr(), s.load_first(n, a.as_ptr()));
                 for i in 0..S::LANES {

@@ -73,6 +73,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn scales_and_biases_beyond_f32_are_not_finite() {
+        let folded = |scale, bias| Folded {
+            scale: vec![1.0, scale],
+            bias: vec![bias, 0.0],
+        };
+        let largest = f64::from(f32::MAX);
+        assert!(folded(largest, -largest).is_finite());
+        assert!(!folded(2.0 * largest, 0.0).is_finite());
+        assert!(!folded(1.0, -2.0 * largest).is_finite());
+    }
+
+    #[test]
     fn folding_equals_norm_after_product() {
         let weights = [1.5_f32, -2.0, 0.25, 4.0];
         let norm = BatchNorm {

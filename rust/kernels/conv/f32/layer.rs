@@ -86,3 +86,37 @@ fn ahead(i: usize, tiles: usize, panel_len: usize, nr: usize) -> (usize, usize) 
     let lines = (4 * nr / line_of::<f32>()).div_ceil(sharers);
     (panel_len + i * panel_len / sharers, lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each share begins where the one before it ends at the latest, and the last one ends with the panel.
+    #[test]
+    fn shares_fetch_the_whole_next_panel() {
+        let line = line_of::<f32>();
+        for (k, nr) in [(64, 32), (576, 32), (4608, 16), (256, 64)] {
+            let panel_len = k * nr;
+            for tiles in [1, 2, 3, AHEAD_TILES, AHEAD_TILES + 3] {
+                let sharers = tiles.min(AHEAD_TILES);
+                let mut fetched = panel_len;
+                for i in 0..sharers {
+                    let (start, lines) = ahead(i, tiles, panel_len, nr);
+                    assert!(start <= fetched, "share {i} of {tiles} leaves a gap");
+                    fetched = start + lines * line * k / 4;
+                }
+                assert!(fetched >= 2 * panel_len, "{tiles} tiles, k {k}");
+                // Rounding to cache lines alone fetches anything twice.
+                assert!(
+                    fetched - panel_len <= panel_len + line * k / 4,
+                    "{tiles} tiles, k {k}"
+                );
+            }
+            assert_eq!(
+                ahead(AHEAD_TILES, AHEAD_TILES + 1, panel_len, nr).1,
+                0,
+                "no sharer"
+            );
+        }
+    }
+}
