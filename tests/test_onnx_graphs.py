@@ -61,6 +61,14 @@ class TestOrder:
         refuse(saved(graph, tmp_path), node.name, "'absent'")
 
 
+@pytest.fixture(scope="module")
+def keras_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what Keras' own `model.export` writes."""
+    folder = tmp_path_factory.mktemp("keras")
+    keras_cases.write(folder, "tiny.onnx", "sequential.onnx", "grey.onnx")
+    return folder
+
+
 class TestChannelsLast:
     """Graphs of TensorFlow and Keras, whose images and maps are N, H, W, C."""
 
@@ -99,10 +107,9 @@ class TestChannelsLast:
         assert_equals_runtime(path, images((2, 64, 48, 3)), last=True)
 
     @pytest.mark.parametrize("case", ["tiny", "sequential", "grey"])
-    def test_export_of_keras(self, case: str, tmp_path: Path) -> None:
-        """Keras' own `model.export`: a Transpose on both sides of each convolution."""
-        keras_cases.write(tmp_path, f"{case}.onnx")
-        path = tmp_path / f"{case}.onnx"
+    def test_export_of_keras(self, case: str, keras_exports: Path) -> None:
+        """A Transpose on both sides of each convolution."""
+        path = keras_exports / f"{case}.onnx"
         operators = [node.op_type for node in onnx.load(path).graph.node]
         assert operators.count("Transpose") > 10
         channels = 1 if case == "grey" else 3

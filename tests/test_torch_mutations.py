@@ -29,6 +29,7 @@ from resnet_rs.weights import formats
 from resnet_rs.weights.formats.torch_file import read_torch
 
 COUNT = 1000
+FEWER = [250, pytest.param(COUNT, marks=pytest.mark.slow)]
 
 # One basic block: a thousand reads with every allocation traced take their time.
 VARIANT = {**DEFAULTS, "block": "basic", "blocks": [1], "widths": [4], "stem_widths": [4]}
@@ -93,18 +94,22 @@ def read_as_pickle(path: Path) -> None:
 @pytest.mark.parametrize(
     ("load", "legacy"), [(load_zip, False), (load_legacy, True)], ids=["zip", "legacy"]
 )
-def test_damaged_files(load: Callable[[Path], None], legacy: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", FEWER)
+def test_damaged_files(
+    load: Callable[[Path], None], legacy: bool, count: int, tmp_path: Path
+) -> None:
     data = tp.saved(checkpoint(), legacy=legacy)
-    outcome = mutations.assert_survives(load, data, ".pth", COUNT, tmp_path)
-    assert outcome.loaded > COUNT // 50
-    assert outcome.refused > COUNT // 4
+    outcome = mutations.assert_survives(load, data, ".pth", count, tmp_path)
+    assert outcome.loaded > count // 50
+    assert outcome.refused > count // 4
 
 
-def test_damaged_pickles_with_right_checksums(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", FEWER)
+def test_damaged_pickles_with_right_checksums(count: int, tmp_path: Path) -> None:
     pickled = tp.pickle_of(saved())
-    outcome = mutations.assert_survives(read_as_pickle, pickled, ".pth", COUNT, tmp_path)
-    assert outcome.loaded > COUNT // 50
-    assert outcome.refused > COUNT // 4
+    outcome = mutations.assert_survives(read_as_pickle, pickled, ".pth", count, tmp_path)
+    assert outcome.loaded > count // 50
+    assert outcome.refused > count // 4
 
 
 def read_arrays(path: Path) -> None:
@@ -113,33 +118,34 @@ def read_arrays(path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_damaged_pickles_of_arrays(protocol: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", FEWER)
+def test_damaged_pickles_of_arrays(protocol: int, count: int, tmp_path: Path) -> None:
     arrays = {name: tensor.numpy() for name, tensor in checkpoint()["model"].items()}
     pickled = pickle.dumps({"model": arrays, "__author__": "me"}, protocol=protocol)
-    outcome = mutations.assert_survives(read_arrays, pickled, ".pkl", COUNT, tmp_path)
-    assert outcome.loaded > COUNT // 50
-    assert outcome.refused > COUNT // 4
+    outcome = mutations.assert_survives(read_arrays, pickled, ".pkl", count, tmp_path)
+    assert outcome.loaded > count // 50
+    assert outcome.refused > count // 4
 
 
 def read_whole_model(path: Path) -> None:
     """As a hostile author would write it: the checksums are right."""
-    data = tp.saved(whole_model())
-    path.write_bytes(tp.repacked(data, path.read_bytes()))
+    path.write_bytes(tp.repacked(saved_whole_model(), path.read_bytes()))
     variant = {"blocks": [1, 1], "widths": [4, 8], "stem_widths": [4]}
     formats.read(path, architecture="resnet18", variant=variant)
 
 
 @functools.cache
-def whole_model() -> torch.nn.Module:
+def saved_whole_model() -> bytes:
     torch.manual_seed(0)
-    return TinyResNet(BasicBlock, (1, 1), (4, 8))
+    return tp.saved(TinyResNet(BasicBlock, (1, 1), (4, 8)))
 
 
-def test_damaged_whole_models_with_right_checksums(tmp_path: Path) -> None:
-    pickled = tp.pickle_of(tp.saved(whole_model()))
-    outcome = mutations.assert_survives(read_whole_model, pickled, ".pth", COUNT // 2, tmp_path)
-    assert outcome.loaded > COUNT // 100
-    assert outcome.refused > COUNT // 8
+@pytest.mark.parametrize("count", FEWER)
+def test_damaged_whole_models_with_right_checksums(count: int, tmp_path: Path) -> None:
+    pickled = tp.pickle_of(saved_whole_model())
+    outcome = mutations.assert_survives(read_whole_model, pickled, ".pth", count, tmp_path)
+    assert outcome.loaded > count // 50
+    assert outcome.refused > count // 4
 
 
 class TestHarness:
