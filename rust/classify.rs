@@ -86,6 +86,16 @@ mod tests {
     use crate::kernels::reference;
 
     #[test]
+    fn equal_logits_come_in_the_order_of_their_classes_and_both_zeros_are_equal() {
+        let indices = |logits: &[f32]| -> Vec<_> {
+            let top = top_k(logits, logits.len(), OutputFunction::None);
+            top.iter().map(|scored| scored.index).collect()
+        };
+        assert_eq!(indices(&[-0.0, 0.0, 1.0, 1.0]), [2, 3, 0, 1]);
+        assert_eq!(indices(&[0.0, -0.0]), [0, 1]);
+    }
+
+    #[test]
     fn scores_are_the_reference_softmax_in_order() {
         let logits = [0.5_f32, -1.0, 3.25, 2.0, -40.0];
         let wide: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();

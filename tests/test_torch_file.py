@@ -11,6 +11,7 @@ import tracemalloc
 import warnings
 import zipfile
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch_pickles as tp
 
 from resnet_rs import WeightsError
 from resnet_rs.weights.formats.torch_file import read_torch
+from resnet_rs.weights.remarks import warnings_of
 
 FORMATS = [pytest.param(False, id="zip"), pytest.param(True, id="legacy")]
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -128,6 +130,36 @@ class TestNumbers:
         found = read_torch(path)
         assert_same(found.tensors, small_state())
         assert found.remarks == ("left out tensors of integers: epoch, mask",)
+        assert warnings_of(found.remarks) == []
+
+    def test_weights_of_integers_are_warned_of(self, legacy: bool, path: Path) -> None:
+        state = small_state() | {"fc.weight": torch.ones((2, 3), dtype=torch.int8)}
+        save(state, path, legacy=legacy)
+        found = read_torch(path)
+        assert_same(found.tensors, small_state())
+        assert warnings_of(found.remarks) == ["left out tensors of integers: fc.weight"]
+
+    @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+    @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+    @pytest.mark.parametrize(
+        ("make", "function"),
+        [
+            (lambda: torch.eye(3).to_sparse(), "_rebuild_sparse_tensor"),
+            (lambda: torch.eye(3).to_sparse_csr(), "_rebuild_sparse_tensor"),
+            (lambda: torch.eye(3, device="meta"), "_rebuild_meta_tensor_no_storage"),
+            (
+                lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+                "_rebuild_qtensor",
+            ),
+        ],
+    )
+    def test_tensors_without_plain_numbers_are_refused_by_name(
+        self, make: Callable[[], torch.Tensor], function: str, legacy: bool, path: Path
+    ) -> None:
+        state = small_state() | {"fc.weight": make()}
+        save(state, path, legacy=legacy)
+        with pytest.raises(WeightsError, match=rf"tensor fc\.weight is none .*{function}"):
+            read_torch(path)
 
 
 @pytest.mark.parametrize("legacy", FORMATS)

@@ -127,6 +127,22 @@ def set_attribute(place: str, **values: Any) -> Change:
     return change
 
 
+def double(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return 2 * output
+
+
+def add_hook(net: ResNet) -> None:
+    net.avgpool.register_forward_hook(double)
+
+
+def add_hook_before(net: ResNet) -> None:
+    net.register_forward_pre_hook(identity)
+
+
+def identity(module: nn.Module, inputs: Any) -> Any:
+    return inputs
+
+
 def add_tanh(net: ResNet) -> None:
     net.fc = nn.Sequential(net.fc, nn.Tanh())
 
@@ -151,6 +167,8 @@ REFUSED: list[tuple[Any, str]] = [
         r"layer3\.0\.bn2 \(BatchNorm2d\): eps is 0\.001, and",
     ),
     (set_attribute("layer1.0.bn2", track_running_stats=False), r"layer1\.0\.bn2.*track_running"),
+    (add_hook, r"module avgpool \(AdaptiveAvgPool2d\): a hook .*\.double runs with its forward"),
+    (add_hook_before, r"module itself \(ResNet\): a hook .*\.identity runs with its forward"),
     (add_tanh, r"fc\.1 \(Tanh\)"),
 ]
 

@@ -375,6 +375,21 @@ mod tests {
     }
 
     #[test]
+    fn all_blocks_together_are_bounded() {
+        let mut architecture = family::named("resnet50").unwrap();
+        architecture.blocks = vec![3, 4, 6, MAX_BLOCKS - 13];
+        assert!(architecture.check().is_ok());
+        architecture.blocks[0] += 1;
+        let message = architecture.check().unwrap_err().to_string();
+        assert!(
+            message.contains(&format!(
+                "variant.blocks: expected at most {MAX_BLOCKS} in all"
+            )),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn the_outputs_of_a_block_are_bounded_not_its_planes_alone() {
         let mut architecture = family::named("resnet50").unwrap();
         architecture.widths = vec![64, 64, 64, MAX_COUNT / 4];

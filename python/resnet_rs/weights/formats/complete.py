@@ -11,7 +11,7 @@ from ..._core import WeightsError
 from ...images.spec import Preprocessing, preset
 from ..config import usual_activation
 from ..remarks import Note, without_stated
-from . import dialects, fit, heads, input_size, prefixes, questions, shapes
+from . import dialects, fit, heads, input_size, prefixes, questions, reparametrised, shapes
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
@@ -63,19 +63,21 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
     Raises:
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
-    tensors = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    counted = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    tensors, computations = reparametrised.computed(counted, origin)
+    raw = replace(raw, remarks=(*raw.remarks, *computations))
     if "architecture" not in raw.config and overrides.architecture is not None and not raw.modules:
         stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}
         shapes_by_name = {name: tensor.shape for name, tensor in tensors.items()}
         questions.require_answers(shapes_by_name, stated, origin)
     places = {id(tensor): name for name, tensor in tensors.items()}
     if overrides.names is None:
-        return _complete(replace(raw, tensors=tensors), origin, overrides, places)
+        return _complete(replace(raw, tensors=tensors), origin, overrides, places, overrides.key)
     drop_heads = _is_headless(raw, overrides)
     tensors, remarks, notes = _by_rules(tensors, overrides.names, origin, overrides.key, drop_heads)
     renamed = replace(raw, tensors=tensors, remarks=(*raw.remarks, *remarks))
     try:
-        return _complete(renamed, origin, replace(overrides, key=None), places)
+        return _complete(renamed, origin, replace(overrides, key=None), places, overrides.key)
     except WeightsError as error:
         if notes:
             raise WeightsError(f"{error} ({'; '.join(notes)})") from error
@@ -112,14 +114,22 @@ def _is_headless(raw: RawCheckpoint, overrides: Overrides) -> bool:
 
 
 def _complete(
-    raw: RawCheckpoint, origin: str, overrides: Overrides, places: Mapping[int, str]
+    raw: RawCheckpoint,
+    origin: str,
+    overrides: Overrides,
+    places: Mapping[int, str],
+    module: str | None,
 ) -> Checkpoint:
-    """`complete` for names of a known project; `places` are the tensors' names in the file."""
+    """`complete` for names of a known project.
+
+    `places` are the tensors' names in the file, by their `id`; `module` is the caller's `key`,
+    which may be the place of the module to take.
+    """
     headless = _is_headless(raw, overrides)
     tensors, scheme, remarks = _named(raw.tensors, origin, overrides.key, drop_heads=headless)
     model = None
     if raw.modules:
-        model = whole_model(raw.modules, places, tensors, origin, overrides.key)
+        model = whole_model(raw.modules, places, tensors, origin, module)
     stated = raw.config
     try:
         if model is not None:

@@ -78,7 +78,10 @@ def read_torch(path: Path, key: str | None = None) -> RawCheckpoint:
         integers = [name for name, tensor in tensors.items() if tensor.is_integer]
         others = [name for name in integers if not name.endswith(_COUNTER)]
         if others:
-            remarks.append(Note(f"left out tensors of integers: {listed(others)}"))
+            words = f"left out tensors of integers: {listed(others)}"
+            # Counters are harmless; weights are not: without fc a network gives embeddings.
+            weights = any(name.endswith("weight") for name in others)
+            remarks.append(words if weights else Note(words))
         floats = {name: tensor for name, tensor in tensors.items() if not tensor.is_integer}
         arrays = ArrayMaker(storages, budget).arrays(floats)
     return RawCheckpoint(arrays, remarks=tuple(remarks), modules=modules)
@@ -114,7 +117,8 @@ def _machine(persistent: Any, budget: Budget) -> PickleMachine:
             raise WeightsError("a tensor of another class without arguments")
         function = arguments[0]
         rebuild = plain.get(function.path) if isinstance(function, Global) else None
-        return rebuild(arguments[2]) if rebuild else Inert()
+        name = f"{function.module}.{function.name}" if isinstance(function, Global) else ""
+        return rebuild(arguments[2]) if rebuild else Inert(name)
 
     calls = {**plain, **NUMPY_CALLS, ("torch._tensor", "_rebuild_from_type_v2"): rebuild_from_type}
     return PickleMachine(calls, persistent, budget)

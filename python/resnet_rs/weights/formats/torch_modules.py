@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..._core import WeightsError
-from .pickle_machine import Inert
+from .pickle_machine import Global, Inert
 from .torch_budget import Budget
 
 Items = dict[str | int, Any]
@@ -36,6 +36,7 @@ class Module:
         children: the names of its own modules.
         has_tensors: it has parameters or buffers of its own.
         has_forward: a forward was put into the object, over that of its class.
+        hooks: the names of functions that run before or after its forward, and may change it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Module:
     children: tuple[str, ...] = ()
     has_tensors: bool = False
     has_forward: bool = False
+    hooks: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -94,11 +96,30 @@ def flattened(module: Inert, budget: Budget) -> tuple[Items, dict[str, Module]]:
             raise WeightsError("modules inside modules without an end")
         names = tuple(str(name) for name, child in children.items() if child is not None)
         modules[prefix.removesuffix(".")] = Module(
-            part.name, _values(part.state), names, bool(own), "forward" in part.state
+            part.name,
+            _values(part.state),
+            names,
+            bool(own),
+            "forward" in part.state,
+            _hooks(part.state),
         )
         items.update({f"{prefix}{name}": value for name, value in own.items()})
         waiting += [(f"{prefix}{k}.", child, depth + 1) for k, child in children.items()][::-1]
     return items, modules
+
+
+def _hooks(state: Items) -> tuple[str, ...]:
+    """The hooks around the forward; those that compute a weight leave their tensors to be seen."""
+    hooks = [
+        hook
+        for kind in ("_forward_pre_hooks", "_forward_hooks")
+        for hook in list(_dict(state.get(kind)).values())[:MOST_NUMBERS]
+    ]
+    names = [
+        f"{hook.module}.{hook.name}" if isinstance(hook, Global) else getattr(hook, "name", "")
+        for hook in hooks
+    ]
+    return tuple(name[:LONGEST_TEXT] for name in names if not name.startswith("torch.nn.utils."))
 
 
 def _values(state: Items) -> dict[str, Value]:

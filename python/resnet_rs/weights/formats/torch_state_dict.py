@@ -37,6 +37,9 @@ WRAPPERS = (
 )
 """Keys under which training scripts keep a state dict, in order of preference."""
 
+_REBUILT = "torch._utils._rebuild_"
+"""Functions that make tensors; those of plain numbers are no stand-ins, and those of others are."""
+
 DEEPEST_WRAPPER = 4
 MOST_PARTS = 100_000
 
@@ -80,6 +83,7 @@ def find_state_dict(
         if isinstance(name, str) and tensor is not None:
             tensors[name] = tensor
     others = [name for name in items if name not in tensors]
+    _refuse_unreadable({name: items[name] for name in others})
     if not tensors:
         found = f"other things: {listed(others)}" if others else _kind(node)
         raise WeightsError(
@@ -88,6 +92,16 @@ def find_state_dict(
     if others:
         remarks.append(Note(f"left out what is no tensor: {listed(others)}"))
     return tensors, modules, remarks
+
+
+def _refuse_unreadable(others: Items) -> None:
+    """Refuse a network one of whose tensors is sparse, quantized, without numbers or the like."""
+    for name, value in others.items():
+        if isinstance(value, Inert) and value.name.startswith(_REBUILT):
+            raise WeightsError(
+                f"tensor {name} is none of plain numbers, but of {value.name[:80]}: convert it "
+                "before saving, such as by .to_dense() or .dequantize()"
+            )
 
 
 def _follow(content: Any, key: str) -> Any:
