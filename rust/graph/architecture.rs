@@ -375,6 +375,27 @@ mod tests {
     }
 
     #[test]
+    fn a_heads_padding_is_at_most_half_its_kernel() {
+        let check = |kernel, padding| {
+            let stride = None;
+            HeadWindow {
+                kernel,
+                stride,
+                padding,
+            }
+            .check()
+        };
+        assert!(check(4, 2).is_ok() && check(5, 2).is_ok() && check(1, 0).is_ok());
+        for (kernel, padding) in [(4, 3), (5, 3), (1, 1)] {
+            let message = check(kernel, padding).unwrap_err().to_string();
+            assert!(
+                message.contains("a padding of at most half the kernel"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn all_blocks_together_are_bounded() {
         let mut architecture = family::named("resnet50").unwrap();
         architecture.blocks = vec![3, 4, 6, MAX_BLOCKS - 13];

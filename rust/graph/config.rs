@@ -252,6 +252,43 @@ mod tests {
     }
 
     #[test]
+    fn a_crop_and_an_exact_size_have_a_bound_and_may_reach_it() {
+        let with = |size: &str| {
+            read(&format!(
+                r#"{{"format_version": 1, "architecture": "resnet50", "preprocessing": {{{size}}}}}"#
+            ))
+        };
+        let largest = r#""resize": [8192, 16384], "crop": [8192, 16384]"#;
+        assert_eq!(8192 * 16384, MAX_IMAGE_PIXELS);
+        assert!(with(largest).is_ok());
+        for field in ["resize", "crop"] {
+            let message = with(&format!(r#""{field}": [8192, 16385]"#))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains(&format!(
+                    "preprocessing.{field}: expected at most 134217728 pixels"
+                )),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_stem_of_another_kind_has_widths_of_its_own() {
+        let widths = |architecture: &str, stem: &str| {
+            let text = format!(
+                r#"{{"format_version": 1, "architecture": "{architecture}", "variant": {{"stem": "{stem}"}}}}"#
+            );
+            read(&text).unwrap().architecture().unwrap().stem_widths
+        };
+        assert_eq!(widths("resnet50", "deep"), [32, 32, 64]);
+        assert_eq!(widths("resnet50d", "deep"), [32, 32, 64]);
+        assert_eq!(widths("resnet50d", "conv7x7"), [64]);
+        assert_eq!(widths("cifar_resnet20", "deep"), [8, 8, 16]);
+    }
+
+    #[test]
     fn a_cifar_network_takes_small_images_unless_something_else_is_stated() {
         let text = r#"{"format_version": 1, "architecture": "cifar_resnet20"}"#;
         let found = read(text).unwrap().preprocessing;

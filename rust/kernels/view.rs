@@ -218,5 +218,8 @@ mod tests {
         let last = view.images(2, 1);
         assert_eq!(last.pixel_bytes(0, 1, 4), view.pixel_bytes(2, 1, 4));
         assert_eq!(last.shape(), [1, 2, 5, 7].into());
+        let first = view.first_pixels(2);
+        assert_eq!(first.pixel_bytes(0, 1, 1), view.pixel_bytes(0, 1, 1));
+        assert_eq!(first.shape(), [1, 2, 2, 7].into());
     }
 }
