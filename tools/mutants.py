@@ -2,6 +2,7 @@
 
     python tools/mutants.py --count 200 --seed 1
     python tools/mutants.py --only 'stream/*.py' --tests tests/test_stream.py tests/test_engine.py
+    python tools/mutants.py --count 200 --share 1/2    # and, beside it or elsewhere, --share 2/2
 
 Lines are drawn at random from the package, and for each line one of its mutants (those that
 `python_mutations.py` lists). Each mutant meets the tests that reach its statement, until one fails.
@@ -23,6 +24,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,7 @@ from reached_lines import Reached, Recorder
 from repository_copy import ROOT, copy_repository
 
 WORK = ROOT / "target" / "mutants"
-TREE = WORK / "tree"
-PACKAGE = TREE / "python" / "resnet_rs"
+RECORDED = WORK / "tree"
 HEAVY = ("numpy", "PIL.Image", "onnx", "torch", "torchvision", "h5py", "pyarrow")
 LEAST_SECONDS, TIMES = 90.0, 4.0
 """A mutant is given this many times what its tests took, and at least so long."""
@@ -46,17 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--only", default="**/*.py", help="a pattern for files of the package")
     parser.add_argument("--tests", nargs="*", default=[], help="files of tests; by default all")
+    parser.add_argument("--share", default="1/1", help="a share of the sample: K/N, K from 1 to N")
     arguments = parser.parse_args(argv)
+    share, shares = map(int, arguments.share.split("/"))
 
-    prepare()
-    reached = recorded(arguments.tests)
-    sample = drawn(arguments.only, arguments.count, arguments.seed)
+    # Each share changes the files of a copy of its own; the lines are recorded in the first.
+    tree = Tree(RECORDED if share == 1 else WORK / f"tree-{share}")
+    tree.prepare()
+    reached = recorded(tree, arguments.tests)
+    sample = drawn(tree, arguments.only, arguments.count, arguments.seed)[share - 1 :: shares]
     verdicts: Counter[str] = Counter()
     survivors = []
     for number, mutant in enumerate(sample, 1):
-        verdict, detail = judged(mutant, reached)
+        verdict, detail = judged(mutant, reached, tree)
         verdicts[verdict] += 1
-        place = f"{mutant.path.relative_to(TREE)}:{line_of(mutant)}"
+        place = f"{mutant.path.relative_to(tree.path)}:{line_of(mutant)}"
         print(f"{number}/{len(sample)} {verdict:8} {place} {detail}", flush=True)
         if verdict == "alive":
             survivors.append(f"{place} ({detail})\n{mutant.diff()}")
@@ -74,46 +79,66 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog)
 
 
-def prepare() -> None:
-    """Copy the files of the repository, with the compiled core."""
-    copy_repository(TREE)
-    os.environ["PYTHONPATH"] = str(TREE / "python")
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of a second look the same to it
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(TREE / "python"))
-    for name in HEAVY:
-        importlib.import_module(name)
+@dataclass(frozen=True)
+class Tree:
+    """A copy of the repository's files, in which mutants are made."""
+
+    path: Path
+
+    @property
+    def package(self) -> Path:
+        """The folder whose files get mutants."""
+        return self.path / "python" / "resnet_rs"
+
+    def prepare(self) -> None:
+        """Copy the files, with the compiled core, and let every import find them."""
+        copy_repository(self.path)
+        os.environ["PYTHONPATH"] = str(self.path / "python")
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of a second look the same to it
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(self.path / "python"))
+        for name in HEAVY:
+            importlib.import_module(name)
+
+    def arguments(self) -> list[str]:
+        """The arguments of every run of pytest."""
+        temporary = self.path.with_name(f"{self.path.name}-tmp")
+        return ["-q", "--tb=line", "-p", "no:cacheprovider", f"--basetemp={temporary}"]
 
 
-def recorded(tests: Sequence[str]) -> Reached:
+def recorded(tree: Tree, tests: Sequence[str]) -> Reached:
     """Return which tests reach which lines; runs the tests once if a file has changed."""
     digest = hashlib.sha256(repr(sorted(tests)).encode())
     for folder in ("python", "tests", "tools"):
-        for path in sorted((TREE / folder).rglob("*")):
+        for path in sorted((tree.path / folder).rglob("*")):
             if path.is_file():
                 digest.update(path.read_bytes())
     records = WORK / f"reached-{digest.hexdigest()[:16]}"
     if not (records / "tests.json").exists():
+        if tree.path != RECORDED:
+            raise SystemExit(
+                "no record of which tests reach which lines: let share 1 make it first"
+            )
         print("recording which tests reach which lines: one run of the tests", flush=True)
         records.mkdir(parents=True, exist_ok=True)
-        forked(lambda: _record(records, tests), records / "record.log", timeout=7200)
-    reached = Reached(PACKAGE, records)
+        forked(tree, lambda: _record(tree, records, tests), records / "record.log", timeout=7200)
+    reached = Reached(Tree(RECORDED).package, records)
     skipped = f"; left out, because skipped or failed without a mutant: {len(reached.left_out)}"
     print(f"{len(reached.seconds)} tests{skipped}", flush=True)
     return reached
 
 
-def _record(folder: Path, tests: Sequence[str]) -> int:
-    recorder = Recorder(PACKAGE, folder)
-    pytest.main([*_pytest_arguments(), *tests], plugins=[recorder])
+def _record(tree: Tree, folder: Path, tests: Sequence[str]) -> int:
+    recorder = Recorder(tree.package, folder)
+    pytest.main([*tree.arguments(), *tests], plugins=[recorder])
     recorder.save()
     return 0
 
 
-def drawn(pattern: str, count: int, seed: int) -> list[Mutant]:
+def drawn(tree: Tree, pattern: str, count: int, seed: int) -> list[Mutant]:
     """Draw lines, and one mutant for each; no line is drawn twice."""
     lines: dict[tuple[Path, int], list[Mutant]] = defaultdict(list)
-    for path in sorted(PACKAGE.glob(pattern)):
+    for path in sorted(tree.package.glob(pattern)):
         for mutant in mutants_of(path):
             lines[path, line_of(mutant)].append(mutant)
     source = random.Random(seed)
@@ -132,18 +157,20 @@ def line_of(mutant: Mutant) -> int:
     return mutant.path.read_bytes().count(b"\n", 0, mutant.begin) + 1
 
 
-def judged(mutant: Mutant, reached: Reached) -> tuple[str, str]:
+def judged(mutant: Mutant, reached: Reached, tree: Tree) -> tuple[str, str]:
     """Run the tests that reach a mutant; returns `killed`, `timeout` or `alive`, and details."""
-    tests = tests_of(mutant, reached)
+    tests = tests_of(mutant, reached, tree)
     if not tests:
         return "alive", "no test reaches it"
     expected = sum(reached.seconds[test] for test in tests)
     sound = mutant.path.read_bytes()
     mutant.path.write_bytes(mutant.applied())
-    log = WORK / "mutant.log"
+    log = tree.path.with_name(f"{tree.path.name}.log")
     try:
         begin = time.monotonic()
-        code = forked(lambda: _judge(tests, reached), log, LEAST_SECONDS + TIMES * expected)
+        code = forked(
+            tree, lambda: _judge(tree, tests, reached), log, LEAST_SECONDS + TIMES * expected
+        )
         took = f"{time.monotonic() - begin:.0f} s"
     finally:
         mutant.path.write_bytes(sound)
@@ -156,27 +183,30 @@ def judged(mutant: Mutant, reached: Reached) -> tuple[str, str]:
     return "killed", f"{(failed or [f'exit status {code}'])[0][:120]}, {took}"
 
 
-def tests_of(mutant: Mutant, reached: Reached) -> set[str]:
+def tests_of(mutant: Mutant, reached: Reached, tree: Tree) -> set[str]:
     """The tests that reach a statement.
 
     A default or a field runs at import: the tests of its function or class count. A table's are
     those of all functions in its file, and in the files that name its module.
     """
-    path, (first, last) = mutant.path, mutant.owner
+    package, path, (first, last) = tree.package, mutant.path, mutant.owner
     if not mutant.at_import:
-        return reached.tests(path, mutant.first, mutant.last)
-    tests = _tests_of_bodies(path, reached, first, last or 1 << 16)
+        return reached.tests(path.relative_to(package), mutant.first, mutant.last)
+    tests = _tests_of_bodies(package, path, reached, first, last or 1 << 16)
     if last == 0:
-        for other in PACKAGE.rglob("*.py"):
+        for other in package.rglob("*.py"):
             if other != path and path.stem in other.read_text():
-                tests |= _tests_of_bodies(other, reached, 1, 1 << 16)
-    return tests or _tests_of_bodies(path, reached, 1, 1 << 16)
+                tests |= _tests_of_bodies(package, other, reached, 1, 1 << 16)
+    return tests or _tests_of_bodies(package, path, reached, 1, 1 << 16)
 
 
-def _tests_of_bodies(path: Path, reached: Reached, first: int, last: int) -> set[str]:
+def _tests_of_bodies(
+    package: Path, path: Path, reached: Reached, first: int, last: int
+) -> set[str]:
     """The tests that run any function between two lines."""
     bodies = [body for body in bodies_of(path) if first <= body[0] and body[1] <= last]
-    return set().union(*(reached.tests(path, *body) for body in bodies))
+    name = path.relative_to(package)
+    return set().union(*(reached.tests(name, *body) for body in bodies))
 
 
 class _Chosen:
@@ -202,17 +232,13 @@ class _Chosen:
         items[:] = sorted(chosen, key=lambda item: self.cost[item.nodeid.partition("::")[0]])
 
 
-def _judge(tests: set[str], reached: Reached) -> int:
+def _judge(tree: Tree, tests: set[str], reached: Reached) -> int:
     chosen = _Chosen(tests, reached)
-    arguments = [*_pytest_arguments(), "-x", "--timeout=60", *sorted(chosen.cost)]
+    arguments = [*tree.arguments(), "-x", "--timeout=60", *sorted(chosen.cost)]
     return int(pytest.main(arguments, plugins=[chosen]))
 
 
-def _pytest_arguments() -> list[str]:
-    return ["-q", "--tb=line", "-p", "no:cacheprovider", f"--basetemp={WORK / 'tmp'}"]
-
-
-def forked(run: Callable[[], int], log: Path, timeout: float) -> int | None:
+def forked(tree: Tree, run: Callable[[], int], log: Path, timeout: float) -> int | None:
     """Run a function in a child, with its output in a file; None if it took too long."""
     sys.stdout.flush()
     child = os.fork()
@@ -224,7 +250,7 @@ def forked(run: Callable[[], int], log: Path, timeout: float) -> int | None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            os.chdir(TREE)
+            os.chdir(tree.path)
             status = run()
         finally:
             sys.stdout.flush()

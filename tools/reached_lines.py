@@ -103,12 +103,12 @@ class Reached:
             self._of_file[test.partition("::")[0]].append(test)
 
     def tests(self, path: Path, first: int, last: int) -> set[str]:
-        """The tests that reach any of a file's lines, from `first` to `last`."""
+        """The tests that reach any line from `first` to `last` of a file, named in the package."""
         lines = self._lines_of(path)
         return {test for line in range(first, last + 1) for test in lines.get(line, ())}
 
     def _lines_of(self, path: Path) -> dict[int, set[str]]:
-        name = str(path)
+        name = str(self._package / path)
         if name not in self._tests:
             self._tests[name] = {
                 line: self._named(contexts)
