@@ -104,10 +104,8 @@ def outcomes(sample: Sequence[str]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for outcome in json.loads((results / "outcomes.json").read_text())["outcomes"]:
         if isinstance(outcome["scenario"], dict):
-            mutant = outcome["scenario"]["Mutant"]
-            start = mutant["span"]["start"]
-            name = f"{mutant['file']}:{start['line']}:{start['column']}: {mutant['name']}"
-            found[name] = (outcome["summary"], (results / outcome["diff_path"]).read_text())
+            diff = (results / outcome["diff_path"]).read_text()
+            found[outcome["scenario"]["Mutant"]["name"]] = (outcome["summary"], diff)
     return {name: found[name] for name in sample}
 
 
