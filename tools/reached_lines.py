@@ -6,6 +6,7 @@ process that a test starts, such as a command, records its lines under that test
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -69,8 +70,10 @@ class Recorder:
         together = coverage.CoverageData(basename=str(self.folder / "lines"))
         for path in sorted(self.folder.glob("lines.*")):
             part = coverage.CoverageData(basename=str(path))
-            part.read()
-            together.update(part)
+            # A child whose disk was full, or that was killed, leaves no record that can be read.
+            with contextlib.suppress(coverage.exceptions.DataError):
+                part.read()
+                together.update(part)
             path.unlink()
         together.write()
         passed = {test: s for test, s in self.seconds.items() if test not in self.failed}
