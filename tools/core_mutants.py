@@ -113,7 +113,7 @@ def is_noticed(diff: str) -> bool:
     """Compile the core with a mutant; run the package's tests of the network until one fails."""
     copy_repository(TREE)
     if diff:
-        subprocess.run(["patch", "-p1", "--silent"], cwd=TREE, input=diff, text=True, check=True)
+        subprocess.run(["patch", "-p0", "--silent"], cwd=TREE, input=diff, text=True, check=True)
     build = {"CARGO_TARGET_DIR": str(OUT / "build"), "CARGO_PROFILE_DEV_OPT_LEVEL": "1"}
     build |= {"CARGO_PROFILE_DEV_DEBUG": "0", "PYO3_PYTHON": sys.executable}
     cargo = ["cargo", "build", "--quiet", "--lib", "--features", "python"]

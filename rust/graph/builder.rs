@@ -328,6 +328,27 @@ mod tests {
     }
 
     #[test]
+    fn a_d_shortcut_has_a_pool_where_its_stage_has_a_stride_or_a_dilation() {
+        let pools = |architecture: &Architecture| -> Vec<String> {
+            let operations = architecture.operations(10, 1);
+            let pools = operations
+                .iter()
+                .filter(|o| matches!(o.kind, Kind::AvgPool(Some(_))));
+            pools.map(|o| o.name.clone()).collect()
+        };
+        let mut architecture = family::named("resnet50d").unwrap();
+        let first = |stages: &[usize]| -> Vec<String> {
+            stages
+                .iter()
+                .map(|s| format!("layer{s}.0.downsample.0"))
+                .collect()
+        };
+        assert_eq!(pools(&architecture), first(&[2, 3, 4]));
+        architecture.dilation = Some(vec![2, 2, 2, 2]);
+        assert_eq!(pools(&architecture), first(&[1, 2, 3, 4]));
+    }
+
+    #[test]
     fn the_family_has_the_published_numbers_of_parameters() {
         // torchvision's `_metrics`/`num_params`; resnet50d's from timm.
         for (name, expected) in [

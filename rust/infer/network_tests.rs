@@ -173,6 +173,8 @@ fn a_plan_names_the_kernel_the_algorithm_and_the_output_of_each_step() {
     assert_eq!(described[0].1, "pad");
     assert_eq!(described[1].1, "indirect");
     assert_eq!(described[1].2, [2, 15, 20, 10]);
+    assert_eq!(plan.steps[1].step.macs(), 2 * 15 * 20 * 10 * 7 * 7 * 3);
+    assert_eq!(plan.steps[2].step.macs(), 0);
     let conv = &described[1].0;
     assert!(
         conv.starts_with("f32_conv_") && conv.ends_with("_portable"),

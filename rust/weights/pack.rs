@@ -186,10 +186,19 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// The elements that there is room for. A vector that grew would have asked for memory without a check.
+    fn room(&self) -> usize {
+        let all = self.ohwi.iter().chain([&self.oihw, &self.points]);
+        all.map(Vec::capacity).sum()
+    }
+}
+
 impl Job<'_> {
     fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
         let (layer, kernels) = (self.layer, &table.f32);
         let nr = kernels.conv.tile().nr;
+        let room = scratch.room();
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
             conv.read(
@@ -223,6 +232,7 @@ impl Job<'_> {
                 }
             }
         }
+        debug_assert_eq!(scratch.room(), room, "the job took more than its needs");
         Ok(())
     }
 }
