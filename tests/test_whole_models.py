@@ -305,3 +305,69 @@ def test_basic_blocks_are_taken_as_they_are(tmp_path: Path) -> None:
     randomize(net)
     checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
     assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("problem", "labels", "activation"),
+    [
+        ("multi_label_classification", ["cat", "dog", "indoor"], "sigmoid"),
+        ("single_label_classification", ["cat", "dog", "indoor"], "softmax"),
+        ("regression", None, "none"),
+        (None, None, "softmax"),
+    ],
+)
+def test_the_config_of_transformers_models_is_taken(
+    problem: str | None, labels: list[str] | None, activation: str, legacy: bool, tmp_path: Path
+) -> None:
+    names: dict[str, Any] = {} if labels is None else {"id2label": dict(enumerate(labels))}
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[16, 32, 48, 64],
+        depths=[1, 1, 1, 1],
+        problem_type=problem,
+        **(names or {"num_labels": 3}),
+    )
+    path = saved(ResNetForImageClassification(config), tmp_path / "net.pth", legacy=legacy)
+    found = formats.read(path).config
+    assert (found["activation"], found.get("labels")) == (activation, labels)
+    assert formats.read(path, activation="none", labels=["a", "b", "c"]).config["labels"][0] == "a"
+
+
+def test_a_problem_that_transformers_does_not_have_is_refused(tmp_path: Path) -> None:
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], num_labels=3
+    )
+    net = ResNetForImageClassification(config)
+    net.config.problem_type = "segmentation"
+    with pytest.raises(WeightsError, match=r"net\.pth: config: problem_type: expected one of"):
+        formats.read(saved(net, tmp_path / "net.pth"))
+
+
+class TestTimmsPreprocessing:
+    """The `pretrained_cfg` of a pickled model of timm's is that of its saved directory."""
+
+    @pytest.mark.parametrize("name", ["resnet18", "resnet50d"])
+    def test_is_taken(self, name: str, tmp_path: Path) -> None:
+        net = timm.create_model(name, num_classes=3).eval()
+        checkpoint = formats.read(saved(net, tmp_path / "net.pth"))
+        trained = timm.data.resolve_data_config({}, model=net)
+        found = checkpoint.config["preprocessing"]
+        assert found["crop"] == trained["input_size"][1]
+        assert found["resize"] == int(trained["input_size"][1] / trained["crop_pct"])
+        assert found["interpolation"] == trained["interpolation"]
+        assert (found["mean"], found["std"]) == (list(trained["mean"]), list(trained["std"]))
+        assert any("timm" in remark for remark in checkpoint.remarks)
+
+    def test_gives_way_to_what_is_stated(self, tmp_path: Path) -> None:
+        net = timm.create_model("resnet18", num_classes=3)
+        net.pretrained_cfg = {**net.pretrained_cfg, "crop_mode": "border"}
+        path = saved(net, tmp_path / "net.pth")
+        with pytest.raises(WeightsError, match=r"pretrained_cfg: crop_mode: expected"):
+            formats.read(path)
+        stated = formats.read(path, preprocessing="IMAGENET1K_V1")
+        assert stated.config["preprocessing"]["resize"] == 256
+
+    def test_a_model_without_it_states_none(self, tmp_path: Path) -> None:
+        net = timm_net(timm.models.resnet.BasicBlock)
+        assert "preprocessing" not in formats.read(saved(net, tmp_path / "net.pth")).config

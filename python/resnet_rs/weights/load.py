@@ -115,8 +115,9 @@ def _with_activation(loaded: Loaded, stated: Mapping[str, Any]) -> Loaded:
 def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str | None) -> Loaded:
     """Hand the core the tensors of a `.safetensors` file in memory."""
     from .formats import RawCheckpoint
-    from .formats.complete import Overrides, complete
+    from .formats.complete import complete
     from .formats.names import read_rules
+    from .formats.overrides import Overrides
     from .safetensors_bytes import tensors_in
 
     data = options.weights

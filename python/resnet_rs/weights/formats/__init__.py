@@ -69,9 +69,10 @@ def read(
             the network, or something that the caller must state; the message says how.
         TypeError, ValueError: an argument of the wrong kind or out of range.
     """
-    from .complete import Overrides, complete
+    from .complete import complete
     from .detect import read_raw
     from .names import read_rules
+    from .overrides import Overrides
 
     source = Path(path)
     raw, key_used = read_raw(source, key, variant)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from ... import _core
@@ -15,11 +15,12 @@ from . import dialects, fit, heads, input_size, prefixes, questions, reparametri
 from . import names as naming
 from .checkpoint import Checkpoint, RawCheckpoint
 from .files import listed
-from .module_facts import check_modules, contradiction, facts
-from .module_outputs import output_function
+from .module_facts import check_modules
 from .names import DETECTRON2, NameRules, Tensors
+from .overrides import Overrides
 from .shortcuts import OPTION_A
-from .whole_model import WholeModel, whole_model
+from .whole_model import whole_model
+from .whole_model_config import stated_by
 
 _FORMAT_VERSION = 1
 
@@ -41,20 +42,6 @@ _NOT_LOADED = {
     "resnest": "it has split attention",
 }
 """Relatives by the start of their names, and why their tensors would give wrong numbers."""
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """The caller's statements, which take precedence over the file's; None for no statement."""
-
-    architecture: str | None = None
-    variant: Mapping[str, Any] | None = None
-    num_classes: int | None = None
-    labels: Sequence[str] | None = None
-    activation: str | None = None
-    preprocessing: Any = None
-    names: NameRules | None = None
-    key: str | None = None
 
 
 def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoint:
@@ -133,7 +120,7 @@ def _complete(
     stated = raw.config
     try:
         if model is not None:
-            stated, more = _with_facts(raw.config, model, tensors, overrides)
+            stated, more = stated_by(model, raw.config, tensors, overrides)
             # The modules show the activation, which a state dict would leave open.
             remarks = [*without_stated(remarks, ["activation"]), *more]
         config = _config(replace(raw, config=stated), tensors, scheme, origin, overrides)
@@ -172,32 +159,6 @@ def _complete(
         )
     given = [one.name for one in fields(overrides) if getattr(overrides, one.name) is not None]
     return Checkpoint(tensors, config, origin, without_stated((*raw.remarks, *remarks), given))
-
-
-def _with_facts(
-    stated: Mapping[str, Any], model: WholeModel, tensors: Tensors, overrides: Overrides
-) -> tuple[dict[str, Any], list[str]]:
-    """Add the facts that a whole model's modules are to what the file states; give remarks.
-
-    Raises:
-        NotResNetError: the tensors are those of no ResNet.
-        WeightsError: a module is of no ResNet, or the caller states something else than the file.
-    """
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    variant = facts(model, shapes.structure(found))
-    if words := contradiction(variant, overrides.variant or {}):
-        raise WeightsError(f"{model.origin}: {words}")
-    config = {**stated, "variant": {**stated.get("variant", {}), **variant}}
-    remarks: list[str] = []
-    if overrides.num_classes != 0:
-        function, remarks = output_function(model, overrides.activation)
-        config |= {"activation": function} if function is not None else {}
-    if overrides.architecture is None and "architecture" not in stated and model.is_known:
-        # Nothing is left to ask: the modules show what the shapes do not.
-        for fitting in shapes.candidates(found)[:1]:
-            config["architecture"] = fitting.architecture
-            config["variant"] = {**fitting.variant, **config["variant"]}
-    return config, remarks
 
 
 def _named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,25 @@ def describe_transformers(fields: Fields, directory: Path) -> RawCheckpoint:
         config["preprocessing"] = preprocessing(read_object(preprocessor))
         remarks = (Note(f"preprocessing as {_PREPROCESSOR} says"),)
     return RawCheckpoint({}, config, remarks)
+
+
+def describe_model(settings: Mapping[Any, Any], origin: str) -> dict[str, Any]:
+    """Read what a model's `config` says beyond its layers: the output function and the labels.
+
+    Args:
+        settings: the attributes of the config of a pickled model.
+        origin: the file, for messages.
+
+    Raises:
+        WeightsError: a value is not one that transformers writes.
+    """
+    names = settings.get("id2label")
+    if isinstance(names, Mapping):
+        names = {str(index): name for index, name in names.items()}
+    problem = settings.get("problem_type")
+    fields = Fields(f"{origin}: config", {"problem_type": problem, "id2label": names})
+    found = {"activation": activation(fields), "labels": _labels(fields)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def activation(fields: Fields) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..._core import WeightsError
@@ -58,6 +59,24 @@ def describe_timm(fields: Fields) -> RawCheckpoint:
         config["preprocessing"], remark = _preprocessing(weights)
         remarks.append(remark)
     return RawCheckpoint({}, config, tuple(remarks))
+
+
+def describe_model(settings: Mapping[Any, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
+    """Read the preprocessing that a pickled model's `pretrained_cfg` states, with a remark on it.
+
+    Args:
+        settings: the `pretrained_cfg`; empty if the model has none.
+        origin: the file, for messages.
+
+    Raises:
+        WeightsError: a value is not one that timm writes, or not supported.
+    """
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    weights = Fields(f"{origin}: pretrained_cfg", values)
+    if not any(field in weights for field in _STATED):
+        return {}, []
+    spec, remark = _preprocessing(weights)
+    return {"preprocessing": spec}, [remark]
 
 
 def _preprocessing(weights: Fields) -> tuple[dict[str, Any], str]:

@@ -37,6 +37,8 @@ class Module:
         has_tensors: it has parameters or buffers of its own.
         has_forward: a forward was put into the object, over that of its class.
         hooks: the names of functions that run before or after its forward, and may change it.
+        settings: the attributes of its `config`, as a model of transformers has one, or the
+            `pretrained_cfg` of one of timm.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Module:
     has_tensors: bool = False
     has_forward: bool = False
     hooks: tuple[str, ...] = ()
+    settings: Mapping[str | int, Any] = field(default_factory=dict, repr=False)
 
     @property
     def kind(self) -> str:
@@ -102,6 +105,7 @@ def flattened(module: Inert, budget: Budget) -> tuple[Items, dict[str, Module]]:
             bool(own),
             "forward" in part.state,
             _hooks(part.state),
+            _settings(part.state),
         )
         items.update({f"{prefix}{name}": value for name, value in own.items()})
         waiting += [(f"{prefix}{k}.", child, depth + 1) for k, child in children.items()][::-1]
@@ -120,6 +124,11 @@ def _hooks(state: Items) -> tuple[str, ...]:
         for hook in hooks
     ]
     return tuple(name[:LONGEST_TEXT] for name in names if not name.startswith("torch.nn.utils."))
+
+
+def _settings(state: Items) -> Items:
+    config = state.get("config")
+    return _dict(config.state if isinstance(config, Inert) else state.get("pretrained_cfg"))
 
 
 def _values(state: Items) -> dict[str, Value]:

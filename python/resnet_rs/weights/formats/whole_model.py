@@ -13,12 +13,12 @@ from .torch_modules import Module, Modules
 Found = tuple[str, Module]
 """A module with its place in the model."""
 
-KNOWN_FORWARDS = (
-    "torchvision.models.resnet.ResNet",
-    "timm.models.resnet.ResNet",
+TRANSFORMERS_MODELS = (
     "transformers.models.resnet.modeling_resnet.ResNetForImageClassification",
     "transformers.models.resnet.modeling_resnet.ResNetModel",
 )
+TIMM_MODEL = "timm.models.resnet.ResNet"
+KNOWN_FORWARDS = ("torchvision.models.resnet.ResNet", TIMM_MODEL, *TRANSFORMERS_MODELS)
 """Classes whose forward is known, so that their modules say everything."""
 
 ADAPTIVE_POOLS = {
