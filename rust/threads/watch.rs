@@ -65,7 +65,7 @@ mod tests {
         let goes_on = || asked.fetch_add(1, Ordering::Relaxed) == 0;
         let watch = Watch::new(&goes_on);
         assert!(!watch.poll() && asked.load(Ordering::Relaxed) == 0);
-        // Whoever waits sleeps until it is time to ask.
+        // A thread that waits sleeps until it is time to ask.
         thread::sleep(watch.pause());
         assert!(!watch.poll() && !watch.poll());
         assert_eq!(asked.load(Ordering::Relaxed), 1);

@@ -1,4 +1,4 @@
-"""What a whole model states: facts of its modules, its output function, its project's settings."""
+"""The statements of a whole model: its modules, its output function, its project's settings."""
 
 from __future__ import annotations
 
