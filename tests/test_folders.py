@@ -416,6 +416,19 @@ class TestInputs:
             assert main(["predict", str(folder), *self.model, *out]) == 0
             assert "not read: 3 .ico" in capsys.readouterr().err
 
+    def test_eight_kinds_of_files_that_are_not_read_are_named(
+        self, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copy(photos[0], tmp_path)
+        for kind in "abcdefgh":
+            for number in "12":
+                (tmp_path / f"{number}.{kind}x").write_bytes(b"")
+        (tmp_path / "1.ix").write_bytes(b"")
+        assert main(["predict", str(tmp_path), *self.model]) == 0
+        named, rest = capsys.readouterr().err.split(". A pattern")[0].rsplit(", ", 1)
+        assert sorted(named.split(": ")[-1].split(", ")) == [f"2 .{kind}x" for kind in "abcdefgh"]
+        assert rest == "1 of other kinds"
+
     def test_directory_that_cannot_be_listed_is_a_record(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -270,6 +270,16 @@ class TestRefusals:
         path.write_bytes(graph.SerializeToString())
         self.refuse(path, weight.name, "int8")
 
+    @pytest.mark.parametrize("operator", ["QuantizeLinear", "DequantizeLinear", "QLinearConv"])
+    def test_operators_of_quantized_networks(
+        self, operator: str, sound: Path, tmp_path: Path
+    ) -> None:
+        graph = onnx.load(sound)
+        graph.graph.node[0].op_type = operator
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, operator, "in float numbers, and this one is quantized")
+
     def test_fields_without_end(self, tmp_path: Path) -> None:
         """protobuf would make 180 bytes of each of these empty nodes, which take 2."""
         nodes = b"\x0a\x00" * 500_000

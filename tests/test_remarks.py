@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_torch import TinyResNet
+from checkpoints import TOLERANCE, relative_error
+from tiny_torch import TinyResNet, tiny_variant
 
 import resnet_rs
 from resnet_rs import WeightsError
 from resnet_rs.cli import main
+from resnet_rs.weights import formats
 from resnet_rs.weights.formats.favourites import favourite
 from resnet_rs.weights.remarks import Assumption, Note, warnings_of, without_stated
 
@@ -139,6 +141,21 @@ class TestTheWay:
                 remark,
                 vars(remark) if hasattr(remark, "__dict__") else {},
             )
+
+
+def test_the_rules_that_a_message_gives_for_a_layer_beside_the_network_work(
+    tmp_path: Path,
+) -> None:
+    net = TinyResNet()
+    state = {f"my.net.{k}": v for k, v in net.state_dict().items() if not k.startswith("fc.")}
+    state |= {f"top.{k}": v for k, v in net.fc.state_dict().items()}
+    torch.save(state, tmp_path / "x.pth")
+    stated: dict[str, Any] = {"architecture": "resnet50", "variant": tiny_variant()}
+    with pytest.raises(WeightsError, match=r"If top is the last layer, pass names=") as caught:
+        formats.read(tmp_path / "x.pth", **stated)
+    rules = json.loads(str(caught.value).split("pass names=")[1].split("; else ")[0])
+    checkpoint = formats.read(tmp_path / "x.pth", **stated, names=rules)
+    assert relative_error(checkpoint, net) <= TOLERANCE
 
 
 class TestSeveralNetworks:

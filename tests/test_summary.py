@@ -108,7 +108,7 @@ def test_size_may_be_a_pair(model) -> None:
     ("size", "error"), [(0, ValueError), ("64", TypeError), ((1, 2, 3), ValueError)]
 )
 def test_bad_size_is_refused(model, size, error) -> None:
-    with pytest.raises(error, match="size"):
+    with pytest.raises(error, match=r"^size\b"):
         model.summary(size)
 
 
