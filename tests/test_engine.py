@@ -299,6 +299,7 @@ class TestCapacity:
 
         waiting = threading.Thread(target=client)
         waiting.start()
+        time.sleep(0.2)  # most probably it waits by now; if not, it is told all the same
         closing = threading.Thread(target=engine.close)
         closing.start()
         waiting.join(HANG_SECONDS)

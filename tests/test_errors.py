@@ -6,6 +6,7 @@ Each row of a table is one mistake. A panic in the core would be a `BaseExceptio
 
 from __future__ import annotations
 
+import codecs
 import io
 import struct
 import subprocess
@@ -80,6 +81,12 @@ class TestImages:
         pytest.param(lambda d: "a\0b.jpg", ImageError, "holds no NUL", id="nul-in-name"),
         pytest.param(lambda d: "https://x/y.jpg", ImageError, "not downloaded", id="url"),
         pytest.param(lambda d: (d / "f").open(), TypeError, "mode 'rb'", id="text-file"),
+        pytest.param(
+            lambda d: codecs.getreader("latin-1")((d / "f").open("rb")),
+            TypeError,
+            "mode 'rb'",
+            id="text-of-codecs",
+        ),
         pytest.param(lambda d: io.StringIO("x"), TypeError, "mode 'rb'", id="text-stream"),
         pytest.param(lambda d: closed(io.BytesIO(b"x")), ImageError, "open it", id="closed-file"),
         pytest.param(

@@ -294,6 +294,19 @@ class TestRefusals:
 
         self.refuse(self.changed(files, tmp_path, change, layer), message)
 
+    def test_other_arithmetic_in_front(self, files: Path, tmp_path: Path) -> None:
+        """As preprocess_input, but the channels are not turned round."""
+        path = tmp_path / "x.h5"
+        path.write_bytes((files / "preprocessing.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            model = json.loads(file.attrs["model_config"])
+            taken = [one for one in model["config"]["layers"] if one["class_name"] == "GetItem"]
+            assert len(taken) == 3
+            for channel, layer in enumerate(taken):
+                layer["inbound_nodes"][0]["args"][1][1] = channel
+            file.attrs["model_config"] = json.dumps(model)
+        self.refuse(path, "expected keras.applications.resnet.preprocess_input or nothing")
+
     def changed(
         self,
         files: Path,

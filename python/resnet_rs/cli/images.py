@@ -70,12 +70,12 @@ class Opener:
         records: the formats that write one record after the other, to a file or to stdout.
         files: the formats that write files only: functions of a path, a mode and a check of the
             records that a resumed file holds.
-        percent: True if scores are probabilities, which text shows in percent.
+        percent: True if text shows its numbers in percent, as it does probabilities.
     """
 
     records: dict[str, Format]
     files: dict[str, Callable[[Path, str, Check], Output]]
-    percent: bool = True
+    percent: bool = False
 
 
 def add_image_arguments(
