@@ -54,6 +54,7 @@ def results(text: str, folder: Path) -> set[str]:
         ('__all__ = ["a", "b"]', set()),
         ("def f(a: 3) -> 4: ...", set()),
         ("assert a < b", set()),
+        ("x = zip(a, b, strict=True)", set()),
         ('x = "two words"', set()),
         ("if TYPE_CHECKING:\n    x = 1", set()),
         ("x = é < b", {"x = é <= b"}),

@@ -12,7 +12,8 @@
 | arguments | `name=value` in a call | nothing |
 
 Tables, defaults of arguments and fields of classes count as everything else. Docstrings,
-annotations, sentences in messages, assertions and code for type checkers are left alone.
+annotations, sentences in messages, assertions (a zip's `strict=True` among them) and code for type
+checkers are left alone.
 """
 
 from __future__ import annotations
@@ -201,7 +202,8 @@ class _Finder:
             self.constant(node)
         elif isinstance(node, ast.Call):
             for keyword in node.keywords:
-                self.remove(keyword)
+                if keyword.arg != "strict":
+                    self.remove(keyword)
         elif isinstance(node, (ast.List, ast.Tuple, ast.Set)) and _is_table(node.elts):
             for element in node.elts:
                 self.remove(element)
@@ -271,5 +273,7 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
             yield child
+        elif isinstance(child, ast.keyword) and child.arg == "strict":
+            continue
         elif isinstance(child, (ast.keyword, ast.comprehension)):
             yield from _expressions(child)
