@@ -93,6 +93,9 @@ mod tests {
         };
         assert_eq!(indices(&[-0.0, 0.0, 1.0, 1.0]), [2, 3, 0, 1]);
         assert_eq!(indices(&[0.0, -0.0]), [0, 1]);
+        for (one, other) in [(0.0, -0.0), (-0.0, 0.0)] {
+            assert!(Ordered(one).cmp(&Ordered(other)).is_eq());
+        }
     }
 
     #[test]

@@ -120,6 +120,10 @@ fn errors_name_the_tensor() {
         ),
         (vec![], vec!["empty"]),
         (vec![1, 2, 3], vec!["at least 8 bytes", "found 3"]),
+        (
+            vec![9; 8],
+            vec!["a length of 651061555542690057 in a file of 8 bytes"],
+        ),
         (vec![0xff; 100], vec!["length"]),
         (good()[..good().len() - 1].to_vec(), vec!["truncated"]),
         ([good(), vec![0]].concat(), vec!["more or fewer"]),
