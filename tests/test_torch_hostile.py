@@ -46,6 +46,18 @@ class Hostile:
         return self.call
 
 
+def of_dtype(*dtype: Any) -> Any:
+    """A tensor of a dtype without storages of its own, which should come as a global."""
+    arguments = (tp.storage(), 0, (2, 3), (3, 1), False, {})
+    return tp.call("torch._utils", "_rebuild_tensor_v3", *arguments, *dtype)
+
+
+def of_a_class(*arguments: Any) -> Any:
+    """A tensor of a class of its own, whose arguments should come as a tuple."""
+    rebuild = tp.name("torch._utils", "_rebuild_tensor_v2")
+    return tp.call("torch._tensor", "_rebuild_from_type_v2", rebuild, tp.name("a", "B"), *arguments)
+
+
 @pytest.mark.parametrize("write", [tp.zip_file, tp.legacy_file], ids=["zip", "legacy"])
 class TestHostilePickles:
     """Nothing that a file names is looked up, called or built."""
@@ -113,6 +125,8 @@ class TestHostilePickles:
             pytest.param(b"X\x02\0\0\0\xff\xfe.", "damaged pickle", id="utf8"),
             pytest.param(b"\xff.", "damaged pickle", id="opcode"),
             pytest.param(b"]" * 10, "damaged pickle", id="no-stop"),
+            pytest.param(b"\x85.", "the stack is too short for a tuple", id="tuple-of-nothing"),
+            pytest.param(b"]]\x87.", "the stack is too short for a tuple", id="tuple-of-two"),
             pytest.param(b"X\x01\0\0\0aQ.", "no storage", id="persistent"),
         ],
     )
@@ -148,6 +162,19 @@ class TestHostilePickles:
             pytest.param(tp.tensor(source=tp.storage("0", 1 << 62)), "expected", id="huge-size"),
             pytest.param(tp.tensor(source=tp.storage(0)), "no storage", id="key"),
             pytest.param(tp.tensor(source=tp.storage(kind="OsStorage")), "no kind", id="kind"),
+            pytest.param(of_dtype(), "a tensor without a dtype", id="no-dtype"),
+            pytest.param(of_dtype("uint16"), "a tensor without a dtype", id="dtype-as-text"),
+            pytest.param(
+                tp.call("torch._utils", "_rebuild_parameter"),
+                "a parameter without a tensor",
+                id="parameter",
+            ),
+            pytest.param(of_a_class(), "a tensor of another class without arguments", id="class"),
+            pytest.param(
+                of_a_class([tp.storage(), 0, (2, 3), (3, 1)]),
+                "a tensor of another class without arguments",
+                id="class-with-a-list",
+            ),
         ],
     )
     def test_tensors_outside_their_storage(
