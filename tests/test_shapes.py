@@ -50,7 +50,7 @@ def test_widths_are_those_of_a_network_of_these_shapes(
     found = shapes.structure(given).variant
     expected = {"block": "bottleneck", **blocks, "width_per_group": 64, **variant, **shown}
     assert found.items() >= expected.items()
-    # What is shown describes the same network.
+    # These fields describe the same network.
     config = {"architecture": "resnet18", "variant": found, "num_classes": 5}
     assert shapes.parameters(config).shapes == given
 
