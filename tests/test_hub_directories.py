@@ -281,6 +281,12 @@ def test_a_processor_that_does_not_normalise_changes_nothing() -> None:
         ({"size": None}, "size: expected a size"),
         ({"size": {"shortest_edge": 0}}, "expected a number of pixels"),
         ({"size": {"longest_edge": 3}}, "height: expected a number of pixels"),
+        ({"size": {"height": 3, "width": 0}}, "width: expected a number of pixels"),
+        (
+            {"size": {"height": 224, "width": 224}},
+            'size: expected {"shortest_edge": ...}, which this',
+        ),
+        ({"image_processor_type": "BitImageProcessor"}, "crop_size: expected a size to crop to"),
     ],
 )
 def test_processors_that_are_not_supported_are_named(changes: dict[str, Any], message: str) -> None:
