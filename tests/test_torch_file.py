@@ -71,6 +71,10 @@ def refuse(path: Path, *messages: str, key: str | None = None) -> None:
         assert message in str(caught.value)
 
 
+KINDS = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8"]
+KINDS += ["bool", "complex64", "complex128"]
+
+
 @pytest.mark.parametrize("legacy", FORMATS)
 class TestNumbers:
     """Against torch.load(weights_only=True)."""
@@ -146,6 +150,29 @@ class TestNumbers:
         found = read_torch(path)
         assert_same(found.tensors, small_state())
         assert warnings_of(found.remarks) == ["left out tensors of integers: fc.weight"]
+
+    @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+    @pytest.mark.parametrize("kind", [*KINDS, "quint8", "qint8", "qint32"])
+    def test_storages_of_every_kind_may_lie_beside(
+        self, kind: str, legacy: bool, path: Path
+    ) -> None:
+        """The size of each decides where the next one begins in a legacy file."""
+        dtype = getattr(torch, kind)
+        numbers = torch.arange(7.0)
+        if kind.startswith("q"):
+            beside = torch.quantize_per_tensor(numbers, 1.0, 0, dtype)
+        else:
+            beside = numbers.to(dtype)
+        save({"model": small_state(), "beside": [beside]}, path, legacy=legacy)
+        assert_same(read_torch(path).tensors, small_state())
+
+    @pytest.mark.parametrize("kind", ["int64", "int32", "int16", "int8", "uint8", "bool"])
+    def test_integers_of_every_kind_are_left_out(self, kind: str, legacy: bool, path: Path) -> None:
+        state = small_state() | {"steps": torch.ones(3, dtype=getattr(torch, kind))}
+        save(state, path, legacy=legacy)
+        found = read_torch(path)
+        assert_same(found.tensors, small_state())
+        assert found.remarks == ("left out tensors of integers: steps",)
 
     @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")

@@ -13,9 +13,10 @@ import torch_pickles as tp
 
 from resnet_rs import WeightsError
 from resnet_rs.weights.formats.input_file import Unpacked
-from resnet_rs.weights.formats.pickle_machine import PickleMachine
+from resnet_rs.weights.formats.pickle_machine import Global, PickleMachine
 from resnet_rs.weights.formats.torch_budget import Budget
 from resnet_rs.weights.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_tensor import StorageRef, storage_ref
 
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
 
@@ -185,6 +186,27 @@ class TestHostilePickles:
     def test_modules_inside_themselves(self, write: Any, path: Path) -> None:
         build = b"X\x0b\0\0\0_parameters}sX\x08\0\0\0_modules}q\1X\x01\0\0\0mh\0ssb."
         refuse(write(path, b"\x80\x02cnet\nNet\n)\x81q\0}" + build), "modules inside modules")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "message"),
+    [
+        ("torch", "FloatStorage", None),
+        ("torch.storage", "FloatStorage", None),
+        ("torch.cuda", "FloatStorage", None),
+        ("torch.jit", "FloatStorage", "torch.jit.FloatStorage is no kind of storage"),
+        ("torch", "FloatTensor", "torch.FloatTensor is no kind of storage"),
+        ("torch", "ElementwiseStorage", "torch.ElementwiseStorage is no kind of storage"),
+    ],
+)
+def test_storages_are_known_by_their_names(module: str, name: str, message: str | None) -> None:
+    identity = ("storage", Global(module, name), "7", "cuda:0", 6)
+    if message is None:
+        assert storage_ref(identity) == StorageRef("7", "Float", 6)
+        return
+    with pytest.raises(WeightsError) as caught:
+        storage_ref(identity)
+    assert str(caught.value) == message
 
 
 def test_real_pickles_of_every_protocol_are_read_like_pickle() -> None:
