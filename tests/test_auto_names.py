@@ -19,7 +19,7 @@ from resnet_rs.cli import main
 from resnet_rs.weights import formats
 from resnet_rs.weights.formats import shapes
 from resnet_rs.weights.formats.auto_names import proposed_rules
-from resnet_rs.weights.formats.proposals import propose
+from resnet_rs.weights.formats.proposals import propose, rules_of
 
 OWN_NETWORK = """
 import torch
@@ -128,9 +128,15 @@ def test_names_sorted_by_letter_give_torchs_logits(own: Any) -> None:
     assert relative_error(checkpoint, net) <= TOLERANCE
 
 
+ASKED = (
+    r"mine\.pth: the file does not say which network its tensors are of: pass architecture\. Their "
+    r'order and shapes fit architecture="resnet18": if it is that, pass it$'
+)
+
+
 def test_unstated_networks_are_asked_for_with_those_that_fit(own: Any) -> None:
     path = saved(own.Basic())
-    with pytest.raises(WeightsError, match=r"pass architecture\. Their order and shapes fit .*18"):
+    with pytest.raises(WeightsError, match=ASKED):
         proposed_rules(path, variant=SIZES)
 
 
@@ -232,6 +238,7 @@ def in_order(third: str, fourth: str, more: str = "") -> dict[str, tuple[int, ..
     [
         ("block.skip", "block.out", "block.out", False),
         ("block.out", "block.skip", "block.out", False),
+        ("residual.skip", "residual.out", "residual.out", False),
         ("block.x", "block.y", "block.x", True),
         ("block.skip_a", "block.skip_b", "block.skip_a", True),
     ],
@@ -259,6 +266,35 @@ def test_tensors_of_a_layer_must_all_have_its_shapes() -> None:
     del theirs["block.out.n.bias"]
     assert propose(theirs, OURS) is None
     assert propose(theirs, OURS, ["layer1.0.bn3.bias"]) is not None
+
+
+THREE = {f"{layer}.x.w": f"{layer}.y.w" for layer in "abc"}
+TWO = {f"{layer}.x.w": f"{layer}.y.w" for layer in "ab"}
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "rules"),
+    [
+        (THREE, [], {r"(.*)\.x\.(.*)": r"\1.y.\2"}),
+        (THREE, ["d.x"], {r"(.*)\.x\.(.*)": r"\1.y.\2"}),
+        (THREE, ["d.x.w"], THREE),
+        (TWO, [], TWO),
+        ({f"{layer}.x1.w": f"{layer}.w" for layer in "abc"}, [], None),
+        ({f"{layer}.w": f"{layer}.y.w" for layer in "abc"}, [], None),
+        ({f"x.{layer}.w": f"y.{layer}.w" for layer in "abc"}, [], None),
+        (
+            {f"{layer}.x.y.w.b": f"{layer}.z.w.b" for layer in "abc"},
+            [],
+            {r"(.*)\.x\.y\.(.*)": r"\1.z.\2"},
+        ),
+    ],
+    ids=str,
+)
+def test_renamings_become_few_rules(
+    names: dict[str, str], others: list[str], rules: dict[str, str] | None
+) -> None:
+    """A pattern covers at least three names, and no other name of the file."""
+    assert rules_of(names, [*names, *others]) == (names if rules is None else rules)
 
 
 def test_convert_says_which_layers_could_be_each_other(
