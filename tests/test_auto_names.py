@@ -140,6 +140,14 @@ def test_unstated_networks_are_asked_for_with_those_that_fit(own: Any) -> None:
         proposed_rules(path, variant=SIZES)
 
 
+def test_the_network_may_be_that_of_the_config(own: Any) -> None:
+    Path("hub").mkdir()
+    saved(own.Basic(), "hub/pytorch_model.bin")
+    Path("hub/config.json").write_text(json.dumps({"architecture": "resnet18"}))
+    rules, _ = proposed_rules(Path("hub"), variant=SIZES)
+    assert rules == proposed_rules(Path("hub/pytorch_model.bin"), **stated("Basic"))[0]
+
+
 def test_the_first_difference_is_named(own: Any) -> None:
     path = saved(own.Basic())
     with pytest.raises(WeightsError) as caught:

@@ -55,6 +55,12 @@ def test_widths_are_those_of_a_network_of_these_shapes(
     assert shapes.parameters(config).shapes == given
 
 
+def test_basic_blocks_have_the_widths_of_their_stages() -> None:
+    found = shapes.structure(shapes_of("resnet18", blocks=[1, 2], widths=[6, 10])).variant
+    shown = {"block": "basic", "blocks": [1, 2], "widths": [6, 10]}
+    assert found.items() >= {**shown, "expansion": 1, "width_per_group": 64, "groups": 1}.items()
+
+
 def without(given: Shapes, *names: str) -> Shapes:
     return {name: shape for name, shape in given.items() if name not in names}
 

@@ -130,11 +130,12 @@ class TestNumbers:
         assert_same(found.tensors, model.state_dict())
         assert "a whole saved model (torch.nn.modules.container.Sequential)" in found.remarks[0]
         model.register_module("absent", None)
+        model.register_module("last", torch.nn.Linear(4, 5))
         save(model, path, legacy=legacy)
         found = read_torch(path)
         assert_same(found.tensors, model.state_dict())
-        assert found.modules[""].children == ("conv", "block")
-        assert list(found.modules) == ["", "conv", "block", "block.0", "block.1"]
+        assert found.modules[""].children == ("conv", "block", "last")
+        assert list(found.modules) == ["", "conv", "block", "block.0", "block.1", "last"]
 
     def test_integers_are_left_out(self, legacy: bool, path: Path) -> None:
         state = small_state() | {"epoch": torch.tensor(3), "mask": torch.ones(2, dtype=torch.bool)}
