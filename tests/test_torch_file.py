@@ -421,6 +421,12 @@ class TestLegacy:
         path.write_bytes(data)
         refuse(path, "an empty file" if not data else "not a file of torch.save")
 
+    def test_a_damaged_pickle_is_named_as_such(self, path: Path) -> None:
+        path.write_bytes(b"\x80\x02]]]")
+        refuse(path, "a damaged pickle at byte ")
+        path.write_bytes(b"]]]")
+        refuse(path, "not a file of torch.save")
+
     def test_missing_file(self, path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="checkpoint"):
             read_torch(path)
@@ -463,12 +469,16 @@ class TestStateDict:
             ),
             (lambda s: {"my_resnet": s}, ["took the state dict under 'my_resnet'"]),
             (
+                lambda s: {"mine": s, "loss": {"weight": torch.ones(3)}},
+                ["took the state dict under 'mine'"],
+            ),
+            (
                 lambda s: {"model_ema": {k: v + 1 for k, v in s.items()}, "model": s},
                 ["took the state dict under 'model', not model_ema (key='model_ema' chooses)"],
             ),
             (lambda s: dict(s, epoch=3, lr=0.1), ["left out what is no tensor: epoch, lr"]),
         ],
-        ids=["state_dict", "model_state_dict", "nested", "unknown", "ema", "beside"],
+        ids=["state_dict", "model_state_dict", "nested", "unknown", "loss", "ema", "beside"],
     )
     def test_wrappers(self, wrap: Any, remarks: list[str], path: Path) -> None:
         save(wrap(small_state()), path)

@@ -183,6 +183,16 @@ class TestHostilePickles:
     ) -> None:
         refuse(write(path, tp.dumps({"w": tensor}), {"0": NUMBERS.tobytes()}), message)
 
+    def test_negated_views_of_one_storage_stay_within_the_budget(
+        self, write: Any, path: Path
+    ) -> None:
+        """Each would be a copy of its own."""
+        size = 1 << 16
+        source = tp.storage("0", size)
+        rest = (source, 0, (size,), (1,), False, {}, {"neg": True})
+        views = {f"w{i}": tp.call("torch._utils", "_rebuild_tensor_v2", *rest) for i in range(200)}
+        refuse(write(path, tp.dumps(views), {"0": bytes(4 * size)}), "more than twice its size")
+
     def test_modules_inside_themselves(self, write: Any, path: Path) -> None:
         build = b"X\x0b\0\0\0_parameters}sX\x08\0\0\0_modules}q\1X\x01\0\0\0mh\0ssb."
         refuse(write(path, b"\x80\x02cnet\nNet\n)\x81q\0}" + build), "modules inside modules")
