@@ -19,6 +19,7 @@ from torch_variants import VariantResNet
 import resnet_rs
 from resnet_rs import WeightsError
 from resnet_rs.weights import formats
+from resnet_rs.weights.formats import dialects
 
 State = dict[str, torch.Tensor]
 STATED: dict[str, Any] = {"architecture": "resnet50", "variant": tiny_variant()}
@@ -171,6 +172,92 @@ def test_numbers_of_children_give_torchs_logits(
     assert any("0 is conv1, 1 is bn1" in r or "4 is layer1" in r for r in checkpoint.remarks)
 
 
+def nested_stem(net: nn.Module, inside: int) -> nn.Sequential:
+    """The children of a network, the first ones in a child of their own."""
+    parts = list(net.children())
+    return nn.Sequential(nn.Sequential(*parts[:inside]), *parts[inside:])
+
+
+@pytest.mark.parametrize("inside", [2, 4])
+def test_a_stem_in_one_child_gives_torchs_logits(
+    module: TinyResNet, inside: int, tmp_path: Path
+) -> None:
+    path = saved(nested_stem(module, inside).state_dict(), tmp_path / "body.pth")
+    checkpoint = formats.read(path, **STATED)
+    assert relative_error(checkpoint, module) <= TOLERANCE
+    first = 1 if inside == 4 else 3
+    assert (
+        f"the names are the numbers of children: {first} is layer1, {first + 1} is layer2, "
+        f"{first + 2} is layer3, {first + 3} is layer4, 0.0 is conv1, 0.1 is bn1, "
+        f"{first + 5} is fc"
+    ) in checkpoint.remarks
+
+
+def shaped(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+CONV, NORM, LINEAR = (4, 4, 1, 1), (4,), (5, 4)
+STAGES = {"4.0.conv1.weight": CONV, "5.0.conv1.weight": CONV}
+STEM = {"0.weight": CONV, "1.weight": NORM}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "renamed"),
+    [
+        ({**STEM, **STAGES, "9.weight": LINEAR}, {"0": "conv1", "1": "bn1", "9": "fc"}),
+        ({**STEM, **STAGES, "13.weight": LINEAR}, {"0": "conv1", "1": "bn1", "13": "fc"}),
+        ({**STEM, **STAGES, "14.weight": LINEAR}, {"0": "conv1", "1": "bn1"}),
+        (
+            {**STEM, **STAGES, "9.weight": LINEAR, "8.weight": LINEAR},
+            {"0": "conv1", "1": "bn1"},
+        ),
+        ({"0.weight": CONV, **STAGES}, {"0": "conv1"}),
+        # One stage, a gap between stages, and stems of no ResNet.
+        ({**STEM, "4.0.conv1.weight": CONV}, None),
+        ({**STEM, "4.0.conv1.weight": CONV, "6.0.conv1.weight": CONV}, None),
+        ({**STEM, "4.0.conv1.weight": CONV, "5.0.conv1.weight": LINEAR}, None),
+        (STAGES, None),
+        ({**STEM, "2.weight": CONV, **STAGES}, None),
+        ({**STEM, "2.weight": NORM, **STAGES}, None),
+        ({**STEM, "2.0.weight": CONV, **STAGES}, None),
+        ({"0.0.weight": CONV, "0.1.weight": NORM, "1.weight": NORM, **STAGES}, None),
+        ({"0.0.weight": CONV, "0.1.weight": NORM, "0.3.weight": CONV, **STAGES}, None),
+    ],
+    ids=str,
+)
+def test_numbers_of_other_children_stay(
+    shapes: dict[str, tuple[int, ...]], renamed: dict[str, str] | None
+) -> None:
+    names = {**(renamed or {}), **({} if renamed is None else {"4": "layer1", "5": "layer2"})}
+    expected = []
+    for name in shapes:
+        first, _, rest = name.partition(".")
+        expected.append(f"{names.get(first, first)}.{rest}")
+    found, remarks = dialects.translated(shaped(shapes))
+    assert list(found) == expected
+    assert len(remarks) == (0 if renamed is None else 1)
+
+
+def test_names_beside_a_network_of_a_known_layout_stay() -> None:
+    """They have the layout's words too, and are not under the network's prefix."""
+    given = shaped(
+        {
+            "net.conv2_x.0.residual_function.0.weight": CONV,
+            "net.conv1.0.weight": CONV,
+            "conv1.0.weight": CONV,
+            "other.conv1.1.weight": NORM,
+        }
+    )
+    found, _ = dialects.translated(given)
+    assert list(found) == [
+        "net.layer1.0.conv1.weight",
+        "net.conv1.weight",
+        "conv1.0.weight",
+        "other.conv1.1.weight",
+    ]
+
+
 @pytest.mark.parametrize("stem", ["conv3x3", "deep"])
 def test_numbers_of_other_stems_are_found_by_their_shapes(stem: str, tmp_path: Path) -> None:
     variant: dict[str, Any] = {"stem": stem, "stem_widths": [4, 6, 8] if stem == "deep" else [8]}
@@ -247,6 +334,44 @@ def test_a_linear_layer_of_another_name_gets_a_rule_that_can_be_pasted(
     assert rules is not None, caught.value
     checkpoint = formats.read(path, **STATED, names=eval(rules[1]))
     assert relative_error(checkpoint, module) <= TOLERANCE
+
+
+def test_a_linear_layer_beside_the_network_gets_rules_that_can_be_pasted(
+    module: TinyResNet, tmp_path: Path
+) -> None:
+    state = renamed(module.state_dict(), ("^(?!fc)", "my.net."), ("^fc", "my_scores"))
+    path = saved(state, tmp_path / "net.pth")
+    with pytest.raises(WeightsError) as caught:
+        formats.read(path, **STATED)
+    message = str(caught.value)
+    beside = "tensors beside the network under 'my.net': my_scores.weight, my_scores.bias. "
+    assert f"{path}: {beside}If my_scores is the last layer, pass names={{" in message
+    assert message.endswith("}; else num_classes=0 for embeddings alone")
+    rules = re.search(r"pass names=(\{.*\})", message)
+    assert rules is not None, message
+    checkpoint = formats.read(path, **STATED, names=eval(rules[1]))
+    assert relative_error(checkpoint, module) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("beside", "advice"),
+    [
+        ({"prototypes": (9, 64)}, "Pass num_classes=0 for embeddings alone"),
+        ({"a.weight": (9, 64), "b.weight": (3, 64)}, "Pass num_classes=0 for embeddings alone"),
+        ({"queue": (3,)}, 'To leave them out pass key="net", or num_classes=0 for embeddings'),
+    ],
+    ids=str,
+)
+def test_other_tensors_beside_the_network_get_advice(
+    module: TinyResNet, beside: dict[str, tuple[int, ...]], advice: str, tmp_path: Path
+) -> None:
+    body = renamed(module.state_dict(), ("^", "net."))
+    zeros = {name: torch.zeros(shape) for name, shape in beside.items()}
+    path = saved({**body, **zeros}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError) as caught:
+        formats.read(path, **STATED)
+    words = f"tensors beside the network under 'net': {', '.join(beside)}. {advice}"
+    assert words in str(caught.value)
 
 
 def test_left_over_tensors_stand_beside_the_missing_one_with_rules(

@@ -182,6 +182,11 @@ def test_rules_that_match_nothing_are_said(module: TinyResNet, tmp_path: Path) -
     message = str(caught.value)
     assert 'stripped "net." from every name' in message
     assert r"no tensor was renamed or left out by stge(.*)" in message
+    # Of rules that all match, nothing is said in an error of another kind.
+    save_file({n.removeprefix("net."): t for n, t in theirs.items()}, path)
+    with pytest.raises(WeightsError) as caught:
+        formats.read(path, architecture="resnet51", names={"stage(.*)": r"layer\1"})
+    assert str(caught.value).endswith("found 'resnet51'")
 
 
 def test_rules_may_be_written_with_the_key_or_without(module: TinyResNet, tmp_path: Path) -> None:
@@ -297,6 +302,15 @@ def test_another_architecture_is_refused_with_the_first_wrong_tensor(
         ("resnetblur50", "blur"),
         ("seresnet50", "squeeze"),
         ("resnetv2_50", "pre-activation"),
+        ("seresnext50_32x4d", "squeeze"),
+        ("ecaresnet50d", "channel attention"),
+        ("skresnet18", "selective kernels"),
+        ("skresnext50_32x4d", "selective kernels"),
+        ("resnet50_gn", "group norms"),
+        ("resnet50_clip", "attention pool"),
+        ("resnetrs50", "squeeze"),
+        ("res2net50_26w_4s", "scales"),
+        ("resnest50d", "split attention"),
     ],
 )
 def test_relatives_are_refused_by_name(
@@ -309,8 +323,11 @@ def test_relatives_are_refused_by_name(
 def test_an_unknown_architecture_is_refused_with_the_known_ones(
     module: TinyResNet, tmp_path: Path
 ) -> None:
+    path = saved(tmp_path, module)
     with pytest.raises(WeightsError, match=r"expected one of .*resnet50, .*found 'resnet51'"):
-        formats.read(saved(tmp_path, module), architecture="resnet51")
+        formats.read(path, architecture="resnet51")
+    with pytest.raises(TypeError, match=r"^architecture must be a name; got int$"):
+        formats.read(path, architecture=50)  # type: ignore[arg-type]
 
 
 def test_channels_biases_and_folding_are_read_off_the_shapes(tmp_path: Path) -> None:

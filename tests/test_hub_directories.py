@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from resnet_rs import WeightsError
 from resnet_rs.weights import formats
+from resnet_rs.weights.formats import shapes
 from resnet_rs.weights.formats.files import Fields
+from resnet_rs.weights.formats.hf_directory import describe_transformers
 from resnet_rs.weights.formats.hf_directory import preprocessing as transformers_preprocessing
 from resnet_rs.weights.formats.timm_directory import preprocessing as timm_preprocessing
 
@@ -134,6 +136,11 @@ def test_torch_files_and_shards_are_read_too(hub: Path) -> None:
         index.write_text(json.dumps({"weight_map": {"a": bad}}))
         with pytest.raises(WeightsError, match=f"there is no file '{bad}'"):
             formats.read(hub)
+    for empty in ({"weight_map": {}}, {}):
+        index.write_text(json.dumps(empty))
+        with pytest.raises(WeightsError) as caught:
+            formats.read(hub)
+        assert f"{index}: weight_map: expected the shard of each tensor" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,47 @@ def test_configs_that_are_not_supported_are_named(
     with pytest.raises(WeightsError, match=message) as caught:
         formats.read(hub)
     assert field in str(caught.value) or "variant" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "depths", "architecture"),
+    [
+        ("basic", [2, 2, 2, 2], "resnet18"),
+        ("basic", [3, 4, 6, 3], "resnet34"),
+        ("bottleneck", [3, 4, 6, 3], "resnet50"),
+        ("bottleneck", [3, 4, 23, 3], "resnet101"),
+        ("bottleneck", [3, 8, 36, 3], "resnet152"),
+    ],
+)
+def test_the_papers_networks_have_their_names(
+    kind: str, depths: list[int], architecture: str, tmp_path: Path
+) -> None:
+    """Of the sizes of the paper no field is another than the architecture's own."""
+    widths = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
+    settings = transformers.ResNetConfig(depths=depths, layer_type=kind, hidden_sizes=widths)
+    fields = Fields("config.json", json.loads(settings.to_json_string(use_diff=False)))
+    config = describe_transformers(fields, tmp_path).config
+    assert config["architecture"] == architecture
+    assert shapes.differing(architecture, config["variant"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ({"0": "LABEL_0", "1": "LABEL_1"}, None),
+        ({"1": "LABEL_1", "0": "LABEL_0"}, None),
+        ({"0": "LABEL_1", "1": "LABEL_0"}, ["LABEL_1", "LABEL_0"]),
+        ({"0": "LABEL_0", "1": "dog"}, ["LABEL_0", "dog"]),
+        ({"1": "dog", "0": "cat"}, ["cat", "dog"]),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_placeholders_are_no_labels(
+    names: dict[str, str], labels: list[str] | None, tmp_path: Path
+) -> None:
+    fields = Fields("config.json", {"model_type": "resnet", "id2label": names})
+    assert describe_transformers(fields, tmp_path).config.get("labels") == labels
 
 
 def processed(settings: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +238,15 @@ STATED: dict[str, Any] = {
         ("CLIPImageProcessor", {"size": 224, "crop_size": 224}, 224, 224),
         ("CLIPImageProcessor", {"size": 224, "do_center_crop": False}, 224, None),
         ("CLIPImageProcessor", {"do_resize": False, "crop_size": 224}, None, 224),
+        ("ConvNextImageProcessor", {"do_resize": False, "size": 224}, None, None),
+        ("ConvNextImageProcessor", {"size": 383}, 437, 383),
+        ("ViTImageProcessor", {"do_resize": False, "size": 96}, None, None),
+        (
+            "BitImageProcessor",
+            {"size": {"height": 90, "width": 80}, "do_center_crop": False},
+            [90, 80],
+            None,
+        ),
     ],
 )
 def test_image_processors_become_preprocessing(
@@ -224,6 +281,12 @@ def test_a_processor_that_does_not_normalise_changes_nothing() -> None:
         ({"size": None}, "size: expected a size"),
         ({"size": {"shortest_edge": 0}}, "expected a number of pixels"),
         ({"size": {"longest_edge": 3}}, "height: expected a number of pixels"),
+        ({"size": {"height": 3, "width": 0}}, "width: expected a number of pixels"),
+        (
+            {"size": {"height": 224, "width": 224}},
+            'size: expected {"shortest_edge": ...}, which this',
+        ),
+        ({"image_processor_type": "BitImageProcessor"}, "crop_size: expected a size to crop to"),
     ],
 )
 def test_processors_that_are_not_supported_are_named(changes: dict[str, Any], message: str) -> None:
@@ -298,6 +361,23 @@ def test_timms_labels_are_descriptions_where_there_are(timm_hub: Path) -> None:
     assert formats.read(timm_hub).config["labels"] == ["a cat, asleep", "n02"]
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ({"0": "a", "1": "b"}, ["a", "b"]),
+        ({"1": "b", "0": "a"}, ["a", "b"]),
+        (["LABEL_0", "LABEL_1"], None),
+        (["a", "b", "c"], None),
+    ],
+    ids=str,
+)
+def test_timms_label_names_may_be_by_number(
+    timm_hub: Path, names: object, labels: list[str] | None
+) -> None:
+    rewrite_json(timm_hub / "config.json", label_names=names, label_descriptions=...)
+    assert formats.read(timm_hub).config.get("labels") == labels
+
+
 def test_the_remark_says_which_size_was_used(timm_hub: Path) -> None:
     (remark,) = formats.read(timm_hub).remarks
     assert "at the size of the training: resize 201, crop 176" in remark
@@ -350,6 +430,7 @@ def test_a_squashed_image_is_resized_exactly(timm_hub: Path) -> None:
         ({"model_args": {"output_stride": 8}}, "model_args: output_stride cannot be"),
         ({"num_classes": 7}, "expected 2, as fc.weight has, got 7"),
         ({"label_names": [1, 2]}, "label_names: expected a list of names"),
+        ({"label_names": {"0": "a", "2": "b"}}, "label_names: expected a list of names"),
         (
             {"pretrained_cfg": {"crop_pct": 0}},
             "crop_pct: expected a number from 0.001",

@@ -55,6 +55,8 @@ def prefixed(*starts: str) -> dict[str, np.ndarray]:
         (DETECTRON2, "res2.0.shortcut.weight", "layer1.0.downsample.0.weight"),
         (DETECTRON2, "res2.0.shortcut.norm.bias", "layer1.0.downsample.1.bias"),
         (DETECTRON2, "linear.weight", "fc.weight"),
+        (DETECTRON2, "linear.1.weight", "linear.1.weight"),
+        (DETECTRON2, "res2.0.conv1.norm.deep.weight", "res2.0.conv1.norm.deep.weight"),
     ],
 )
 def test_a_name_becomes_torchvisions(scheme: str, theirs: str, ours: str) -> None:
@@ -72,6 +74,13 @@ def test_every_name_of_a_resnet50_is_reached_once(scheme: str) -> None:
     assert len(set(theirs)) == len(ours) == 267
     assert names.scheme_of(theirs) == scheme
     assert [to_torchvision(name, scheme) for name in theirs] == ours
+
+
+def test_other_names_have_no_scheme() -> None:
+    assert names.scheme_of(["conv1.weight", "layer1.0.conv1.weigh"]) is None
+    bare = ["encoder.stages.0.layers.0.layer.0.convolution.weight"]
+    assert names.scheme_of(bare) == names.scheme_of([f"resnet.{bare[0]}"]) == TRANSFORMERS
+    assert names.scheme_of(["resnet.layer1.0.conv1.weight"]) is None
 
 
 def in_words_of(scheme: str, name: str) -> str:

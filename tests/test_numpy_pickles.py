@@ -112,9 +112,37 @@ def test_protocol_0_is_refused_with_the_remedy(path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def array_call(shape: Any, numbers: Any, code: str = "f4") -> Any:
+def array_call(shape: Any, numbers: Any, code: str = "f4", order: str = "C", *more: Any) -> Any:
     dtype = tp.call("numpy", "dtype", code, False, True)
-    return tp.call("numpy._core.numeric", "_frombuffer", numbers, dtype, shape, "C")
+    return tp.call("numpy._core.numeric", "_frombuffer", numbers, dtype, shape, order, *more)
+
+
+def test_newer_calls_have_an_order_of_axes(path: Path) -> None:
+    """Newer versions of NumPy write one more argument, which is None for C and Fortran order."""
+    numbers = np.arange(6, dtype="<f4")
+    text = numbers.tobytes().decode("latin-1")
+    arrays = {"c": array_call((2, 3), text, "f4", "C", None)}
+    arrays["f"] = array_call((2, 3), text, "f4", "F", None)
+    arrays["most axes"] = array_call((1,) * 31 + (6,), text)
+    tp.zip_file(path, tp.dumps(arrays))
+    tensors = read_torch(path).tensors
+    for name, order in (("c", "C"), ("f", "F")):
+        np.testing.assert_array_equal(tensors[name], numbers.reshape((2, 3), order=order))
+    assert tensors["most axes"].shape == (1,) * 31 + (6,)
+
+
+def test_references_out_of_a_plain_pickle_are_refused(path: Path) -> None:
+    """Beside arrays there are no storages, so only a tensor without numbers can be read."""
+    array = array_call((1,), "x" * 4)
+    path.write_bytes(tp.dumps({"a": array, "w": tp.tensor((0, 3))}))
+    assert read_torch(path).tensors["w"].shape == (0, 3)
+    path.write_bytes(tp.dumps({"a": array, "w": tp.tensor()}))
+    with pytest.raises(WeightsError, match=r"arrays\.pkl: no storage 0 in the file"):
+        read_torch(path)
+
+
+DAMAGE = ["short", "huge", "cut", "long", "characters", "negative", "objects", "rank"]
+DAMAGE += ["axes", "float", "text", "scalar"]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +156,12 @@ def array_call(shape: Any, numbers: Any, code: str = "f4") -> Any:
         (array_call((-6,), "x" * 24), "expected a dict of tensors"),
         (array_call((6,), ["x"], "O8"), "expected a dict of tensors"),
         (array_call((1,) * 33, "x" * 4), "expected a dict of tensors"),
+        (array_call((6,), "x" * 24, "f4", "C", (0,)), "got other things: w"),
+        (array_call((6.0,), "x" * 24), "got other things: w"),
+        (array_call((6,), 24), "got other things: w"),
+        (tp.call("numpy._core.multiarray", "scalar", "f4"), "got other things: w"),
     ],
-    ids=["short", "huge", "cut", "long", "characters", "negative", "objects", "rank"],
+    ids=DAMAGE,
 )
 def test_damaged_arrays_are_refused(array: Any, message: str, path: Path) -> None:
     tp.zip_file(path, tp.dumps({"w": array}))

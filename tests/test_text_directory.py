@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from checkpoints import TOLERANCE, assert_same_tensors, relative_error
 from text_directory_writer import write_text_directory
 from tiny_torch import WIDTHS, TinyResNet, tiny_variant
@@ -64,6 +65,53 @@ def test_basic_blocks_and_another_epsilon(tmp_path: Path) -> None:
     checkpoint = formats.read(tmp_path, architecture="resnet18", variant=tiny_variant())
     assert checkpoint.config["variant"]["norm_epsilon"] == 1e-3
     assert relative_error(checkpoint, module) <= TOLERANCE
+
+
+def test_biases_and_a_missing_fc(tmp_path: Path) -> None:
+    module = TinyResNet()
+    module.conv1.bias = nn.Parameter(torch.arange(4.0))
+    write_text_directory(tmp_path, module, "mine")
+    for path in tmp_path.glob("mine_fc_*"):
+        path.unlink()
+    checkpoint = formats.read(tmp_path, architecture="resnet50", variant=tiny_variant())
+    state = {n: t for n, t in module.state_dict().items() if not n.startswith("fc")}
+    assert checkpoint.config["num_classes"] == 0
+    assert checkpoint.config["variant"]["conv_bias"] is True
+    assert_same_tensors(checkpoint, state)
+    path = tmp_path / "mine_conv1_bias.txt"
+    path.write_text("1\n2\n3\n")
+    with pytest.raises(WeightsError, match=r"conv1_bias\.txt: expected 4 numbers, .* found 6 byt"):
+        read_text_directory(tmp_path)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(directory: Path) -> None:
+    path = directory / "mine_fc_bias.txt"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WeightsError) as caught:
+        read_text_directory(directory)
+    assert str(caught.value) == f"{path}: expected a regular file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\n2\n3\n4", None),
+        ("1\n2\n3\n4" + "\n" * 313, None),  # 320 bytes: 64 for each number and one more
+        ("1\n2\n3\n4" + "\n" * 314, "expected 4 numbers, as its param file says, found 321 bytes"),
+        ("1\n2\n3", "expected 4 numbers, as its param file says, found 5 bytes"),
+    ],
+    ids=["fewest", "most", "more", "fewer"],
+)
+def test_the_bounds_of_a_files_size(directory: Path, text: str, message: str | None) -> None:
+    path = directory / "mine_conv1_bias.txt"
+    path.write_text(text)
+    if message is None:
+        assert list(read_text_directory(directory).tensors["conv1.bias"]) == [1, 2, 3, 4]
+        return
+    with pytest.raises(WeightsError) as caught:
+        read_text_directory(directory)
+    assert str(caught.value) == f"{path}: {message}"
 
 
 def test_ohwi_becomes_oihw() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import torch
 import torch_pickles as tp
 
 from resnet_rs import WeightsError
+from resnet_rs.weights.formats import torch_state_dict
 from resnet_rs.weights.formats.torch_file import read_torch
 from resnet_rs.weights.remarks import warnings_of
 
@@ -67,6 +69,10 @@ def refuse(path: Path, *messages: str, key: str | None = None) -> None:
         read_torch(path, key)
     for message in [str(path), *messages]:
         assert message in str(caught.value)
+
+
+KINDS = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8"]
+KINDS += ["bool", "complex64", "complex128"]
 
 
 @pytest.mark.parametrize("legacy", FORMATS)
@@ -123,6 +129,13 @@ class TestNumbers:
         found = read_torch(path)
         assert_same(found.tensors, model.state_dict())
         assert "a whole saved model (torch.nn.modules.container.Sequential)" in found.remarks[0]
+        model.register_module("absent", None)
+        model.register_module("last", torch.nn.Linear(4, 5))
+        save(model, path, legacy=legacy)
+        found = read_torch(path)
+        assert_same(found.tensors, model.state_dict())
+        assert found.modules[""].children == ("conv", "block", "last")
+        assert list(found.modules) == ["", "conv", "block", "block.0", "block.1", "last"]
 
     def test_integers_are_left_out(self, legacy: bool, path: Path) -> None:
         state = small_state() | {"epoch": torch.tensor(3), "mask": torch.ones(2, dtype=torch.bool)}
@@ -138,6 +151,29 @@ class TestNumbers:
         found = read_torch(path)
         assert_same(found.tensors, small_state())
         assert warnings_of(found.remarks) == ["left out tensors of integers: fc.weight"]
+
+    @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+    @pytest.mark.parametrize("kind", [*KINDS, "quint8", "qint8", "qint32"])
+    def test_storages_of_every_kind_may_lie_beside(
+        self, kind: str, legacy: bool, path: Path
+    ) -> None:
+        """The size of each decides where the next one begins in a legacy file."""
+        dtype = getattr(torch, kind)
+        numbers = torch.arange(7.0)
+        if kind.startswith("q"):
+            beside = torch.quantize_per_tensor(numbers, 1.0, 0, dtype)
+        else:
+            beside = numbers.to(dtype)
+        save({"model": small_state(), "beside": [beside]}, path, legacy=legacy)
+        assert_same(read_torch(path).tensors, small_state())
+
+    @pytest.mark.parametrize("kind", ["int64", "int32", "int16", "int8", "uint8", "bool"])
+    def test_integers_of_every_kind_are_left_out(self, kind: str, legacy: bool, path: Path) -> None:
+        state = small_state() | {"steps": torch.ones(3, dtype=getattr(torch, kind))}
+        save(state, path, legacy=legacy)
+        found = read_torch(path)
+        assert_same(found.tensors, small_state())
+        assert found.remarks == ("left out tensors of integers: steps",)
 
     @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
@@ -248,6 +284,23 @@ class TestZip:
             archive.writestr("archive/data/0", NUMBERS.astype(">f4").tobytes())
         np.testing.assert_array_equal(read_torch(path).tensors["w"], NUMBERS)
 
+    def test_another_byte_order_is_refused(self, path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", tp.dumps({"w": tp.tensor()}))
+            archive.writestr("archive/byteorder", "middle")
+            archive.writestr("archive/data/0", NUMBERS.tobytes())
+        refuse(path, "byteorder must be little or big, got b'middle'")
+
+    def test_member_that_cannot_be_unpacked_is_named(self, path: Path) -> None:
+        data = tp.saved({"w": torch.ones(500)})
+        data = bytearray(tp.repacked(data, tp.pickle_of(data), compress=True))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            member = archive.getinfo("archive/data/0")
+        begin = member.header_offset + 30 + len(member.filename)
+        data[begin] = 0xFF  # a block of a kind that deflate does not have
+        path.write_bytes(data)
+        refuse(path, "a damaged zip file: archive/data/0 cannot be unpacked", "invalid block type")
+
     def test_file_above_4_gib_has_its_sizes_in_zip64_fields(self, path: Path) -> None:
         storage = NUMBERS.tobytes()
         with zipfile.ZipFile(path, "w") as archive:
@@ -322,6 +375,36 @@ class TestLegacy:
     def test_storages_must_fit(self, storages: dict[str, bytes], message: str, path: Path) -> None:
         refuse(tp.legacy_file(path, tp.dumps({"w": tp.tensor()}), storages), message)
 
+    @pytest.mark.parametrize(
+        "other",
+        [tp.storage("0", 5), tp.storage("0", 6, "IntStorage")],
+        ids=["size", "kind"],
+    )
+    def test_storage_is_one_everywhere(self, other: Any, path: Path) -> None:
+        state = {"w": tp.tensor(), "v": tp.tensor((1,), (1,), source=other)}
+        tp.legacy_file(path, tp.dumps(state), {"0": NUMBERS.tobytes()})
+        refuse(path, "storage 0 has two sizes")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            (1001, 1002, "a legacy file of another protocol than 1001"),
+            (["0"], {"0": 6}, "a damaged legacy file: no list of storages"),
+            (["0"], [0], "a storage that no tensor, or two, name"),
+            (["0"], ["0", "0"], "a storage that no tensor, or two, name"),
+        ],
+    )
+    def test_pickles_around_the_state_dict_must_fit(
+        self, old: Any, new: Any, message: str, path: Path
+    ) -> None:
+        tp.legacy_file(path, tp.dumps({"w": tp.tensor()}), {"0": NUMBERS.tobytes()})
+        assert read_torch(path).tensors
+        before, after = (pickle.dumps(value, protocol=2) for value in (old, new))
+        data = path.read_bytes()
+        assert data.count(before) == 1
+        path.write_bytes(data.replace(before, after))
+        refuse(path, message)
+
     def test_cut_file(self, path: Path) -> None:
         save(small_state(), path, legacy=True)
         path.write_bytes(path.read_bytes()[:-4])
@@ -337,6 +420,12 @@ class TestLegacy:
     def test_other_files_are_refused(self, data: bytes, path: Path) -> None:
         path.write_bytes(data)
         refuse(path, "an empty file" if not data else "not a file of torch.save")
+
+    def test_a_damaged_pickle_is_named_as_such(self, path: Path) -> None:
+        path.write_bytes(b"\x80\x02]]]")
+        refuse(path, "a damaged pickle at byte ")
+        path.write_bytes(b"]]]")
+        refuse(path, "not a file of torch.save")
 
     def test_missing_file(self, path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="checkpoint"):
@@ -380,12 +469,16 @@ class TestStateDict:
             ),
             (lambda s: {"my_resnet": s}, ["took the state dict under 'my_resnet'"]),
             (
+                lambda s: {"mine": s, "loss": {"weight": torch.ones(3)}},
+                ["took the state dict under 'mine'"],
+            ),
+            (
                 lambda s: {"model_ema": {k: v + 1 for k, v in s.items()}, "model": s},
                 ["took the state dict under 'model', not model_ema (key='model_ema' chooses)"],
             ),
             (lambda s: dict(s, epoch=3, lr=0.1), ["left out what is no tensor: epoch, lr"]),
         ],
-        ids=["state_dict", "model_state_dict", "nested", "unknown", "ema", "beside"],
+        ids=["state_dict", "model_state_dict", "nested", "unknown", "loss", "ema", "beside"],
     )
     def test_wrappers(self, wrap: Any, remarks: list[str], path: Path) -> None:
         save(wrap(small_state()), path)
@@ -400,6 +493,19 @@ class TestStateDict:
             assert_same(read_torch(path, key).tensors, ema)
         refuse(path, "no 'teacher' in it", "the keys there are model, extra", key="teacher")
         refuse(path, "there are no keys there", key="model/0.weight/deeper")
+
+    def test_modules_are_searched_up_to_a_bound(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each counts once, and an absent one does not."""
+        layer = torch.nn.Linear(2, 3)
+        model = torch.nn.Sequential(torch.nn.Sequential(layer), layer)
+        model.register_module("absent", None)
+        save({"mine": model}, path)
+        monkeypatch.setattr(torch_state_dict, "MOST_PARTS", 3)
+        assert list(read_torch(path).tensors)[-2:] == ["1.weight", "1.bias"]
+        monkeypatch.setattr(torch_state_dict, "MOST_PARTS", 2)
+        refuse(path, "more than 2 modules, more than any network has")
 
     @pytest.mark.parametrize(
         ("content", "message"),

@@ -13,9 +13,10 @@ import torch_pickles as tp
 
 from resnet_rs import WeightsError
 from resnet_rs.weights.formats.input_file import Unpacked
-from resnet_rs.weights.formats.pickle_machine import PickleMachine
+from resnet_rs.weights.formats.pickle_machine import Global, PickleMachine
 from resnet_rs.weights.formats.torch_budget import Budget
 from resnet_rs.weights.formats.torch_file import read_torch
+from resnet_rs.weights.formats.torch_tensor import StorageRef, storage_ref
 
 NUMBERS = np.arange(6, dtype="<f4").reshape(2, 3)
 
@@ -44,6 +45,18 @@ class Hostile:
 
     def __reduce__(self) -> Any:
         return self.call
+
+
+def of_dtype(*dtype: Any) -> Any:
+    """A tensor of a dtype without storages of its own, which should come as a global."""
+    arguments = (tp.storage(), 0, (2, 3), (3, 1), False, {})
+    return tp.call("torch._utils", "_rebuild_tensor_v3", *arguments, *dtype)
+
+
+def of_a_class(*arguments: Any) -> Any:
+    """A tensor of a class of its own, whose arguments should come as a tuple."""
+    rebuild = tp.name("torch._utils", "_rebuild_tensor_v2")
+    return tp.call("torch._tensor", "_rebuild_from_type_v2", rebuild, tp.name("a", "B"), *arguments)
 
 
 @pytest.mark.parametrize("write", [tp.zip_file, tp.legacy_file], ids=["zip", "legacy"])
@@ -113,6 +126,8 @@ class TestHostilePickles:
             pytest.param(b"X\x02\0\0\0\xff\xfe.", "damaged pickle", id="utf8"),
             pytest.param(b"\xff.", "damaged pickle", id="opcode"),
             pytest.param(b"]" * 10, "damaged pickle", id="no-stop"),
+            pytest.param(b"\x85.", "the stack is too short for a tuple", id="tuple-of-nothing"),
+            pytest.param(b"]]\x87.", "the stack is too short for a tuple", id="tuple-of-two"),
             pytest.param(b"X\x01\0\0\0aQ.", "no storage", id="persistent"),
         ],
     )
@@ -148,6 +163,19 @@ class TestHostilePickles:
             pytest.param(tp.tensor(source=tp.storage("0", 1 << 62)), "expected", id="huge-size"),
             pytest.param(tp.tensor(source=tp.storage(0)), "no storage", id="key"),
             pytest.param(tp.tensor(source=tp.storage(kind="OsStorage")), "no kind", id="kind"),
+            pytest.param(of_dtype(), "a tensor without a dtype", id="no-dtype"),
+            pytest.param(of_dtype("uint16"), "a tensor without a dtype", id="dtype-as-text"),
+            pytest.param(
+                tp.call("torch._utils", "_rebuild_parameter"),
+                "a parameter without a tensor",
+                id="parameter",
+            ),
+            pytest.param(of_a_class(), "a tensor of another class without arguments", id="class"),
+            pytest.param(
+                of_a_class([tp.storage(), 0, (2, 3), (3, 1)]),
+                "a tensor of another class without arguments",
+                id="class-with-a-list",
+            ),
         ],
     )
     def test_tensors_outside_their_storage(
@@ -155,9 +183,40 @@ class TestHostilePickles:
     ) -> None:
         refuse(write(path, tp.dumps({"w": tensor}), {"0": NUMBERS.tobytes()}), message)
 
+    def test_negated_views_of_one_storage_stay_within_the_budget(
+        self, write: Any, path: Path
+    ) -> None:
+        """Each would be a copy of its own."""
+        size = 1 << 16
+        source = tp.storage("0", size)
+        rest = (source, 0, (size,), (1,), False, {}, {"neg": True})
+        views = {f"w{i}": tp.call("torch._utils", "_rebuild_tensor_v2", *rest) for i in range(200)}
+        refuse(write(path, tp.dumps(views), {"0": bytes(4 * size)}), "more than twice its size")
+
     def test_modules_inside_themselves(self, write: Any, path: Path) -> None:
         build = b"X\x0b\0\0\0_parameters}sX\x08\0\0\0_modules}q\1X\x01\0\0\0mh\0ssb."
         refuse(write(path, b"\x80\x02cnet\nNet\n)\x81q\0}" + build), "modules inside modules")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "message"),
+    [
+        ("torch", "FloatStorage", None),
+        ("torch.storage", "FloatStorage", None),
+        ("torch.cuda", "FloatStorage", None),
+        ("torch.jit", "FloatStorage", "torch.jit.FloatStorage is no kind of storage"),
+        ("torch", "FloatTensor", "torch.FloatTensor is no kind of storage"),
+        ("torch", "ElementwiseStorage", "torch.ElementwiseStorage is no kind of storage"),
+    ],
+)
+def test_storages_are_known_by_their_names(module: str, name: str, message: str | None) -> None:
+    identity = ("storage", Global(module, name), "7", "cuda:0", 6)
+    if message is None:
+        assert storage_ref(identity) == StorageRef("7", "Float", 6)
+        return
+    with pytest.raises(WeightsError) as caught:
+        storage_ref(identity)
+    assert str(caught.value) == message
 
 
 def test_real_pickles_of_every_protocol_are_read_like_pickle() -> None:

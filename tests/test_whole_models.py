@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from checkpoints import TOLERANCE, relative_error
+from checkpoints import HEIGHT, TOLERANCE, relative_error
 from tiny_torch import TinyResNet, randomize, tiny_variant
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -37,10 +37,13 @@ def change_stride(net: ResNet) -> None:
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
 
 
-def change_epsilon(net: ResNet) -> None:
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eps = 0.1
+def set_epsilon(epsilon: float) -> Change:
+    def change(net: ResNet) -> None:
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = epsilon
+
+    return change
 
 
 def change_last_stride(net: ResNet) -> None:
@@ -66,7 +69,7 @@ def put_in_sequential(net: ResNet) -> None:
 TAKEN: list[tuple[Any, dict[str, Any]]] = [
     (lambda net: None, {}),
     (change_stride, {"stride_on": "conv1"}),
-    (change_epsilon, {"norm_epsilon": 0.1}),
+    (set_epsilon(0.1), {"norm_epsilon": 0.1}),
     (change_last_stride, {"last_stride": 1}),
     (set_pool(nn.Identity()), {"stem_pool": "none"}),
     (set_pool(nn.MaxPool2d(3, 2, 0, ceil_mode=True)), {"stem_pool": "max_ceil"}),
@@ -170,6 +173,34 @@ REFUSED: list[tuple[Any, str]] = [
     (add_hook, r"module avgpool \(AdaptiveAvgPool2d\): a hook .*\.double runs with its forward"),
     (add_hook_before, r"module itself \(ResNet\): a hook .*\.identity runs with its forward"),
     (add_tanh, r"fc\.1 \(Tanh\)"),
+    (
+        set_attribute("avgpool", forward=identity),
+        r"avgpool \(AdaptiveAvgPool2d\): it has a forward of its own, which is not in the file",
+    ),
+    (
+        set_epsilon(1),
+        r"module bn1 \(BatchNorm2d\): eps is 1, and no number between 0 and 1",
+    ),
+    (
+        set_pool(nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1))),
+        r"maxpool\.1 \(MaxPool2d\): a ResNet has one max pool, behind its stem",
+    ),
+    (
+        set_head(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1))),
+        r"avgpool\.1 \(AdaptiveMaxPool2d\): a ResNet has one pool before its last layer",
+    ),
+    (
+        set_head(nn.AvgPool2d(7, ceil_mode=True)),
+        r"avgpool \(AvgPool2d\): ceil_mode and divisor_override are not supported",
+    ),
+    (
+        set_head(nn.AvgPool2d(7, divisor_override=2)),
+        r"avgpool \(AvgPool2d\): ceil_mode and divisor_override are not supported",
+    ),
+    (
+        set_head(nn.AvgPool2d(7, padding=1, count_include_pad=False)),
+        r"avgpool \(AvgPool2d\): expected count_include_pad=True beside a padding of 1",
+    ),
 ]
 
 
@@ -198,6 +229,98 @@ def test_a_statement_that_contradicts_the_file_is_refused(
     variant = {"blocks": [1, 1, 1, 1], "width_per_group": 16, field: value}
     with pytest.raises(WeightsError, match=f"variant: {field} is .* in the file's own modules"):
         formats.read(path, architecture="resnet50", variant=variant)
+
+
+@pytest.mark.parametrize(
+    ("pool", "stem", "stated", "message"),
+    [
+        (True, "conv7x7", "none", "has a max pool behind its stem, and .* stated has none"),
+        (True, "conv3x3", "none", "stem_pool is 'max' in the file's own modules, and 'none' was"),
+        (False, "conv7x7", "max", "stem_pool is 'none' in the file's own modules, and 'max' was"),
+        (False, "conv3x3", "max", "has no max pool behind its stem, and .* stated has one"),
+    ],
+)
+def test_a_pool_that_is_stated_must_be_the_files(
+    pool: bool, stem: str, stated: str, message: str, tmp_path: Path
+) -> None:
+    net = torchvision_net()
+    if stem == "conv3x3":
+        net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    if not pool:
+        net.maxpool = nn.Identity()
+    path = saved(net, tmp_path / "net.pth")
+    variant = {"blocks": [1, 1, 1, 1], "width_per_group": 16, "stem": stem, "stem_pool": stated}
+    with pytest.raises(WeightsError, match=rf"net\.pth: .*{message}"):
+        formats.read(path, architecture="resnet50", variant=variant)
+
+
+@pytest.mark.parametrize(
+    ("pool", "features"),
+    [
+        (nn.AvgPool2d(3), 1),
+        (nn.AvgPool2d(2, 1), 4),
+        (nn.AvgPool2d(2, 2, 1), 4),
+        (nn.AvgPool2d((3, 3), stride=(1, 1), count_include_pad=False), 1),
+    ],
+    ids=str,
+)
+def test_a_pool_of_a_window_is_taken(pool: nn.Module, features: int, tmp_path: Path) -> None:
+    net = torchvision_net()
+    net.avgpool, net.fc = pool, nn.Linear(2048 * features, 6)
+    randomize(net)
+    path = saved(net, tmp_path / "net.pth")
+    checkpoint = formats.read(path, preprocessing={"crop": HEIGHT})
+    assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+def test_a_layer_without_a_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """A parameter whose name has a dot: its module's stride is not in the file."""
+    net = torchvision_net()
+    weight = net._modules.pop("conv1").weight
+    net._parameters["conv1.weight"] = weight
+    path = saved(net, tmp_path / "net.pth")
+    words = (
+        r"net\.pth: tensor conv1\.weight is in no module, .*: save torch\.save\(model\.state_dict"
+    )
+    for stated in ({"architecture": "resnet50"}, {}):
+        with pytest.raises(WeightsError, match=words):
+            formats.read(path, **stated)
+
+
+def test_a_norm_of_no_known_place_is_refused(tmp_path: Path) -> None:
+    net = torchvision_net()
+    for module in net.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, nn.Conv2d):
+                child.bias = nn.Parameter(torch.zeros(child.out_channels))
+    own = {"blocks": [1, 1, 1, 1], "width_per_group": 16}
+    folded = formats.read(saved(net, tmp_path / "net.pth"), architecture="resnet50", variant=own)
+    assert folded.config["variant"]["batch_norm"] is False
+    assert relative_error(folded, net) <= TOLERANCE
+    net.more_bn1 = nn.Linear(2, 2)
+    with pytest.raises(WeightsError, match=r"without a place are more_bn1\.weight"):
+        formats.read(saved(net, tmp_path / "net.pth"), architecture="resnet50", variant=own)
+
+
+class WithoutPool(TinyResNet):
+    """A mean that is no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.avgpool
+
+    def avgpool(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return x.mean((2, 3))
+
+
+def test_a_mean_without_a_module_is_the_usual_head(tmp_path: Path) -> None:
+    net = WithoutPool()
+    path = saved(net, tmp_path / "net.pth")
+    checkpoint = formats.read(path, architecture="resnet50", variant=tiny_variant())
+    assert "head" not in checkpoint.config["variant"]
+    assert relative_error(checkpoint, net) <= TOLERANCE
 
 
 def test_a_class_of_ones_own_has_its_attributes_and_is_asked_for(tmp_path: Path) -> None:
@@ -276,6 +399,31 @@ def test_timms_relatives_are_refused_by_name(
     stated = {"blocks": [1, 1, 1, 1], "widths": [8, 16, 24, 32], "stem_widths": [8]}
     with pytest.raises(WeightsError, match=message):
         formats.read(path, architecture="resnet50", variant=stated)
+
+
+OF_TWO = "expected an AvgPool2d of 2 with stride 2"
+OF_THE_INSIDE = "expected ceil_mode=True and count_include_pad=False, as timm has them"
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        (nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False), OF_TWO),
+        (nn.AvgPool2d(2, 1, ceil_mode=True, count_include_pad=False), OF_TWO),
+        (nn.AdaptiveAvgPool2d(1), OF_TWO),
+        (nn.AvgPool2d(2, 2, ceil_mode=False, count_include_pad=False), OF_THE_INSIDE),
+        (nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=True), OF_THE_INSIDE),
+    ],
+    ids=str,
+)
+def test_another_pool_in_a_shortcut_is_refused(
+    pool: nn.Module, message: str, tmp_path: Path
+) -> None:
+    net = timm_net(timm.models.resnet.Bottleneck, avg_down=True)
+    net.layer3[0].downsample[0] = pool
+    place = rf"module layer3\.0\.downsample\.0 \({type(pool).__name__}\)"
+    with pytest.raises(WeightsError, match=f"{place}: {message}"):
+        formats.read(saved(net, tmp_path / "net.pth"))
 
 
 @pytest.mark.parametrize("on_first", [False, True])

@@ -12,7 +12,7 @@ from ..._core import WeightsError
 from . import dialects, prefixes, shapes
 from .checkpoint import RawCheckpoint
 from .files import listed
-from .proposals import Layer, Proposal, layers_of, propose, rules_of
+from .proposals import Layer, Proposal, file_orders, layers_of, network_orders, propose, rules_of
 
 _COUNTER = "num_batches_tracked"
 
@@ -131,22 +131,37 @@ def _question(
 def _difference(
     theirs: Mapping[str, shapes.Shape], architecture: str, variant: Mapping[str, Any]
 ) -> str:
-    """Name the first convolution in the file's order that the network has otherwise."""
+    """Name the first convolution that the network has otherwise, in the order that fits longest."""
     config = {"architecture": architecture, "variant": dict(variant), "num_classes": 0}
     try:
         ours = shapes.parameters(config).shapes
     except ValueError as error:
         return str(error)
     given, wanted = (_convolutions(layers_of(names)) for names in (theirs, ours))
-    for number, (a, b) in enumerate(itertools.zip_longest(given, wanted), start=1):
-        if a is None or b is None or a.shape != b.shape:
-            have = "no more" if a is None else f"{a.path} {list(a.shape)}"
-            want = "no more" if b is None else f"{b.path} {list(b.shape)}"
-            return (
-                f"convolution {number} in the file's order is {have}, and in {architecture} "
-                f"{want}. State the differences in variant, or write the rules by hand"
+    longest = 0
+    words = ""
+    for found, expected in itertools.product(file_orders(given), network_orders(wanted)):
+        number, have, want = _first_difference(found, expected)
+        if number == 0:
+            return "the batch norms' or the last layer's shapes differ. Write the rules by hand"
+        if number > longest:
+            order = "in the file's order" if found is given else "in the order of the names"
+            words = f"convolution {number} {order} is {have}, and in {architecture} {want}"
+            longest = number
+    return f"{words}. State the differences in variant, or write the rules by hand"
+
+
+def _first_difference(found: list[Layer], expected: list[Layer]) -> tuple[int, str, str]:
+    """The number, from 1, of the first layers of different shapes, and words for both; else 0."""
+    for number, pair in enumerate(itertools.zip_longest(found, expected), start=1):
+        first, second = (None if layer is None else layer.shape for layer in pair)
+        if first != second:
+            have, want = (
+                "no more" if layer is None else f"{layer.path} {list(layer.shape)}"
+                for layer in pair
             )
-    return "the batch norms' or the last layer's shapes differ. Write the rules by hand"
+            return number, have, want
+    return 0, "", ""
 
 
 def _convolutions(layers: list[Layer]) -> list[Layer]:

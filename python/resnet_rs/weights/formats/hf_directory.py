@@ -157,6 +157,8 @@ def _geometry(fields: Fields, family: str) -> dict[str, Any]:
     elif size is None:
         raise fields.error("size", "a size to resize to")
     if family == "ConvNext":
+        if exact is not None:
+            raise fields.error("size", '{"shortest_edge": ...}, which this processor needs')
         if short is None:
             return {"resize": None, "crop": None}
         if short >= _CONVNEXT_SQUEEZES_FROM:
@@ -167,6 +169,8 @@ def _geometry(fields: Fields, family: str) -> dict[str, Any]:
     if family in ("Bit", "CLIP"):
         crop = _sides(fields, "crop_size")
         cropped = fields.flag("do_center_crop", True)
+        if cropped and crop == (None, None):
+            raise fields.error("crop_size", "a size to crop to, which transformers always writes")
         return {
             "resize": short if short is not None else exact,
             "crop": (crop[1] or crop[0]) if cropped else None,

@@ -238,6 +238,9 @@ def _head(model: WholeModel) -> dict[str, Any]:
         }
         if module.values.get("ceil_mode") or module.values.get("divisor_override"):
             raise model.error(place, module, "ceil_mode and divisor_override are not supported")
+        if window["padding"] != 0 and not module.values.get("count_include_pad", True):
+            words = f"expected count_include_pad=True beside a padding of {window['padding']}"
+            raise model.error(place, module, words)
         return {"head": {"avg_pool": window}}
     kind = ADAPTIVE_POOLS.get(module.kind) or module.values.get("pool_type")
     size = plain(module.values.get("output_size", 1))

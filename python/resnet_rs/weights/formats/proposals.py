@@ -108,7 +108,7 @@ def propose(theirs: Shapes, ours: Shapes, optional: Iterable[str] = ()) -> Propo
     wanted = layers_of(ours)
     known = {layer.shape for layer in wanted}
     given = [layer for layer in layers_of(theirs) if layer.shape in known]
-    for found, expected in itertools.product(_file_orders(given), _network_orders(wanted)):
+    for found, expected in itertools.product(file_orders(given), network_orders(wanted)):
         pairs = _paired(found, expected)
         if pairs is None:
             continue
@@ -123,7 +123,7 @@ def propose(theirs: Shapes, ours: Shapes, optional: Iterable[str] = ()) -> Propo
 Pairs = list[tuple[Layer, Layer]]
 
 
-def _file_orders(layers: list[Layer]) -> list[list[Layer]]:
+def file_orders(layers: list[Layer]) -> list[list[Layer]]:
     """The layers as the file has them, and sorted by name with numbers as numbers."""
     return [layers, sorted(layers, key=lambda layer: _natural(layer.path))]
 
@@ -133,7 +133,7 @@ def _natural(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _network_orders(layers: list[Layer]) -> list[list[Layer]]:
+def network_orders(layers: list[Layer]) -> list[list[Layer]]:
     """A network's layers with each block's shortcut behind its other layers, and before them."""
     last: list[Layer] = []
     first: list[Layer] = []

@@ -80,12 +80,22 @@ def whole_model(
         tensors: the arrays by torchvision's names.
         origin: the file, for messages.
         key: the caller's, which may be the place of a module.
+
+    Raises:
+        WeightsError: a tensor of the file is in no module.
     """
     layers: dict[str, Found] = {}
     for name, array in tensors.items():
-        place = places.get(id(array), "").rpartition(".")[0]
-        if id(array) in places and place in modules:
-            layers.setdefault(name.rpartition(".")[0], (place, modules[place]))
+        if id(array) not in places:
+            continue
+        place = places[id(array)].rpartition(".")[0]
+        if place not in modules:
+            raise WeightsError(
+                f"{origin}: tensor {places[id(array)][:80]} is in no module, so the file does not "
+                "say what its layer does: save torch.save(model.state_dict(), path) and state the "
+                "network"
+            )
+        layers.setdefault(name.rpartition(".")[0], (place, modules[place]))
     top = key.removesuffix(".") if key else ""
     return WholeModel(modules, layers, origin, f"{top}." if top in modules and top else "")
 
