@@ -20,7 +20,8 @@ def runtime_logits(path: Path, x: NDArray[Any], *, last: bool = False) -> NDArra
     session = onnxruntime.InferenceSession(path)
     (image,) = session.get_inputs()
     given = x if last else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    batch = image.shape[0] if isinstance(image.shape[0], int) else len(x)
+    fixed = image.shape and isinstance(image.shape[0], int)
+    batch = image.shape[0] if fixed else len(x)
     parts = [given[begin : begin + batch] for begin in range(0, len(x), batch)]
     return np.concatenate([session.run(None, {image.name: part})[0] for part in parts])
 
