@@ -278,7 +278,15 @@ MALFORMED: dict[str, tuple[Change, str]] = {
         lambda graph: setattr(graph.graph.output[0], "name", "v2"),
         "expected the last operation's result as the graph's output",
     ),
+    "softmax over the images": (
+        lambda graph: graph.after("v22", "Softmax", axis=0),
+        "node v22 (Softmax): expected the axis of the classes, got axis 0",
+    ),
     # Arrays.
+    "kernel of another size": (
+        lambda graph: graph.turn_into("v0", "Conv", kernel_shape=[5, 5]),
+        "node v0 (Conv): expected a kernel of [7, 7], got [5, 5]",
+    ),
     "statistics of other channels": (
         lambda graph: graph.replace("bn1.running_mean", np.ones(5)),
         "node v1 (BatchNormalization): expected a running_mean of 4 numbers, got [5]",
