@@ -210,6 +210,13 @@ class TestStorage:
 
         assert_read(self.replaced(path, make), layers())
 
+    def test_never_written(self, path: Path) -> None:
+        def make(file: h5py.File, values: NDArray[Any]) -> None:
+            file.create_dataset(self.NAME, values.shape, "f4")
+
+        message = "conv2_block1_1_conv/kernel: the shape [1, 1, 4, 2] needs 32 bytes of data, got 0"
+        refuse(self.replaced(path, make), message)
+
     def test_other_file(self, path: Path) -> None:
         def make(file: h5py.File, values: NDArray[Any]) -> None:
             external = [(str(path.with_name("secret")), 0, values.nbytes)]
