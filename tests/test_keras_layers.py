@@ -168,7 +168,7 @@ class TestFields:
         )
 
     def test_two_epsilons(self) -> None:
-        """That of the layer in Keras is another one than that of Keras' ResNet."""
+        """Keras' default is not the epsilon of its ResNets."""
         refuse(
             "layer conv3_block2_3_bn: expected the epsilon of conv1_bn, 0.0001, got 0.001: ",
             lambda layers: layers["conv3_block2_3_bn"][1].clear(),

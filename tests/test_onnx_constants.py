@@ -1,4 +1,4 @@
-"""Computations of an ONNX graph with constants and sizes alone: onnxruntime's results, and bounds."""
+"""Computations of ONNX graphs with constants and sizes alone: onnxruntime's results, and bounds."""
 
 from __future__ import annotations
 
