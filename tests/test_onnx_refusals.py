@@ -308,3 +308,69 @@ class TestRefusals:
             self.refuse(path)
         with pytest.raises(FileNotFoundError):
             read_onnx(tmp_path / "absent.onnx")
+
+    def test_description_of_tensors(self, sound: Path, tmp_path: Path) -> None:
+        """Dimensions and types, before the bytes are looked at."""
+        for dims, kind, message in (
+            ([1] * 17, 1, f"dimensions of no tensor, {[1] * 8}"),
+            ([1 << 30, 1 << 30], 1, "dimensions of no tensor, [1073741824, 1073741824]"),
+            ([0, 1 << 60], 1, "dimensions of no tensor"),
+            ([-1, 3], 1, "expected dimensions from 0 up, got [-1, 3]"),
+            ([1] * 16, 1, "needs 4 bytes of data, got 0"),
+            ([1 << 30, 1 << 29], 1, "needs 2305843009213693952 bytes"),
+            ([2], 9, "expected float numbers, got bool"),
+            ([2], 999, "expected float numbers, got type 999"),
+        ):
+            graph = onnx.load(sound)
+            tensor = onnx.TensorProto(name="odd", dims=dims, data_type=kind)
+            graph.graph.initializer.append(tensor)
+            path = tmp_path / "x.onnx"
+            path.write_bytes(graph.SerializeToString())
+            self.refuse(path, f"tensor odd: {message}" if "needs" not in message else message)
+
+    def test_halves_with_more_bits_than_they_have(self, sound: Path, tmp_path: Path) -> None:
+        for numbers, message in (
+            ([0xFFFF], "the shape [2] needs 4 bytes of data, got 2"),
+            ([1, 1 << 16], "tensor odd: expected numbers of 16 bits"),
+        ):
+            graph = onnx.load(sound)
+            tensor = onnx.TensorProto(name="odd", dims=[2], data_type=10, int32_data=numbers)
+            graph.graph.initializer.append(tensor)
+            path = tmp_path / "x.onnx"
+            path.write_bytes(graph.SerializeToString())
+            self.refuse(path, message)
+
+    def test_sparse_tensors(self, sound: Path, tmp_path: Path) -> None:
+        graph = onnx.load(sound)
+        graph.graph.sparse_initializer.add()
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "the graph has sparse tensors, which no ResNet has")
+
+    @pytest.mark.parametrize(("count", "refused"), [(20_000, False), (20_001, True)])
+    def test_most_nodes_and_tensors(self, count: int, refused: bool, tmp_path: Path) -> None:
+        graph = onnx.ModelProto(opset_import=[helper.make_opsetid("", 13)])
+        graph.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "one"))
+        graph.graph.node.extend([onnx.NodeProto()] * (count - 1))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        self.refuse(path, "more than 20000 nodes" if refused else "expected a graph with one input")
+
+    @pytest.mark.parametrize(("length", "refused"), [(1 << 16, False), ((1 << 16) + 1, True)])
+    def test_longest_name(self, length: int, refused: bool, sound: Path, tmp_path: Path) -> None:
+        graph = onnx.load(sound)
+        graph.graph.node[0].name = "n" * length
+        path = tmp_path / "x.onnx"
+        path.write_bytes(graph.SerializeToString())
+        if refused:
+            self.refuse(path, f"expected a name, got a text of {length} bytes")
+        else:
+            assert read_onnx(path).tensors
+
+    def test_graph_or_version_that_is_missing(self, sound: Path, tmp_path: Path) -> None:
+        path = tmp_path / "x.onnx"
+        for field in ("graph", "opset_import"):
+            graph = onnx.load(sound)
+            graph.ClearField(field)
+            path.write_bytes(graph.SerializeToString())
+            self.refuse(path, "expected an ONNX model with a graph and an opset version")

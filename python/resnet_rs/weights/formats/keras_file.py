@@ -63,12 +63,12 @@ def read_keras(path: Path) -> RawCheckpoint:
     require_extra("pyfive", path, "keras")
     with reading(path) as file:
         try:
-            return _checkpoint(find_arrays(file), len(file))
+            return _checkpoint(find_arrays(file))
         except shapes.NotResNetError as error:
             raise WeightsError(str(error)) from None
 
 
-def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:
+def _checkpoint(stored: Stored) -> RawCheckpoint:
     """Name the arrays, check them, and convert them to torch's layout."""
     _refuse_other_networks(stored.layers)
     blocks = _blocks(stored.layers)
@@ -85,13 +85,13 @@ def _checkpoint(stored: Stored, file_bytes: int) -> RawCheckpoint:
         names[dense] = "fc"
     _require_same_layers(stored.layers, names)
 
-    budget = file_bytes
+    left = len(stored.hdf5)
     tensors: dict[str, Array] = {}
     for layer, target in names.items():
         for variable, item in stored.layers[layer].items():
             array = _array(stored.hdf5, item, f"{layer}/{variable}")
-            budget -= array.nbytes
-            if budget < 0:
+            left -= item.stored_bytes
+            if left < 0:
                 raise WeightsError(f"{layer}/{variable}: the arrays overlap: the file is damaged")
             tensors[f"{target}.{TENSORS.get(variable, variable)}"] = array
     return _as_torch(tensors, description, stored.remarks)

@@ -62,6 +62,11 @@ class Object:
     data: Part | None = None
     storage: str = ""
 
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of a dataset's elements in the file; 0 if `data` is None."""
+        return 0 if self.data is None else len(self.data)
+
 
 class Hdf5:
     """An HDF5 file.
@@ -84,6 +89,10 @@ class Hdf5:
         self._file = _CountedFile(data)
         with library_errors(_EXPECTED):
             self._root: int = SuperBlock(self._file, 0).offset_to_dataobjects
+
+    def __len__(self) -> int:
+        """Count the file's bytes."""
+        return len(self._data)
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], Object]]:
         """Yield every object with its path from the root, each once, groups before members.

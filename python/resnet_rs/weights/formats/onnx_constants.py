@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .onnx_proto import BFLOAT16, Array, Graph, Node
+from .onnx_proto import BFLOAT16, DTYPES, Array, Graph, Node
 from .onnx_steps import NotResNetError, integer, integers, numbers_of
 from .safetensors_file import widen_bfloat16
 
@@ -31,9 +31,6 @@ class Constants:
         self._shape_of = shape_of
         self._sizes: dict[str, list[int | None]] = {}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._known
-
     def get(self, name: str) -> Array | None:
         """The constant of a name."""
         return self._known.get(name)
@@ -55,7 +52,7 @@ class Constants:
         if node.operator == "Constant":
             self._known[result] = _value(node)
         elif node.operator in _SAME and node.inputs and node.inputs[0] in self._known:
-            self._known[result] = self._known[node.inputs[0]]
+            self._known[result] = self._cast(node, self._known[node.inputs[0]])
         elif node.operator == "Transpose" and node.inputs and node.inputs[0] in self._known:
             self._known[result] = _transposed(node, self._known[node.inputs[0]])
         elif node.operator == "ConstantOfShape" and node.inputs and self._all_known(node):
@@ -96,6 +93,23 @@ class Constants:
             sizes = self._sizes.get(first, [])
         self._sizes[result] = sizes
 
+    def _cast(self, node: Node, constant: Array) -> Array:
+        """Turn a few integers into floats or the reverse; other types make no difference here.
+
+        Weights become float32 in any case.
+        """
+        dtype = DTYPES.get(integer(node, "to", 0))
+        if node.operator == "CastLike" and len(node.inputs) > 1 and node.inputs[1] in self._known:
+            dtype = self._known[node.inputs[1]].dtype
+        if dtype is None or constant.size > MAX_FOLDED:
+            return constant
+        to_float = dtype.kind == "f" or dtype == BFLOAT16
+        if to_float == is_float(constant):
+            return constant
+        numbers = as_floats(constant) if is_float(constant) else constant
+        with np.errstate(all="ignore"):
+            return numbers.astype(np.float32 if to_float else dtype)
+
     def _folded(self, node: Node) -> Array:
         """Compute a small constant from others."""
         constants = [self._known[name] for name in node.inputs]
@@ -127,7 +141,6 @@ class Constants:
         return np.broadcast_to(number.reshape(()), shape)
 
 
-# The type of number makes no difference: weights become float32 in any case.
 _SAME = ("Identity", "Cast", "CastLike")
 
 
@@ -230,8 +243,12 @@ def _arithmetic(compute: Callable[..., Array]) -> Callable[[Node, list[Array]], 
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:
-    both = is_float(numerator) and is_float(denominator)
-    return numerator / denominator if both else numerator // denominator
+    if is_float(numerator) or is_float(denominator):
+        return numerator / denominator
+    # ONNX rounds integers towards zero, NumPy down.
+    inexact = (numerator % denominator != 0) & ((numerator < 0) != (denominator < 0))
+    quotient: Array = numerator // denominator + inexact
+    return quotient
 
 
 def _squeeze(node: Node, arrays: list[Array]) -> Array:
