@@ -318,6 +318,10 @@ def test_a_damaged_dump_is_refused(tiny, tmp_path) -> None:
         path.write_bytes(damage)
         with pytest.raises(DumpError, match=r"dump\.npz"):
             compare(tiny, path, noise(1, 47, 40, 3))
+    np.save(path.with_suffix(".npy"), noise(1, 2, 2, 3))
+    path.with_suffix(".npy").replace(path)
+    with pytest.raises(DumpError, match=r"dump\.npz: a single array; a dump is an \.npz file of"):
+        compare(tiny, path, noise(1, 47, 40, 3))
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
     with pytest.raises(DumpError, match="cannot be read"):

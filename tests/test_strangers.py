@@ -36,6 +36,8 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("best.pth", HTML, "a web page: the download went wrong"),
     ("x.pth", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "a server's answer"),
     ("model.xml", b'<?xml version="1.0"?>\n<net name="x" version="11">', "OpenVINO's IR"),
+    ("net.xml", b"<?xml version='1.0'?>\n<annotation>", "an XML file: pass the file of weights"),
+    ("x.json", b'{"weight_map": {}}', "an index of shards: pass the directory with the shards"),
     ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model"),
     ("net.pth", b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model"),
     ("net.pte", b"\x1c\0\0\0ET12" + bytes(20), "an ExecuTorch program"),
