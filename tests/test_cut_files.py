@@ -94,6 +94,19 @@ def test_pictures_that_the_caller_has_opened(name: str, switch: bool, tmp_path: 
     assert open_rgb(Image.open(io.BytesIO(half)), truncated=True).size == (160, 120)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG"])
+def test_a_file_of_several_frames_stays_the_callers(kind: str, switch: bool) -> None:
+    frames = [Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::-1].copy())]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    image = Image.open(file)
+    before = image.fp
+    first = np.asarray(open_rgb(image))
+    assert image.fp in (before, None)
+    image.seek(1)
+    assert not np.array_equal(np.asarray(open_rgb(image)), first)
+
+
 @pytest.mark.parametrize("name", ["jpeg", "png", "gif", "bmp", "tga"])
 def test_cut_files_are_accepted_if_asked(name: str, switch: bool) -> None:
     data = encoded(name)
