@@ -470,8 +470,20 @@ def test_command_says_what_is_wrong(tiny, demo_photo, tmp_path, capsys) -> None:
     ]:
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run(demo_photo, "--weights", weights, "--against", weights, "--tolerance", "0")
+    for text in ("0", "inf", "nan", "small"):
+        with pytest.raises(SystemExit):
+            run(demo_photo, "--weights", weights, "--against", weights, "--tolerance", text)
+        assert f"expected a number above 0; got {text!r}" in capsys.readouterr().err
+
+
+def test_command_takes_a_tolerance(tiny, tmp_path, capsys) -> None:
+    trace = tiny.trace(noise(1, 64, 64, 3))
+    results = {**trace, "fc": trace["fc"] * 1.001}
+    write_dump(tmp_path / "dump.npz", results.items(), image=trace.image)
+    arguments = ["--weights", tiny.loaded.options.origin, "--against", tmp_path / "dump.npz"]
+    assert run(*arguments, "--tolerance", "0.002") == 0
+    assert run(*arguments, "--tolerance", "0.0005") == 1
+    assert "fc " in next(line for line in capsys.readouterr().out.splitlines() if "WRONG" in line)
 
 
 def test_hooks_of_the_tests_and_of_the_package_see_the_same(tiny, module, tmp_path) -> None:

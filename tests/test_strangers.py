@@ -25,6 +25,7 @@ from tiny_torch import TinyResNet, tiny_variant
 import resnet_rs
 from resnet_rs import WeightsError
 from resnet_rs.weights import formats
+from resnet_rs.weights.strangers import meaning
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 46000000\n"
 HTML = b"\n <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -71,6 +72,14 @@ def test_a_file_of_another_kind_is_named(
             read(path, architecture="resnet18")
         assert f"{path}: this is " in str(caught.value)
         assert words in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_no_stranger(tmp_path: Path) -> None:
+    """The error of opening it says more."""
+    assert meaning(tmp_path / "missing.pth") is None
+    assert meaning(tmp_path) is None
+    (tmp_path / "x.bin").write_bytes(LFS)
+    assert "git lfs pull" in str(meaning(tmp_path / "x.bin"))
 
 
 @pytest.mark.parametrize("config", [{"model_type": "resnet"}, {"format_version": 1}])
