@@ -136,6 +136,12 @@ class TestBackground:
         pixels = np.asarray(open_rgb(make(see_through()), background=background))
         np.testing.assert_allclose(pixels, composed(color), atol=2)
 
+    def test_it_shows_through_grey(self) -> None:
+        grey = see_through().convert("LA")
+        expected = np.asarray(open_rgb(grey, background="red")).astype(int)
+        found = np.asarray(open_rgb(grey.convert("La"), background="red"))
+        np.testing.assert_allclose(found, expected, atol=2)
+
     def test_by_default_transparency_is_dropped(self) -> None:
         np.testing.assert_array_equal(np.asarray(open_rgb(saved(see_through(), "PNG"))), PIXELS)
 

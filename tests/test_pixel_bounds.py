@@ -143,7 +143,7 @@ class TestBudget:
         assert order[0] == 90
 
     def test_a_share_is_taken_and_given_back_once(self) -> None:
-        budget = Budget(100)
+        budget = Budget(200)
         with Share(budget) as share:
             share.take(60)
             share.take(60)

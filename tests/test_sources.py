@@ -160,11 +160,21 @@ class TestSpecialFiles:
         seen = os.stat(tmp_path / "file.jpg")
         os.mkfifo(tmp_path / "x.jpg")
         closed: list[int] = []
-        close = os.close
-        monkeypatch.setattr("resnet_rs.images.source.os.stat", lambda path: seen)
-        monkeypatch.setattr(
-            "resnet_rs.images.source.os.close", lambda file: (closed.append(file), close(file))
-        )
+
+        class System:
+            """Stands for the module `os`: it saw a file there a moment ago."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(os, name)
+
+            def stat(self, path: str) -> os.stat_result:
+                return seen
+
+            def close(self, descriptor: int) -> None:
+                closed.append(descriptor)
+                os.close(descriptor)
+
+        monkeypatch.setattr("resnet_rs.images.source.os", System())
         with pytest.raises(ImageError, match=r"x\.jpg': a pipe, expected a file"):
             open_rgb(tmp_path / "x.jpg")
         assert len(closed) == 1
