@@ -212,6 +212,7 @@ def test_times_are_those_of_loading_and_computing(monkeypatch: pytest.MonkeyPatc
     assert pipeline.times == expected
 
 
+@pytest.mark.timeout(60)
 def test_no_thread_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
