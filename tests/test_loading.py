@@ -76,13 +76,17 @@ class TestBytes:
         model = resnet_rs.load(data, config=config_of(tiny_dir), labels=list("vwxyz"))
         assert model.labels == tuple("vwxyz")
 
-    def test_names_are_read_as_a_file_s_are(self, tiny_dir: Path, tiny: ResNet) -> None:
+    def test_names_are_read_as_a_file_s_are(
+        self, tiny_dir: Path, tiny: ResNet, tmp_path: Path
+    ) -> None:
         tensors = load_file(tiny_dir / "model.safetensors")
         state = {f"net.{name}": torch.from_numpy(array) for name, array in tensors.items()}
         rules = {r"net\.(.*)": r"\1"}
         config = config_of(tiny_dir)
-        model = resnet_rs.load(save(state), config=config, names=rules)
-        assert model.predict(PHOTO) == tiny.predict(PHOTO)
+        (tmp_path / "names.json").write_text(json.dumps(rules))
+        for names in (rules, tmp_path / "names.json"):
+            model = resnet_rs.load(save(state), config=config, names=names)
+            assert model.predict(PHOTO) == tiny.predict(PHOTO)
         with pytest.raises(ValueError, match="names"):
             resnet_rs.load(save(state), config=config, names={"(": ""})
 
