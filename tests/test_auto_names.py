@@ -73,6 +73,22 @@ class Basic(MyResNet):
         super().__init__(1)
 
 
+class Longer(Basic):
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(5, 5)
+
+
+class Shorter(Basic):
+    def __init__(self):
+        super().__init__()
+        del self.scores
+
+
+def number():
+    return 7
+
+
 class Other(Basic):
     def forward(self, x):
         return super().forward(x) + 1
@@ -365,7 +381,14 @@ def test_convert_confirms_names_by_the_results_of_the_module(
         ("mynet:Nothing", "expected MODULE:NAME of a function"),
         ("nowhere:Basic", "expected MODULE:NAME of a function"),
         ("mynet:SIZES", "expected MODULE:NAME"),
+        ("mynet:number", "--confirm mynet:number: expected a torch module, got int"),
         ("mynet:MyResNet", "its tensors are not those of the module"),
+        (
+            "mynet:Longer",
+            "mine.pth: its tensors are not those of the module of --confirm: "
+            "missing ['more.weight', 'more.bias'], unexpected []",
+        ),
+        ("mynet:Shorter", "missing [], unexpected ['scores.weight', 'scores.bias']"),
     ],
 )
 def test_a_module_that_cannot_confirm_is_named(
@@ -374,6 +397,29 @@ def test_a_module_that_cannot_confirm_is_named(
     saved(own.Basic())
     assert convert("--names", "auto", "--confirm", where) == 2
     assert words in capsys.readouterr().err
+
+
+def test_layers_that_only_their_order_tells_apart_are_named(
+    own: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = own.MyResNet()
+    state = {}
+    randomize(net)
+    for key, tensor in net.state_dict().items():
+        # Names without a word for the shortcut: they say the place alone.
+        state[key.replace("way_round.0", "steps.3").replace("way_round.1", "norms.3")] = tensor
+    torch.save(state, "mine.pth")
+    assert convert_bottlenecks() == 0
+    error = capsys.readouterr().err
+    assert (
+        "mine.pth: units.0.steps.2 and units.0.steps.3 have the same shapes: their order" in error
+    )
+
+
+def convert_bottlenecks() -> int:
+    variant = json.dumps(stated("MyResNet")["variant"])
+    command = ["convert", "mine.pth", "out", "--architecture", "resnet18", "--variant", variant]
+    return main([*command, "--resize", "none", "--crop", "64", "--names", "auto"])
 
 
 def test_known_names_are_not_proposed(own: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,23 @@ class TestReferenceBackend:
         x = tiny.preprocess(PHOTO)
         assert relative_error(reference.forward(x), tiny.forward(x)) < F32_RTOL
 
+    def test_same_layers_of_the_network(self, reference: ResNet, tiny: ResNet) -> None:
+        x = np.stack([PHOTO[:32, :32], PHOTO[8:40, :32]])
+        ours = reference.loaded.network.activations(x)
+        expected = tiny.loaded.network.activations(x)
+        assert [name for name, _ in ours] == [name for name, _ in expected]
+        for (name, found), (_, values) in zip(ours, expected, strict=True):
+            assert found.reshape(values.shape).dtype == np.float32
+            assert relative_error(found.reshape(values.shape), values) < F32_RTOL, name
+
+    def test_logits_of_a_network_without_classes_are_its_embedding(self, tmp_path: Path) -> None:
+        write_tiny_model(tmp_path, num_classes=0)
+        reference = resnet_rs.load(tmp_path, backend="reference")
+        found = reference.logits(PHOTO)
+        assert found.shape == (64,)
+        np.testing.assert_array_equal(found, reference.embed(PHOTO))
+        assert relative_error(found, resnet_rs.load(tmp_path).logits(PHOTO)) < F32_RTOL
+
     def test_no_profile_of_other_kernels(
         self, tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

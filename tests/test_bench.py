@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ class TestBench:
             (["--size", "32", "no"], "whole number from 1 up"),
             (["--seconds", "0"], "a number above 0"),
             (["--seconds", "inf"], "a number above 0"),
+            (["--seconds", "soon"], "expected seconds, a number above 0; got 'soon'"),
             (["--isa", "sse9"], "portable"),
             (["--format", "csv"], "json"),
             (["--plot", "x.png"], "add --ladder"),
@@ -420,6 +422,22 @@ class TestPlot:
         picture = (tmp_path / "ladder.svg").read_text(encoding="utf-8")
         for rung in ladder.rungs:
             assert rung.name in picture
+
+    def test_the_command_says_what_it_wrote(
+        self,
+        ladder: Ladder,
+        demo_dir: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("resnet_rs.bench.ladder.climb_ladder", lambda *_, **__: ladder)
+        path = tmp_path / "ladder.svg"
+        assert main(arguments(demo_dir, "--ladder", "--plot", path)) == 0
+        output = capsys.readouterr()
+        assert output.out == f"{ladder}\n"
+        assert output.err == f"wrote {path}\n"
+        assert datetime.now(timezone.utc).strftime("%Y-") in path.read_text(encoding="utf-8")
 
     def test_unwritable_file_exits_with_2(
         self, demo_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 
 from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas, cpu_features, default_threads
+from resnet_rs.bench.system import cpu_model
 from resnet_rs.cli import main
 
 
@@ -224,6 +227,43 @@ class TestInfo:
         assert info["threads"] == (default_threads() if threads is None else threads)
         assert info["threads_from"] == origin
 
+    def test_origin_of_the_tier(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        best = available_isas()[-1]
+        for named, isa, origin in (
+            (None, best, "the best that this machine has"),
+            ("", best, "the best that this machine has"),
+            ("portable", "portable", "RESNET_RS_ISA"),
+        ):
+            if named is not None:
+                monkeypatch.setenv("RESNET_RS_ISA", named)
+            assert main(["info", "--format", "json"]) == 0
+            info = json.loads(capsys.readouterr().out)
+            assert (info["isa"], info["isa_from"]) == (isa, origin)
+
+    @pytest.mark.parametrize(
+        ("text", "processor", "name"),
+        [
+            ("cpu\t: 0\nmodel name\t: Some: CPU\nmodel name\t: Other\n", "x", "Some: CPU"),
+            ("processor\t: 0\nBogoMIPS\t: 243.75\n", "arm", "arm"),
+            ("", "", platform.machine()),
+            (None, "arm", "arm"),
+        ],
+    )
+    def test_name_of_the_processor(
+        self, text: str | None, processor: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def opened(path: str, **_: object) -> io.StringIO:
+            assert path == "/proc/cpuinfo"
+            if text is None:
+                raise FileNotFoundError(path)
+            return io.StringIO(text)
+
+        monkeypatch.setattr("resnet_rs.bench.system.open", opened, raising=False)
+        monkeypatch.setattr(platform, "processor", lambda: processor)
+        assert cpu_model() == name
+
     def test_impossible_wishes_are_shown_not_raised(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -315,6 +355,15 @@ class TestBrokenOutput:
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert "No space left" in done.stderr
+
+    def test_a_daemon_without_stderr(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise `print` writes errors to stdout."""
+        monkeypatch.setattr(sys, "stderr", None)
+        assert main(["predict", "x.jpg", "--weights", str(tmp_path / "missing")]) == 2
+        assert capsys.readouterr().out == ""
+        sys.stderr.close()
 
     def test_closed_stdout_is_no_error(self) -> None:
         command = f"{sys.executable} -m resnet_rs info >&-"

@@ -318,6 +318,10 @@ def test_a_damaged_dump_is_refused(tiny, tmp_path) -> None:
         path.write_bytes(damage)
         with pytest.raises(DumpError, match=r"dump\.npz"):
             compare(tiny, path, noise(1, 47, 40, 3))
+    np.save(path.with_suffix(".npy"), noise(1, 2, 2, 3))
+    path.with_suffix(".npy").replace(path)
+    with pytest.raises(DumpError, match=r"dump\.npz: a single array; a dump is an \.npz file of"):
+        compare(tiny, path, noise(1, 47, 40, 3))
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
     with pytest.raises(DumpError, match="cannot be read"):
@@ -466,8 +470,20 @@ def test_command_says_what_is_wrong(tiny, demo_photo, tmp_path, capsys) -> None:
     ]:
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run(demo_photo, "--weights", weights, "--against", weights, "--tolerance", "0")
+    for text in ("0", "inf", "nan", "small"):
+        with pytest.raises(SystemExit):
+            run(demo_photo, "--weights", weights, "--against", weights, "--tolerance", text)
+        assert f"expected a number above 0; got {text!r}" in capsys.readouterr().err
+
+
+def test_command_takes_a_tolerance(tiny, tmp_path, capsys) -> None:
+    trace = tiny.trace(noise(1, 64, 64, 3))
+    results = {**trace, "fc": trace["fc"] * 1.001}
+    write_dump(tmp_path / "dump.npz", results.items(), image=trace.image)
+    arguments = ["--weights", tiny.loaded.options.origin, "--against", tmp_path / "dump.npz"]
+    assert run(*arguments, "--tolerance", "0.002") == 0
+    assert run(*arguments, "--tolerance", "0.0005") == 1
+    assert "fc " in next(line for line in capsys.readouterr().out.splitlines() if "WRONG" in line)
 
 
 def test_hooks_of_the_tests_and_of_the_package_see_the_same(tiny, module, tmp_path) -> None:

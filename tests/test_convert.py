@@ -226,6 +226,19 @@ def test_a_checkpoint_is_converted(
     assert said.err == ""
 
 
+@pytest.mark.parametrize("names", [["2", "3", "10", "20", "100"], ["10", "100", "2", "20", "3"]])
+def test_a_doubt_about_the_order_of_labels_is_told(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(names))
+    assert tiny(source, tmp_path / "out", "--labels", labels, "--preset", "IMAGENET1K_V1") == 0
+    doubt = f"{labels}: the names are numbers in their own order."
+    in_order = names[0] == "2"
+    assert (doubt in capsys.readouterr().out) == in_order
+    assert resnet_rs.load(tmp_path / "out").labels == tuple(names)
+
+
 def test_what_the_file_does_not_say_is_asked_for(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,7 +339,10 @@ def test_names_and_key(module: TinyResNet, tmp_path: Path) -> None:
         ("--variant {", "no JSON"),
         ("--resize 0", "expected pixels"),
         ("--crop 3x4x5", "expected pixels"),
+        ("--resize big", "expected pixels (232), HEIGHTxWIDTH (256x192) or none; got 'big'"),
+        ("--crop 3x0", "expected pixels"),
         ("--num-classes -1", "expected a whole number from 0 up"),
+        ("--num-classes many", "expected a whole number from 0 up; got 'many'"),
         ("--preset V3", "invalid choice"),
     ],
 )

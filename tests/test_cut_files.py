@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from collections.abc import Iterator
@@ -92,6 +93,39 @@ def test_pictures_that_the_caller_has_opened(name: str, switch: bool, tmp_path: 
     with pytest.raises(ImageError, match=r"cut off|truncated"):
         open_rgb(Image.open(io.BytesIO(half)))
     assert open_rgb(Image.open(io.BytesIO(half)), truncated=True).size == (160, 120)
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that fails for a while."""
+
+    fails = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png"])
+def test_a_file_that_fails_stays_the_callers(name: str, switch: bool) -> None:
+    file = Failing(encoded(name))
+    image = Image.open(file)
+    file.fails = True
+    with pytest.raises(OSError, match="Input/output error"):
+        open_rgb(image)
+    assert image.fp is file
+    assert getattr(image, "png", image).fp is file
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG"])
+def test_another_frame_can_be_read_afterwards(kind: str, switch: bool) -> None:
+    frames = [Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::-1].copy())]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    image = Image.open(file)
+    first = np.asarray(open_rgb(image))
+    image.seek(1)
+    assert not np.array_equal(np.asarray(open_rgb(image)), first)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "gif", "bmp", "tga"])

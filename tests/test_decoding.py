@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 import resnet_rs
 from resnet_rs import ImageError, ResNet50
 from resnet_rs.cli import main
-from resnet_rs.images import Decoding, open_rgb
+from resnet_rs.images import Decoding, open_rgb, pillow_notes
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.images.spec import Preprocessing, preset
 
@@ -128,13 +128,19 @@ class TestBackground:
             np.asarray,
             lambda image: saved(image, "PNG"),
             lambda image: saved(image, "WEBP", lossless=True, exact=True),
-            lambda image: image.convert("RGBa").convert("RGBA"),
+            lambda image: image.convert("RGBa"),
         ],
         ids=["image", "array", "png", "webp", "premultiplied"],
     )
     def test_it_shows_through(self, make: Any, background: Any, color: Any) -> None:
         pixels = np.asarray(open_rgb(make(see_through()), background=background))
         np.testing.assert_allclose(pixels, composed(color), atol=2)
+
+    def test_it_shows_through_grey(self) -> None:
+        grey = see_through().convert("LA")
+        expected = np.asarray(open_rgb(grey, background="red")).astype(int)
+        found = np.asarray(open_rgb(grey.convert("La"), background="red"))
+        np.testing.assert_allclose(found, expected, atol=2)
 
     def test_by_default_transparency_is_dropped(self) -> None:
         np.testing.assert_array_equal(np.asarray(open_rgb(saved(see_through(), "PNG"))), PIXELS)
@@ -193,6 +199,31 @@ class TestBackground:
         assert float(row[3]) == pytest.approx(white.predict(below)[0].score, abs=1e-6)
         assert main([*words.split(), "--background", "snowish"]) == 2
         assert "background must be a colour" in capsys.readouterr().err
+
+
+class TestRange:
+    """A 16-bit PPM is an image of 32-bit integers, which a caller may change."""
+
+    @pytest.mark.parametrize("value", [0, 65_535])
+    def test_the_ends_are_in_it(self, value: int) -> None:
+        assert open_rgb(self.changed(value)).getpixel((0, 0)) == (value >> 8,) * 3
+
+    @pytest.mark.parametrize(("value", "span"), [(-1, "-1 to 40000"), (65_536, "30000 to 65536")])
+    def test_what_is_outside_is_refused(self, value: int, span: str) -> None:
+        with pytest.raises(ImageError) as caught:
+            open_rgb(self.changed(value))
+        assert str(caught.value).endswith(
+            f"mode I is taken as 16-bit grey (0..65535), but the values go from {span}: scale it "
+            "to 0..255 and convert it to mode L first"
+        )
+
+    @staticmethod
+    def changed(value: int) -> Image.Image:
+        numbers = np.array([30_000, 40_000], ">u2").tobytes()
+        image = Image.open(io.BytesIO(b"P5 3 1 65535\n" + numbers[:2] + numbers))
+        assert image.mode == "I"
+        image.putpixel((0, 0), value)
+        return image
 
 
 class TestNarrowRange:
@@ -267,6 +298,14 @@ class TestWarnings:
         size = len(damaged_exif())
         names = [int(re.match(r"image of (\d+) bytes: decoded", text)[1]) for text in found]
         assert sorted(names) == sorted(size + number for number in range(8) for _ in range(20))
+
+    def test_the_rest_of_the_module_is_pythons(self) -> None:
+        open_rgb(PIXELS)
+        stand_in = TiffImagePlugin.warnings
+        assert stand_in is not warnings
+        assert stand_in.catch_warnings is warnings.catch_warnings
+        assert pillow_notes._imported("PIL.NoSuchPlugin") is None
+        assert pillow_notes._imported("PIL.TiffImagePlugin") is TiffImagePlugin
 
     def test_as_errors_they_are_raised_by_name(self) -> None:
         with warnings.catch_warnings():

@@ -20,6 +20,7 @@ from planted_mistakes import (
     with_weights,
     without_residual,
 )
+from tiny_model import write_tiny_model
 from tiny_torch import randomize, tiny_variant
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
@@ -54,6 +55,7 @@ def check(comparison: Comparison, layer: str, mistake: str, text: str) -> None:
     assert (found.layer, found.mistake) == (layer, mistake), str(found)
     assert text in found.text
     assert f"it looks like: {mistake}, at {layer}" in str(comparison)
+    assert str(found) == f"{layer}: {mistake}: {found.text}"
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
@@ -248,14 +250,45 @@ STEPS = ["conv1", "layer2.0.conv2", "layer2.0.conv3", "bn1", "relu", "layer2.0.a
 @pytest.mark.parametrize("step", [*STEPS, "avgpool", "fc"])
 def test_every_mistake_of_a_step_is_told_from_the_others(model, step, tmp_path) -> None:
     """A mistake's own results are diagnosed as that mistake, unless it changes nothing here."""
+    assert len(told_mistakes(model, step, tmp_path)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("layer2.0.conv2", {"the bias is not added"}),
+        (
+            "maxpool",
+            {
+                "the padding is 1, not 0",
+                "the size is rounded down, not up",
+                "the padding is 1, not 0, and the size is rounded down",
+            },
+        ),
+        ("avgpool", {"it takes the mean, not the largest value"}),
+    ],
+)
+def test_every_mistake_of_other_layers_is_told_from_the_others(step, words, tmp_path) -> None:
+    fields = {"conv_bias": True, "stem_pool": "max_ceil", "head": "global_max_pool"}
+    fields["stem_widths"] = [4]
+    other = resnet_rs.load(write_tiny_model(tmp_path, crop=64, **fields))
+    assert told_mistakes(other, step, tmp_path, words) == words
+
+
+def told_mistakes(
+    model: resnet_rs.ResNet, step: str, tmp_path: Path, texts: set[str] | None = None
+) -> set[str]:
+    """Make a step's mistakes, of these texts or all, check that each is found, give their texts."""
     x = noise(2, 47, 40, 3)
     trace = resnet_rs.load(model.loaded.options.origin, backend="reference").trace(x)
     results = {"image": trace.image.astype(np.float64), **trace}
     operation = next(o for o in trace.operations if o["name"] == step)
     inputs = [results[name] for name in operation["inputs"]]
     own = parameters(operation, model.loaded.tensors())
-    tried = 0
+    tried = set()
     for mistake in mistakes(operation):
+        if texts is not None and mistake.text not in texts:
+            continue
         with contextlib.suppress(ValueError), np.errstate(all="ignore"):
             wrong = mistake.formula(operation, inputs, own)
             if wrong.shape == results[step].shape and not np.isfinite(wrong).all():
@@ -267,8 +300,40 @@ def test_every_mistake_of_a_step_is_told_from_the_others(model, step, tmp_path) 
             found = compare(model, tmp_path / "dump.npz", x).diagnosis
             assert found is not None, mistake
             assert (found.layer, found.mistake) == (step, mistake.mistake), (mistake, found)
-            tried += 1
-    assert tried >= 2
+            tried.add(mistake.text)
+    return tried
+
+
+def test_imagenets_normalisation_in_place_of_anothers_is_found(model, tmp_path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    origin = model.loaded.options.origin
+    for field, value in (("mean", [0.5, 0.5, 0.5]), ("std", [0.3, 0.25, 0.2])):
+        other = resnet_rs.load(origin, preprocessing={**PREPROCESSING, field: value})
+        comparison = compare(other, model, photo)
+        check(comparison, "image", "wrong normalisation", "mean and std are ImageNet's")
+
+
+def test_another_tensor_of_a_model_is_named_and_not_that_of_its_trace(model, tmp_path) -> None:
+    module = network()
+    with torch.no_grad():
+        weight = module.layer1[0].conv2.weight
+        weight += 0.1 * torch.from_numpy(noise(*weight.shape)).to(weight)
+    variant = tiny_variant()
+    fields = {"architecture": "resnet50", "variant": variant, "preprocessing": PREPROCESSING}
+    other = load(module, tmp_path, **fields)
+    x = noise(1, 47, 40, 3)
+    text = "layer1.0.conv2.weight is another tensor (relative L2 "
+    check(compare(model, other, x), "layer1.0.conv2", "other weights", text)
+    from_trace = compare(model, other.trace(x), x)
+    assert from_trace.first_wrong == "layer1.0.conv2"
+    assert from_trace.diagnosis is None
+
+
+def test_hypotheses_end_with_the_budget(model, monkeypatch) -> None:
+    plant = next(plant for plant in PLANTS if plant.name == "TensorFlow's same")
+    x = noise(2, 47, 40, 3)
+    monkeypatch.setattr("resnet_rs.inspect.compare.diagnose.MAC_BUDGET", 0)
+    assert compare(model, plant.make(), x).diagnosis is None
 
 
 def test_every_mistake_of_the_input_is_told_from_the_others(model, tmp_path) -> None:

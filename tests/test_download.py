@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,69 @@ class TestDownload:
         server.headers["429"] = {"Retry-After": "3600"}
         fetch("resnet50.DEFAULT")
         assert pauses == [20, 7]
+
+    def test_a_cut_itself_asks_for_no_wait(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr(download.time, "sleep", pauses.append)
+        monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.25)
+        server.cuts = [10]
+        server.statuses = [503, 503]  # without Retry-After, and with a date instead of seconds
+        server.headers["503"] = {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}
+        fetch("resnet50.DEFAULT")
+        assert pauses == [0.25, 0.5, 1.0]
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (requests.Timeout("read"), "no answer for 30 s"),
+            (requests.ConnectionError("the connection was reset"), "the connection was reset"),
+            (requests.ConnectionError(), "the connection failed"),
+        ],
+    )
+    def test_a_server_that_falls_silent_is_asked_five_times(
+        self,
+        error: requests.RequestException,
+        words: str,
+        server: FileServer,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        timeouts: list[float] = []
+
+        def get(url: str, *, timeout: float, **_: object) -> requests.Response:
+            timeouts.append(timeout)
+            raise error
+
+        monkeypatch.setattr(download.requests, "get", get)
+        with pytest.raises(DownloadError) as caught:
+            fetch("resnet50.DEFAULT")
+        assert timeouts == [30.0] * 5
+        assert f"{ROW.file}: given up after 5 attempts, the last one: {words}; fetch it" in str(
+            caught.value
+        )
+        assert f"put it at {folder / ROW.file}, or try again later" in str(caught.value)
+
+    def test_a_body_of_unknown_length_that_breaks_off_is_continued(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = requests.Response.iter_content
+        breaks = iter([True])
+
+        def iter_content(reply: requests.Response, size: int) -> Iterator[bytes]:
+            for block in whole(reply, size):
+                yield block
+                if next(breaks, False):
+                    raise requests.exceptions.ChunkedEncodingError("the chunk ended early")
+
+        server.lengths = False
+        monkeypatch.setattr(requests.Response, "iter_content", iter_content)
+        assert fetch("resnet50.DEFAULT").path.read_bytes() == CONTENT
+        assert [request.headers.get("range") for request in server.requests] == [
+            None,
+            f"bytes={BLOCK}-",
+        ]
 
     def test_busy_server_is_not_asked_for_ever(self, server: FileServer) -> None:
         server.statuses = [503] * 99
@@ -310,3 +374,25 @@ class TestMeter:
             fetch("resnet50.DEFAULT", cache_dir=tmp_path / str(id(stream)), progress=progress)
             assert (ROW.file in stream.getvalue()) == shown
             assert ("B/s" in stream.getvalue()) == shown
+
+    @pytest.mark.parametrize(
+        ("terminal", "progress", "said"),
+        [(True, True, True), (True, False, False), (False, True, False)],
+    )
+    def test_a_pause_is_told_on_a_terminal_only(
+        self,
+        terminal: bool,
+        progress: bool,
+        said: bool,
+        server: FileServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+        server.statuses = [503]
+        server.headers["503"] = {"Retry-After": "7"}
+        fetch("resnet50.DEFAULT", progress=progress)
+        text = f"{ROW.file}: HTTP 503 Service Unavailable; again in 7 s\n"
+        assert (text in stream.getvalue()) == said

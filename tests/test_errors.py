@@ -7,6 +7,7 @@ Each row of a table is one mistake. A panic in the core would be a `BaseExceptio
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import struct
 import subprocess
@@ -22,6 +23,7 @@ from PIL import Image
 
 from resnet_rs import ImageError, ResNet50, UnsupportedIsaError, WeightsError
 from resnet_rs._core import Network, available_isas, top_k
+from resnet_rs.images.errors import decoding
 
 GREY = np.full((6, 5, 3), 128, np.uint8)
 X = np.zeros((1, 8, 8, 3), np.float32)
@@ -137,6 +139,34 @@ class TestImages:
         assert caught.value.filename == str(tmp_path / "gone.jpg") or caught.value.filename == (
             tmp_path / "gone.jpg"
         )
+
+
+class TestDecoding:
+    """Errors of Pillow's decoders, and those that are no fault of the data."""
+
+    @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")])
+    def test_those_of_the_machine_stay(self, error: Exception) -> None:
+        with pytest.raises(type(error)) as caught, decoding("'a.jpg'"):
+            raise error
+        assert caught.value is error
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (OSError("broken data"), "cannot be decoded (truncated or damaged?): broken data"),
+            (IndexError("no table"), "cannot be decoded (truncated or damaged?): no table"),
+            (
+                ValueError("unknown raw mode for given image mode"),
+                "a layout of pixels that Pillow does not decode (unknown raw mode for given image "
+                "mode): save it with 8 bits a channel, without extra bands",
+            ),
+            (ImageError("is empty"), "is empty"),
+        ],
+    )
+    def test_those_of_the_data_name_the_picture(self, error: Exception, message: str) -> None:
+        with pytest.raises(ImageError) as caught, decoding("'a.jpg'"):
+            raise error
+        assert str(caught.value) == f"'a.jpg': {message}"
 
 
 class TestArrays:

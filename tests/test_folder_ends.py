@@ -68,6 +68,33 @@ class TestEnds:
         assert [path for path, _ in records_of(out)] == list(map(str, photos))
         assert records_of(out)[first][1] is not None
 
+    def test_a_directory_that_cannot_be_listed_ends_the_run_if_asked(
+        self,
+        tiny_dir: Path,
+        photos: list[Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """As an image that cannot be read; otherwise it is recorded, and the run goes on."""
+        closed = tmp_path / "closed"
+        closed.mkdir()
+        scandir = os.scandir
+
+        def refuse(path: Any) -> Any:
+            if path == str(closed):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr("resnet_rs.stream.folder.paths.os.scandir", refuse)
+        arguments = ["predict", str(closed), str(photos[0]), "--weights", str(tiny_dir), "-o"]
+        stopped, whole = tmp_path / "stopped.jsonl", tmp_path / "whole.jsonl"
+        assert main([*arguments, str(stopped), "--on-error", "fail"]) == 1
+        assert capsys.readouterr().err == f"resnet-rs: {closed}: Permission denied\n"
+        assert stopped.read_bytes() == b""
+        assert main([*arguments, str(whole)]) == 1
+        assert [path for path, _ in records_of(whole)] == [str(closed), str(photos[0])]
+
     def test_array_is_ended_however_the_run_ends(
         self, tiny_dir: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -134,6 +161,42 @@ class TestEnds:
         assert there.read_bytes() == b"hours of work\n"
         assert main(["predict", str(photos[0]), *model, "-o", str(there), "--overwrite"]) == 0
         assert there.read_bytes().startswith(b"path,error,label_1")
+
+    @pytest.mark.parametrize(("name", "start"), [("out.json", b"["), ("out.txt", b"/")])
+    def test_texts_and_arrays_go_to_new_files_only(
+        self,
+        name: str,
+        start: bytes,
+        tiny_dir: Path,
+        photos: list[Path],
+        tmp_path: Path,
+        capsys: Any,
+    ) -> None:
+        out = tmp_path / name
+        arguments = ["predict", str(photos[0]), "--weights", str(tiny_dir), "-o", str(out)]
+        assert main(arguments) == 0
+        content = out.read_bytes()
+        assert content.startswith(start)
+        assert main(arguments) == 2
+        assert f"{out}: is there already. Add --resume to continue it" in capsys.readouterr().err
+        assert out.read_bytes() == content
+        out.write_bytes(b"of another program")
+        assert main([*arguments, "--overwrite"]) == 0
+        assert out.read_bytes() == content
+        assert main([*arguments[:-1], os.devnull, "--format", "json"]) == 0
+
+    def test_progress_is_off_where_the_results_are_shown(
+        self, tiny_dir: Path, photos: list[Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = ["predict", str(photos[0]), "--weights", str(tiny_dir)]
+        for stdout, shown in ((True, False), (False, True)):
+            monkeypatch.setattr("sys.stdout.isatty", lambda stdout=stdout: stdout)
+            monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+            assert main(arguments) == 0
+            output = capsys.readouterr()
+            assert output.out.startswith(str(photos[0]))
+            assert ("images/s" in output.err) == shown
+            assert ("\x1b" in output.err) == shown
 
     def test_full_disk_is_one_line(
         self, tiny_dir: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]

@@ -288,6 +288,17 @@ class TestOtherRun:
         assert "5 classes for each image, and this run gives 1" in error
         assert main(arguments) == 0
 
+    def test_top_k_of_a_whole_parquet_file_without_results(
+        self, tiny_dir: Path, tmp_path: Path
+    ) -> None:
+        """No row tells how many classes there were, so that any number may follow."""
+        out, broken = tmp_path / "out.parquet", tmp_path / "a.png"
+        broken.write_bytes(b"no image")
+        arguments = ["predict", "--weights", str(tiny_dir), "-o", str(out), str(broken)]
+        assert main(arguments) == 1
+        assert main([*arguments, "--resume", "--top-k", "1"]) == 1
+        assert len(records_of(out)) == 1
+
 
 class TestResults:
     def test_they_are_those_of_predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -270,7 +271,10 @@ class TestRefusals:
 
     def test_config_that_is_no_json_is_refused(self, server: FileServer) -> None:
         server.files["/me/mine/resolve/main/config.json"] = b"<html>"
-        with pytest.raises(DownloadError, match=r"config.json: expected a JSON file"):
+        with pytest.raises(
+            DownloadError,
+            match=r"config.json: expected a JSON file.*; remove it to have it fetched",
+        ):
             fetch("me/mine")
 
     def test_offline_names_the_files_and_the_folder(
@@ -281,7 +285,10 @@ class TestRefusals:
         message = str(caught.value)
         assert f"{server.url}/microsoft/resnet-50/resolve/main/config.json" in message
         folder = empty_cache / "hub" / "models--microsoft--resnet-50" / "snapshots" / "main"
-        assert str(folder) in message
+        assert f"put them into {folder}" in message
+        assert "microsoft/resnet-50 is not in the cache" in message
+        assert "model.safetensors (else pytorch_model.bin)" in message
+        assert "preprocessor_config.json elsewhere" in message
         assert server.requests == []
 
     def test_no_network_is_told_with_the_way_out(
@@ -298,10 +305,34 @@ class TestRefusals:
         with pytest.raises(DownloadError, match="X-Repo-Commit"):
             fetch(TIMM)
 
-    def test_private_repository_asks_for_a_token(self, server: FileServer) -> None:
-        server.statuses = [401]
-        with pytest.raises(DownloadError, match="set HF_TOKEN"):
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_private_repository_asks_for_a_token(self, status: int, server: FileServer) -> None:
+        server.statuses = [status]
+        with pytest.raises(DownloadError, match=rf"HTTP {status}\).*set HF_TOKEN") as caught:
             fetch("me/mine")
+        assert str(caught.value).startswith(f"{server.url}/me/mine/resolve/main/config.json: ")
+
+    @pytest.mark.parametrize(
+        "error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no name")]
+    )
+    def test_errors_of_the_disk_and_of_a_name_stay_what_they_are(
+        self, error: Exception, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+        with pytest.raises(type(error)) as caught:
+            fetch("me/mine")
+        assert caught.value is error
+
+    def test_a_config_without_an_object_says_nothing(
+        self, server: FileServer, empty_cache: Path
+    ) -> None:
+        publish(server, "me/mine", {})
+        for at in ("main", COMMIT):
+            server.files[f"/me/mine/resolve/{at}/config.json"] = b"[]"
+        assert fetch("me/mine").path == snapshot(empty_cache / "hub", "me/mine")
 
 
 class TestProgress:

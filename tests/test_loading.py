@@ -55,10 +55,40 @@ class TestBytes:
             assert model.predict(PHOTO) == tiny.predict(PHOTO)
         assert "bytes" in repr(model)
 
+    @pytest.mark.parametrize(
+        ("spec", "text"),
+        [
+            ({"resize": None, "crop": None}, "any size"),
+            ({"resize": 40, "crop": None}, "short side 40"),
+            ({"resize": 40, "crop": 32}, "32x32"),
+            ({"resize": [48, 36], "crop": None}, "48x36"),
+            ({"resize": 64, "crop": [48, 32]}, "48x32"),
+        ],
+    )
+    def test_repr_names_the_size_of_its_input(
+        self, spec: dict[str, Any], text: str, tiny_dir: Path
+    ) -> None:
+        model = resnet_rs.load(tiny_dir, preprocessing=spec)
+        assert f", input={text!r}, " in repr(model)
+
     def test_arguments_go_before_the_config(self, tiny_dir: Path) -> None:
         data = (tiny_dir / "model.safetensors").read_bytes()
         model = resnet_rs.load(data, config=config_of(tiny_dir), labels=list("vwxyz"))
         assert model.labels == tuple("vwxyz")
+
+    def test_names_are_read_as_a_file_s_are(
+        self, tiny_dir: Path, tiny: ResNet, tmp_path: Path
+    ) -> None:
+        tensors = load_file(tiny_dir / "model.safetensors")
+        state = {f"net.{name}": torch.from_numpy(array) for name, array in tensors.items()}
+        rules = {r"net\.(.*)": r"\1"}
+        config = config_of(tiny_dir)
+        (tmp_path / "names.json").write_text(json.dumps(rules))
+        for names in (rules, tmp_path / "names.json"):
+            model = resnet_rs.load(save(state), config=config, names=names)
+            assert model.predict(PHOTO) == tiny.predict(PHOTO)
+        with pytest.raises(ValueError, match="names"):
+            resnet_rs.load(save(state), config=config, names={"(": ""})
 
     def test_without_a_config_it_is_asked_for(self, tiny_dir: Path) -> None:
         data = (tiny_dir / "model.safetensors").read_bytes()

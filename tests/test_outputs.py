@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -130,6 +131,31 @@ class TestFormats:
         with pytest.raises(ValueError, match=r"[Ee]xpect"):
             kind.decode(record)
 
+    @pytest.mark.parametrize(
+        ("kind", "value"),
+        [
+            (JsonLines("predictions", 2), "[1, 2]"),
+            (JsonLines("predictions", 1), '[{"label": "a", "score": 0.5}]'),
+            (JsonLines("embedding", 2), "[1, {}]"),
+        ],
+    )
+    def test_other_values_are_refused(self, kind: JsonLines, value: str, tmp_path: Path) -> None:
+        """They are read only if the image is still there."""
+        path, image = tmp_path / "out", tmp_path / "a.jpg"
+        key = "embedding" if "embedding" in str(vars(kind)) else "predictions"
+        path.write_text(f'{{"path": "{tmp_path}/gone.jpg", "{key}": {value}}}\n')
+        RecordFile(path, kind, "resume", check=list).close()
+        path.write_text(f'{{"path": "{image}", "{key}": {value}}}\n')
+        image.touch()
+        content = path.read_bytes()
+        with pytest.raises(OutputError) as caught:
+            RecordFile(path, kind, "resume", check=list)
+        assert str(caught.value) == (
+            f"{path}: cannot be continued, the record of {image}: expected numbers or classes for "
+            f"{key}. Give the options that it was begun with, another --out, or --overwrite"
+        )
+        assert path.read_bytes() == content
+
 
 class TestDifference:
     """The rounding of another machine does not make another run."""
@@ -158,6 +184,12 @@ class TestDifference:
         )
         assert difference(before, now) is not None
         assert difference(before, now, plain=True) is None
+
+    def test_counts(self) -> None:
+        one = Prediction("cat", 0.5, 1)
+        before, now = (Result(0, "a", predictions=[one] * count) for count in (2, 1))
+        assert difference(before, now) == "it has 2 classes there and 1 now"
+        assert difference(now, now) is None
 
     @pytest.mark.parametrize("other", [("dog", 0.5, 1), ("cat", 0.5, 2), ("cat", 0.4, 1)])
     def test_classes(self, other: tuple[str, float, int]) -> None:
@@ -237,6 +269,23 @@ class TestRecordFile:
         first.close()
         RecordFile(tmp_path / "out", JsonLines("predictions", 2), "resume").close()
 
+    @pytest.mark.parametrize("what", ["no module", "a file system without locks"])
+    def test_systems_without_locks_do_without(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fcntl = pytest.importorskip("fcntl")
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        if what == "no module":
+            monkeypatch.setitem(sys.modules, "fcntl", None)
+        else:
+            monkeypatch.setattr(fcntl, "flock", refuse)
+        path = tmp_path / "out"
+        write_all(RecordFile(path, JsonLines("predictions", 2), "new"), results("predict"))
+        assert path.read_bytes().count(b"\n") == len(NAMES)
+
     def test_record_is_there_when_write_returns(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         output = RecordFile(path, JsonLines("predictions", 2), "new")
@@ -310,6 +359,28 @@ class TestNpyFile:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         assert (shape, fortran, dtype) == ((rows, 2048), False, np.dtype("<f4"))
         assert file.tell() == 128
+
+    def test_rows_that_were_lost_are_not_compared(self, tmp_path: Path) -> None:
+        path = tmp_path / "e.npy"
+        made = [Result(i, str(tmp_path / f"{i}"), vector=np.full(3, i, "f4")) for i in range(4)]
+        for one in made:
+            Path(one.path).touch()
+        write_all(NpyFile(path, 3, "new"), made)
+        with open(path, "r+b") as file:
+            file.truncate(128 + 12 * 2)
+        seen: list[Result] = []
+        NpyFile(path, 3, "resume", check=seen.extend).close()
+        assert [(one.path, list(one.vector)) for one in seen if one.vector is not None] == [
+            (one.path, [i] * 3) for i, one in enumerate(made[:2])
+        ]
+
+    def test_records_are_free_again_if_the_array_cannot_be_opened(self, tmp_path: Path) -> None:
+        path = tmp_path / "e.npy"
+        path.mkdir()
+        with pytest.raises(IsADirectoryError) as caught:
+            NpyFile(path, 3, "overwrite")
+        assert caught.value.filename in (path, str(path))
+        RecordFile(paths_of(path), Rows(lambda row: np.zeros(3, np.float32)), "overwrite").close()
 
 
 class TestParquet:

@@ -435,6 +435,18 @@ class TestFeatureGrid:
         assert_apart([picture, *tiles, boxes(figure)[1]], figure)
         assert fit_the_page(figure)
 
+    @pytest.mark.parametrize(("channels", "pictures"), [(1, 1), (2, 0), (3, 1)])
+    def test_the_image_is_shown_if_its_channels_are_colours(
+        self, channels: int, pictures: int, tmp_path: Path
+    ) -> None:
+        model = of_channels(tmp_path, channels, [0.5] * channels)
+        pixels = np.random.default_rng(3).integers(0, 256, (32, 32, channels), np.uint8)
+        figure = feature_grid(model, pixels, "layer1", 3)
+        shown = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+        assert len(shown) == pictures + 3
+        if pictures:
+            np.testing.assert_array_equal(shown[0], np.broadcast_to(pixels, (32, 32, 3)))
+
     def test_strongest_come_first(self, tiny: Make, noise: np.ndarray) -> None:
         model = tiny(crop=64)
         means = model.features(noise, ["layer1"])["layer1"].mean(axis=(0, 1))

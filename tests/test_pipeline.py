@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_rs.stream.pipeline import Pipeline
-from resnet_rs.stream.schedule import LINGER_SECONDS, Outcome
+from resnet_rs.stream.schedule import LINGER_SECONDS, Outcome, Times
 
 
 def load(item: int) -> tuple[np.ndarray, ...]:
@@ -174,3 +174,55 @@ def test_outcome_names_its_item() -> None:
 
 def test_source_that_pauses_does_not_seem_to_hang() -> None:
     assert LINGER_SECONDS < 1
+
+
+def test_times_are_those_of_loading_and_computing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Stands for the module `time`: only the work itself takes time."""
+
+        wall = cpu = 0.0
+        monotonic = staticmethod(time.monotonic)
+
+        def perf_counter(self) -> float:
+            return self.wall
+
+        def thread_time(self) -> float:
+            return self.cpu
+
+    clock = Clock()
+    monkeypatch.setattr("resnet_rs.stream.pipeline.time", clock)
+
+    def load_slowly(item: int) -> tuple[np.ndarray, ...]:
+        clock.wall += 2
+        clock.cpu += 0.5
+        if item == 0:
+            raise OSError("no such file")
+        return load(item)
+
+    def compute(batch: Any, threads: int) -> list[int]:
+        clock.wall += 8
+        clock.cpu += 4
+        return values(batch, threads)
+
+    pipeline = Pipeline(range(5), load_slowly, compute, batch_size=1, computers=1, workers=1)
+    assert len(list(pipeline)) == 5
+    expected = Times(
+        load_s=10, load_cpu_s=2.5, compute_s=32, compute_cpu_s=16, idle_s=0, loaded=5, batches=4
+    )
+    assert pipeline.times == expected
+
+
+@pytest.mark.timeout(60)
+def test_no_thread_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("resnet_rs-work-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pipeline = Pipeline(range(9), load, values, batch_size=2, computers=2, workers=4)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        next(pipeline)
+    assert not [t for t in threading.enumerate() if t.name == "resnet_rs-read"]

@@ -142,6 +142,26 @@ class TestBudget:
             thread.join()
         assert order[0] == 90
 
+    def test_a_share_is_taken_and_given_back_once(self) -> None:
+        budget = Budget(200)
+        with Share(budget) as share:
+            share.take(60)
+            share.take(60)
+            assert budget._used == 60
+        assert budget._used == 0
+
+    def test_a_wait_that_is_interrupted_has_taken_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(pixels: int) -> None:
+            raise KeyboardInterrupt
+
+        budget = Budget(100)
+        monkeypatch.setattr(budget, "take", interrupt)
+        with pytest.raises(KeyboardInterrupt), Share(budget) as share:
+            share.take(60)
+        assert budget._used == 0
+
     def test_errors_give_room_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         budget = Budget(1000)
         monkeypatch.setattr("resnet_rs.images.budget._budget", budget)

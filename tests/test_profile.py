@@ -126,13 +126,19 @@ class TestTable:
     def test_has_a_line_for_each_row_and_a_total(self, profile: Profile) -> None:
         head, table = str(profile).split("\n\n")
         assert head.startswith("batch 1, 64 x 64, ")
-        assert "Winograd does fewer" in head
+        note = "GFLOP/s = 2 x multiply-accumulates of the direct convolution; Winograd does fewer"
+        assert f"\n{note}, and may pass the peak\n" in head
         header, *lines, total = table.splitlines()
         assert header.split("  ")[0] == "layer"
         assert header.endswith("of total")
         assert [line.split()[0] for line in lines] == [row.name for row in profile.rows]
         assert total.startswith("total")
         assert total.endswith("100.0%")
+
+    def test_says_whose_figures_stand_in_the_details(self, model: ResNet50) -> None:
+        detailed = str(model.profile(noise(1, 64, 64), rounds=1, detail=True))
+        note = "GFLOP/s = 2 x multiply-accumulates: in the total those of direct convolutions, "
+        assert f"\n{note}Winograd's rows their own\n" in detailed
 
     def test_is_aligned(self, profile: Profile) -> None:
         lines = str(profile).split("\n\n")[1].splitlines()

@@ -68,6 +68,34 @@ class TestProgress:
             meter.show(done)
         assert terminal.text.count("\r") < 100
 
+    def test_rate_is_that_of_the_last_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr("resnet_rs.terminal.progress.time.monotonic", lambda: now)
+        terminal: Any = self.Terminal()
+        meter = Meter(Progress(terminal))
+        texts = []
+        # 10 images/s for 20 seconds, and 110 from then on.
+        for second in range(41):
+            now = 100.0 + second
+            terminal.text = ""
+            meter.show(10 * second + 100 * max(0, second - 20))
+            texts.append(terminal.text)
+        assert " 10.0 images/s" in texts[20]
+        # The oldest sample is the last one that is 15 seconds old or more: (530 - 70) / 16.
+        assert " 28.8 images/s" in texts[23]
+        assert " 110.0 images/s" in texts[40]
+
+    def test_a_line_that_is_turned_off_stays_as_it_is(self) -> None:
+        terminal: Any = self.Terminal()
+        with Progress(terminal) as progress:
+            progress.say("one")
+            assert progress.is_on
+            progress.turn_off()
+            assert not progress.is_on
+            progress.say("two")
+            Meter(progress).show(1)
+        assert terminal.text == "\r\x1b[Kone"
+
     def test_nothing_is_written_where_nobody_looks(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -115,6 +115,9 @@ def test_what_follows_the_last_stage_matches_torch() -> None:
     pooled = functional.adaptive_avg_pool2d(nchw(x), 1)
     assert relative_l2(reference.global_avg_pool(x), nhwc(pooled)) <= TOLERANCE
 
+    largest = functional.adaptive_max_pool2d(nchw(x), 1)
+    assert np.array_equal(reference.layers.global_max_pool(x), nhwc(largest))
+
     flat = reference.flatten(x)
     assert np.array_equal(flat, torch.flatten(nchw(x), 1).numpy())
 
@@ -293,6 +296,27 @@ def test_walk_names_the_tensor_that_is_wrong(change, error, message) -> None:
     listed = operations("resnet50", (32, 32), **tiny_variant())
     with pytest.raises(error, match=message):
         list(reference.run(listed, weights, noise(1, 32, 32, 3)))
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match=r"the weights have no tensor 'conv1\.weight'"):
+        reference.blocks.tensor({"conv1.bias": np.zeros(1)}, "conv1.weight")
+    listed = operations("resnet50", (32, 32), **tiny_variant())
+    listed[-1] = {**listed[-1], "kind": "sum"}
+    with pytest.raises(ValueError, match=r"^fc: no formula for an operation of kind 'sum'$"):
+        list(reference.run(listed, tensors(TinyResNet()), noise(1, 32, 32, 3)))
+
+
+def test_walk_knows_the_maximum_as_the_head() -> None:
+    listed = operations("resnet50", (64, 32), **tiny_variant(head="global_max_pool"))
+    module = TinyResNet()
+    module.avgpool = torch.nn.AdaptiveMaxPool2d(1)
+    randomize(module)
+    x = noise(2, 64, 32, 3)
+    results = dict(reference.run(listed, tensors(module), x))
+    expected = hooked(module, x)
+    for name in ("avgpool", "fc"):
+        assert relative_l2(results[name], expected[name][0]) <= TOLERANCE
 
 
 def test_walk_wants_a_batch() -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 import resnet_rs
 from resnet_rs import ImageError, ResNet50
 from resnet_rs.images import open_rgb
+from resnet_rs.images.kinds import unknown_kind
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
@@ -50,6 +51,13 @@ class Awaitable:
 
     def read(self) -> Any:
         return Upload().read()
+
+
+class Decoder:
+    """A reader of text that is no text file of Python's."""
+
+    def read(self) -> str:
+        return "text"
 
 
 class NotReady:
@@ -144,6 +152,33 @@ class TestSpecialFiles:
         with pytest.raises(ImageError, match=f"'{path}': a device, expected a file"):
             open_rgb(path)
 
+    @pytest.mark.timeout(20)
+    def test_a_pipe_that_takes_the_place_of_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file.jpg").write_bytes(encoded("JPEG"))
+        seen = os.stat(tmp_path / "file.jpg")
+        os.mkfifo(tmp_path / "x.jpg")
+        closed: list[int] = []
+
+        class System:
+            """Stands for the module `os`: it saw a file there a moment ago."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(os, name)
+
+            def stat(self, path: str) -> os.stat_result:
+                return seen
+
+            def close(self, descriptor: int) -> None:
+                closed.append(descriptor)
+                os.close(descriptor)
+
+        monkeypatch.setattr("resnet_rs.images.source.os", System())
+        with pytest.raises(ImageError, match=r"x\.jpg': a pipe, expected a file"):
+            open_rgb(tmp_path / "x.jpg")
+        assert len(closed) == 1
+
     @pytest.mark.timeout(60)
     def test_a_command_ends(self, demo_dir: Path, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "x.jpg")
@@ -161,6 +196,11 @@ class TestObjects:
         message = r"asynchronous, such as an upload: pass the bytes, `await upload\.read\(\)`"
         with pytest.raises(TypeError, match=message):
             model.predict(make())
+
+    def test_a_reader_of_text(self) -> None:
+        message = r"file object 'Decoder': open in text mode; open it with mode 'rb'"
+        with pytest.raises(TypeError, match=message):
+            open_rgb(Decoder())  # type: ignore[arg-type]
 
     def test_a_file_that_is_not_ready(self) -> None:
         with pytest.raises(ImageError, match="not ready"):
@@ -186,6 +226,22 @@ def test_files_of_other_kinds_are_named(data: bytes, message: str) -> None:
     with pytest.raises(ImageError) as caught:
         open_rgb(data)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"avis"])
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"AVIF"}, "AVIF that cannot be decoded (truncated or damaged?)"),
+        (
+            {"HEIF"},
+            "AVIF, which this Pillow cannot read: pip install --upgrade pillow, or convert it to "
+            "JPEG or PNG",
+        ),
+    ],
+)
+def test_avif_is_named_by_what_pillow_knows(brand: bytes, known: set[str], message: str) -> None:
+    assert unknown_kind(b"\0\0\0\x20ftyp" + brand, 100, known) == message
 
 
 class TestHeic:
@@ -220,6 +276,16 @@ class TestHeic:
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
         with pytest.raises(ImageError, match=r'HEIC.*pip install "resnet_rs\[heif\]", or convert'):
             open_rgb(heic)
+
+    def test_its_reader_is_registered_once(
+        self, heic: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise AssertionError("registered again")
+
+        open_rgb(heic)
+        monkeypatch.setattr(pillow_heif, "register_heif_opener", refuse)
+        open_rgb(heic)
 
     def test_a_damaged_one_is_not_said_to_need_it(self, heic: bytes) -> None:
         with pytest.raises(ImageError, match="damaged"):

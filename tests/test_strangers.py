@@ -25,6 +25,7 @@ from tiny_torch import TinyResNet, tiny_variant
 import resnet_rs
 from resnet_rs import WeightsError
 from resnet_rs.weights import formats
+from resnet_rs.weights.strangers import meaning
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 46000000\n"
 HTML = b"\n <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
@@ -36,6 +37,8 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("best.pth", HTML, "a web page: the download went wrong"),
     ("x.pth", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "a server's answer"),
     ("model.xml", b'<?xml version="1.0"?>\n<net name="x" version="11">', "OpenVINO's IR"),
+    ("net.xml", b"<?xml version='1.0'?>\n<annotation>", "an XML file: pass the file of weights"),
+    ("x.json", b'{"weight_map": {}}', "an index of shards: pass the directory with the shards"),
     ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model"),
     ("net.pth", b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model"),
     ("net.pte", b"\x1c\0\0\0ET12" + bytes(20), "an ExecuTorch program"),
@@ -69,6 +72,14 @@ def test_a_file_of_another_kind_is_named(
             read(path, architecture="resnet18")
         assert f"{path}: this is " in str(caught.value)
         assert words in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_no_stranger(tmp_path: Path) -> None:
+    """The error of opening it says more."""
+    assert meaning(tmp_path / "missing.pth") is None
+    assert meaning(tmp_path) is None
+    (tmp_path / "x.bin").write_bytes(LFS)
+    assert "git lfs pull" in str(meaning(tmp_path / "x.bin"))
 
 
 @pytest.mark.parametrize("config", [{"model_type": "resnet"}, {"format_version": 1}])

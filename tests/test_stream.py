@@ -21,8 +21,8 @@ from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
-from resnet_rs import ResNet
-from resnet_rs.stream import stream
+from resnet_rs import ImageError, ResNet
+from resnet_rs.stream import Result, stream
 
 # A hang is what these waits end; nothing here takes this long.
 HANG_SECONDS = 60
@@ -184,6 +184,26 @@ class TestResults:
 
 
 class TestErrors:
+    @pytest.mark.parametrize(
+        ("path", "error", "reason"),
+        [
+            ("a.jpg", None, None),
+            ("a.jpg", MemoryError("3 bytes"), "out of memory: 3 bytes"),
+            ("a.jpg", OSError(2, "No such file", "a.jpg"), "No such file"),
+            ("a.jpg", OSError("timed out"), "timed out"),
+            ("a.jpg", OSError(), "OSError"),
+            ("a.jpg", ValueError(), "ValueError"),
+            ("a.jpg", ImageError("'a.jpg': is empty"), "is empty"),
+            (Path("a.jpg"), ImageError("'a.jpg': is empty"), "is empty"),
+            (b"a.jpg", ImageError("'a.jpg': is empty"), "'a.jpg': is empty"),
+            ("a.jpg", ValueError("'a.jpg': is empty"), "'a.jpg': is empty"),
+        ],
+    )
+    def test_reason_is_the_error_without_the_path(
+        self, path: Any, error: Exception | None, reason: str | None
+    ) -> None:
+        assert Result(0, path, error=error).reason == reason
+
     def test_bad_files_are_results_and_the_others_go_on(
         self, tiny: ResNet, photos: list[Path], tmp_path: Path
     ) -> None:

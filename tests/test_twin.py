@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from network_pairs import load, noise
+from tiny_model import write_tiny_model
 from tiny_torch import TinyResNet, tiny_variant
 from torchvision.models import resnet18, resnet50
 
@@ -67,6 +70,25 @@ def test_twin_of_dilated_basic_blocks(tmp_path) -> None:
     module = resnet18(num_classes=5)
     model = load(module, tmp_path, architecture="resnet18", variant=variant)
     assert compare(model, torch_twin(model), noise(1, 64, 64, 3), tolerance=1e-5).ok
+
+
+def test_twin_of_a_network_that_torchvision_lacks(tmp_path) -> None:
+    model = resnet_rs.load(write_tiny_model(tmp_path, architecture="resnet26"))
+    message = r"^torchvision has no resnet26: write a dump of the network that you have and compare"
+    with pytest.raises(ValueError, match=message):
+        torch_twin(model)
+
+
+def test_twin_without_torch_names_the_extra(tiny, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ImportError, match=r'torchvision: pip install "resnet_rs\[export\]"'):
+        torch_twin(tiny)
+
+
+def test_twin_of_embeddings_alone_is_not_made(tmp_path) -> None:
+    model = load(resnet18(num_classes=5), tmp_path, architecture="resnet18", num_classes=0)
+    with pytest.raises(ValueError, match=r"resnet18 cannot follow this model's num_classes = 0: "):
+        torch_twin(model)
 
 
 def test_twin_says_what_it_cannot(tiny) -> None:

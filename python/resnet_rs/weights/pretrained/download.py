@@ -134,7 +134,7 @@ def _one_connection(
                 f"elsewhere and put it at {target}; with offline=True or RESNET_RS_OFFLINE=1 only "
                 "the cache is looked at"
             ) from error
-        raise _Cut(str(error)) from error
+        raise _Cut(str(error) or "the connection failed") from error
     except requests.RequestException as error:
         raise DownloadError(f"{url}: the server refuses ({error})") from error
 
