@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import TOLERANCE, relative_error
+from safetensors.torch import save_file
 from tiny_torch import randomize
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 from torchvision.models.resnet import Bottleneck, ResNet
 
+import resnet_rs
 from resnet_rs import WeightsError
 from resnet_rs.weights import formats
 
@@ -51,6 +54,20 @@ def test_pruned_weights_are_multiplied_with_their_masks(
         for r in checkpoint.remarks
     )
     assert relative_error(checkpoint, net) <= TOLERANCE
+
+
+def test_pruned_weights_in_safetensors_are_multiplied_too(tmp_path: Path) -> None:
+    """Most tensors have the names that the core reads by itself."""
+    net = network()
+    prune.l1_unstructured(net.fc, "weight", 0.5)  # type: ignore[no-untyped-call]
+    save_file(net.state_dict(), tmp_path / "x.safetensors")
+    stated = {**STATED, "preprocessing": "IMAGENET1K_V1"}
+    model = resnet_rs.load(tmp_path / "x.safetensors", **stated)
+    x = np.random.default_rng(0).standard_normal((2, 64, 64, 3), dtype=np.float32)
+    with torch.no_grad():
+        expected = net.double()(torch.from_numpy(x.transpose(0, 3, 1, 2)).double()).numpy()
+    error = np.abs(model.forward(x) - expected).max() / np.abs(expected).max()
+    assert error <= TOLERANCE
 
 
 def normed(net: ResNet) -> str:

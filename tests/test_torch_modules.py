@@ -45,7 +45,7 @@ def test_attributes_that_are_plain_values_are_kept(path: Path) -> None:
         "most": tuple(range(8)),
     }
     assert (module.kind, module.has_tensors, module.has_forward) == ("Noted", True, False)
-    assert (module.children, module.hooks, module.settings) == ((), (), {})
+    assert (module.children, module.hook, module.settings) == ((), None, {})
 
 
 @pytest.mark.parametrize(("depth", "is_read"), [(64, True), (65, False)])

@@ -482,6 +482,28 @@ def test_the_config_of_transformers_models_is_taken(
     assert formats.read(path, activation="none", labels=["a", "b", "c"]).config["labels"][0] == "a"
 
 
+def test_the_config_is_that_of_the_network_that_is_taken(tmp_path: Path) -> None:
+    def net(labels: list[str], problem: str) -> ResNetForImageClassification:
+        config = ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[16, 32, 48, 64],
+            depths=[1, 1, 1, 1],
+            id2label=dict(enumerate(labels)),
+            problem_type=problem,
+        )
+        return ResNetForImageClassification(config)
+
+    cats = net(["cat", "dog"], "multi_label_classification")
+    days = net(["day", "dusk", "night"], "single_label_classification")
+    path = saved(nn.ModuleDict({"cats": cats, "days": days}), tmp_path / "net.pth")
+    for key, labels, activation in (
+        ("cats", ["cat", "dog"], "sigmoid"),
+        ("days", ["day", "dusk", "night"], "softmax"),
+    ):
+        config = formats.read(path, key=key).config
+        assert (config["labels"], config["activation"]) == (labels, activation)
+
+
 def test_a_problem_that_transformers_does_not_have_is_refused(tmp_path: Path) -> None:
     config = ResNetConfig(
         embedding_size=8, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], num_labels=3

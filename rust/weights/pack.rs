@@ -184,9 +184,7 @@ impl Scratch {
             points: vector(needs.points)?,
         })
     }
-}
 
-impl Scratch {
     /// The elements that there is room for. A vector that grew would have asked for memory without a check.
     fn room(&self) -> usize {
         let all = self.ohwi.iter().chain([&self.oihw, &self.points]);

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Fields of the config.json of timm and Hugging Face that a resnet_rs config.json does not have.
 _FIELDS_OF_OTHERS = frozenset({"model_type", "architectures", "pretrained_cfg", "input_size"})
 _OWN_NAMES = ("conv1.", "bn1.", "layer", "fc.weight", "fc.bias")
+# Tensors from which torch computes a weight end in something else, such as `weight_orig`.
+_OWN_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # Dtypes that `formats` converts, and the core does not read.
 _CONVERTED = frozenset({"BF16", "F64"})
 
@@ -223,7 +225,10 @@ def _is_bare(path: str, stated: Mapping[str, Any]) -> bool:
         index = safetensors_index(path)
     kinds = {entry[0] for entry in index.values()}
     # The core knows torchvision's names alone, and no other name of the shortcut or the last layer.
-    usual = all(name.startswith(_OWN_NAMES) and ".shortcut." not in name for name in index)
+    usual = all(
+        name.startswith(_OWN_NAMES) and name.endswith(_OWN_PARTS) and ".shortcut." not in name
+        for name in index
+    )
     has_bias = "fc.weight" not in index or "fc.bias" in index
     known = usual and has_bias and "layer1.0.conv1.weight" in index and not kinds & _CONVERTED
     # A file without tensors goes to the core, which refuses it.

@@ -50,8 +50,8 @@ def complete(raw: RawCheckpoint, origin: str, overrides: Overrides) -> Checkpoin
     Raises:
         WeightsError: the network is not known, is not said, or its tensors do not fit it.
     """
-    counted = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
-    tensors, computations = reparametrised.computed(counted, origin)
+    stored = {n: tensor for n, tensor in raw.tensors.items() if not n.endswith(_COUNTER)}
+    tensors, computations = reparametrised.computed(stored, origin)
     raw = replace(raw, remarks=(*raw.remarks, *computations))
     if "architecture" not in raw.config and overrides.architecture is not None and not raw.modules:
         stated = {**raw.config.get("variant", {}), **(overrides.variant or {})}

@@ -103,12 +103,13 @@ def _check_classes(model: WholeModel) -> None:
     """Refuse the modules of classes that do something else than a ResNet's."""
     placed = {place for place, _ in model.layers.values()}
     for place, module in model.modules.items():
-        if place.startswith(model.top) and module.has_forward:
-            raise model.error(
-                place, module, "it has a forward of its own, which is not in the file"
-            )
-        if place.startswith(model.top) and module.hooks:
-            hook = f"a hook {module.hooks[0]}".rstrip()
+        if not place.startswith(model.top):
+            continue
+        if module.has_forward:
+            words = "it has a forward of its own, which is not in the file"
+            raise model.error(place, module, words)
+        if module.hook is not None:
+            hook = f"a hook {module.hook}".rstrip()
             words = f"{hook} runs with its forward, and is not in the file: remove it before saving"
             raise model.error(place, module, words)
     for name, (place, module) in model.layers.items():

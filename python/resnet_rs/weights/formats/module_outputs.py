@@ -89,17 +89,12 @@ def _uncertain(place: str, module: Module, *, taken: bool) -> Assumption:
 
 def _remarks_on_wrappers(model: WholeModel) -> list[str]:
     """A remark for each class around a network of a known class, whose forward is not known."""
-    root = model.root.removesuffix(".")
-    if root not in model.modules or model.modules[root].name not in KNOWN_FORWARDS:
+    if not model.around or model.around[-1][1].name not in KNOWN_FORWARDS:
         return []
-    parts = root.split(".") if root else []
-    above = [".".join(parts[:count]) for count in range(len(parts))]
+    *above, (root, _) = model.around
     return [
-        f"the forward of {model.modules[place].name} around the network is not in the file: it is "
+        f"the forward of {module.name} around the network is not in the file: it is "
         f'taken to give what the network gives; key="{root}" reads the network alone'
-        for place in above
-        if f"{place}.".startswith(model.top)
-        and place in model.modules
-        and model.modules[place].kind not in _CONTAINERS
-        and model.modules[place].name not in KNOWN_FORWARDS
+        for _, module in above
+        if module.kind not in _CONTAINERS and module.name not in KNOWN_FORWARDS
     ]

@@ -60,7 +60,7 @@ def position(model: WholeModel, place: str) -> Position:
         place: the place of a module without tensors.
     """
     inside = Position.INSIDE if place.startswith(model.root) else Position.APART
-    own, last = place.split("."), _last_place(model).split(".")
+    own, last = place.split("."), model.last.split(".")
     shared = 0
     while shared < min(len(own), len(last)) and own[shared] == last[shared]:
         shared += 1
@@ -70,17 +70,9 @@ def position(model: WholeModel, place: str) -> Position:
     if around.name in KNOWN_FORWARDS:
         called = own[shared] in _CALLED or own[shared].startswith("layer")
         return Position.INSIDE if called else Position.NOT_CALLED
-    is_later = around.children.index(own[shared]) > around.children.index(last[shared])
+    is_later = model.order[place] > model.order[model.last]
     if around.kind == "Sequential":
         if is_later:
             return Position.BEHIND
         return Position.BEFORE if inside is Position.APART else Position.INSIDE
     return Position.PERHAPS_BEHIND if is_later else inside
-
-
-def _last_place(model: WholeModel) -> str:
-    """The place of the last layer; without one, of the last part that has layers."""
-    if "fc" in model.layers:
-        return model.layers["fc"][0]
-    last = [place for place, _ in model.layers.values()][-1]
-    return model.root + last.removeprefix(model.root).split(".")[0]

@@ -36,7 +36,8 @@ class Module:
         children: the names of its own modules.
         has_tensors: it has parameters or buffers of its own.
         has_forward: a forward was put into the object, over that of its class.
-        hooks: the names of functions that run before or after its forward, and may change it.
+        hook: the name of the first function that runs before or after its forward, and may change
+            it; None if there is none.
         settings: the attributes of its `config`, as a model of transformers has one, or the
             `pretrained_cfg` of one of timm.
     """
@@ -46,7 +47,7 @@ class Module:
     children: tuple[str, ...] = ()
     has_tensors: bool = False
     has_forward: bool = False
-    hooks: tuple[str, ...] = ()
+    hook: str | None = None
     settings: Mapping[str | int, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -104,7 +105,7 @@ def flattened(module: Inert, budget: Budget) -> tuple[Items, dict[str, Module]]:
             names,
             bool(own),
             "forward" in part.state,
-            _hooks(part.state),
+            _hook(part.state),
             _settings(part.state),
         )
         items.update({f"{prefix}{name}": value for name, value in own.items()})
@@ -112,18 +113,15 @@ def flattened(module: Inert, budget: Budget) -> tuple[Items, dict[str, Module]]:
     return items, modules
 
 
-def _hooks(state: Items) -> tuple[str, ...]:
-    """The hooks around the forward; those that compute a weight leave their tensors to be seen."""
-    hooks = [
-        hook
-        for kind in ("_forward_pre_hooks", "_forward_hooks")
-        for hook in list(_dict(state.get(kind)).values())[:MOST_NUMBERS]
-    ]
-    names = [
-        f"{hook.module}.{hook.name}" if isinstance(hook, Global) else getattr(hook, "name", "")
-        for hook in hooks
-    ]
-    return tuple(name[:LONGEST_TEXT] for name in names if not name.startswith("torch.nn.utils."))
+def _hook(state: Items) -> str | None:
+    """The first hook around the forward, but none that computes a weight: its tensors are seen."""
+    for kind in ("_forward_pre_hooks", "_forward_hooks"):
+        for hook in _dict(state.get(kind)).values():
+            known = isinstance(hook, Global)
+            name = f"{hook.module}.{hook.name}" if known else getattr(hook, "name", "")
+            if not name.startswith("torch.nn.utils."):
+                return name[:LONGEST_TEXT]
+    return None
 
 
 def _settings(state: Items) -> Items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,19 +47,41 @@ class WholeModel:
     origin: str
     top: str = ""
 
-    @property
+    @functools.cached_property
     def root(self) -> str:
         """The place of the innermost module around all the layers, with a dot behind it."""
         places = [place.split(".")[:-1] for place, _ in self.layers.values()]
         shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*places, strict=False))
         return "".join(f"{parts[0]}." for parts in shared)
 
+    @functools.cached_property
+    def around(self) -> list[Found]:
+        """The modules around all the layers, the outermost first; none above `top`."""
+        parts = self.root.split(".")[:-1]
+        places = [".".join(parts[:count]) for count in range(len(parts) + 1)]
+        return [
+            (place, self.modules[place])
+            for place in places
+            if place in self.modules and f"{place}.".startswith(self.top)
+        ]
+
     @property
     def is_known(self) -> bool:
-        """Its forward is known, or that of the model around all its layers."""
-        inside = self.modules.get(self.root.removesuffix("."))
-        outermost = self.modules.get("")
-        return any(m is not None and m.name in KNOWN_FORWARDS for m in (inside, outermost))
+        """The forward of a module around all its layers is known."""
+        return any(module.name in KNOWN_FORWARDS for _, module in self.around)
+
+    @functools.cached_property
+    def order(self) -> dict[str, int]:
+        """The number of each place, by which the modules of a module are in its own order."""
+        return {place: number for number, place in enumerate(self.modules)}
+
+    @functools.cached_property
+    def last(self) -> str:
+        """The place of the last layer; without fc, of the last part that has layers."""
+        if "fc" in self.layers:
+            return self.layers["fc"][0]
+        last = [place for place, _ in self.layers.values()][-1]
+        return self.root + last.removeprefix(self.root).split(".")[0]
 
     def error(self, place: str, module: Module, words: str) -> WeightsError:
         """The error for a module that no network here has."""

@@ -38,7 +38,7 @@ def stated_by(
         raise WeightsError(f"{model.origin}: {words}")
     config = {**stated, "variant": {**stated.get("variant", {}), **variant}}
     remarks: list[str] = []
-    for module in model.modules.values():
+    for _, module in model.around:
         if module.name in TRANSFORMERS_MODELS:
             config |= hf_directory.describe_model(module.settings, model.origin)
         elif module.name == TIMM_MODEL and overrides.preprocessing is None:
