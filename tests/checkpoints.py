@@ -61,3 +61,9 @@ def rewrite_json(path: Path, **changes: object) -> None:
     values.update(changes)
     values = {name: value for name, value in values.items() if value is not ...}
     path.write_text(json.dumps(values))
+
+
+def saved(net: nn.Module, path: Path, *, legacy: bool = False) -> Path:
+    """Let torch save a whole model; returns the path."""
+    torch.save(net, path, _use_new_zipfile_serialization=not legacy)
+    return path
