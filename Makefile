@@ -43,11 +43,9 @@ sanitize%: export RESNET_RS_REQUIRE_ISA =
 .PHONY: sanitize
 sanitize: sanitize-address sanitize-thread sanitize-miri ## Test the core with sanitizers and Miri (nightly)
 
-# leaks.txt names the one intended leak.
 .PHONY: sanitize-address
 sanitize-address:
-	RUSTFLAGS=-Zsanitizer=address LSAN_OPTIONS=suppressions=$(CURDIR)/tests/leaks.txt \
-		cargo +nightly test --lib --target $(HOST)
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --lib --target $(HOST)
 
 # The standard library is instrumented too: otherwise its synchronisation would look like data races.
 .PHONY: sanitize-thread
