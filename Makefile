@@ -33,7 +33,7 @@ test-rust: ## Test the Rust core; needs no Python
 
 .PHONY: test-python
 test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Less optimisation, because instrumented kernels take minutes to compile otherwise. A missing tier fails no
 # test: Miri has only the portable one.
