@@ -7,7 +7,7 @@ use super::network::Network;
 use super::walk::Pass;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
-use crate::plan::{Grouping, Plan, PlannedStep, shapes};
+use crate::plan::{Grouping, Plan, PlannedStep, Segment, shapes};
 use crate::shape::Shape;
 use crate::threads::{Team, Watch};
 
@@ -90,8 +90,8 @@ impl Network {
                     continue;
                 }
                 // A later step may overwrite this output, so the walk stops here and copies it.
-                let steps = &plan.steps[done..=end];
-                self.walk(steps, &pass, workspace, &|_| ())?;
+                let steps = Segment::one(done..end + 1);
+                self.walk(&[steps], &pass, workspace, &|_| ())?;
                 done = end + 1;
                 let view = step.step.out();
                 let shape = [view.batch, view.height, view.width, view.channels];

@@ -97,10 +97,12 @@ impl Network {
         head: Head,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let steps = match head {
-            Head::Logits => &plan.steps[..],
-            Head::Embedding => plan.embedding_steps(),
+        let segments = match head {
+            Head::Logits => &plan.segments[..],
+            Head::Embedding => plan.embedding_segments(),
         };
+        let end = segments.last().map_or(0, |segment| segment.steps().end);
+        let last = &plan.steps[end - 1];
         let team = Team::get(plan.threads);
         // The turn comes first: callers that wait need no memory.
         let turn = turn(&team, watch)?;
@@ -111,9 +113,9 @@ impl Network {
             watch,
         };
         self.session.get().with_workspace(|workspace| {
-            self.walk(steps, &pass, workspace, &|_| ())?;
+            self.walk(segments, &pass, workspace, &|_| ())?;
             let arena = workspace.arena(plan.arena_bytes)?;
-            copy_out_flat(&steps[steps.len() - 1], arena, out);
+            copy_out_flat(last, arena, out);
             Ok(())
         })
     }

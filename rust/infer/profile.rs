@@ -8,6 +8,7 @@ use super::images::Images;
 use super::network::Network;
 use super::walk::Pass;
 use crate::error::Error;
+use crate::plan::Segment;
 use crate::shape::Shape;
 use crate::threads::Team;
 
@@ -33,9 +34,14 @@ impl Network {
             // Waking the team belongs to no step, so an empty walk comes first.
             self.walk(&[], &pass, workspace, &|_| ())?;
             let _ = begin.set(Instant::now());
-            self.walk(&plan.steps, &pass, workspace, &|i| {
-                let _ = ends[i].set(Instant::now());
-            })
+            self.walk(
+                &[Segment::one(0..plan.steps.len())],
+                &pass,
+                workspace,
+                &|i| {
+                    let _ = ends[i].set(Instant::now());
+                },
+            )
         })?;
         let times: Vec<Instant> = std::iter::once(begin)
             .chain(ends)

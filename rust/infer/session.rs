@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::memory::Buffer;
 use crate::plan::Plan;
 use crate::shape::Shape;
-use crate::threads::Shares;
+use crate::threads::Progress;
 
 /// The number of plans that are remembered, by shape and number of threads. A plan is small and
 /// made quickly; a program that alternates between more shapes makes some of them again.
@@ -63,8 +63,8 @@ impl Workspaces {
 #[derive(Default)]
 pub struct Workspace {
     arena: Option<Buffer>,
-    /// The position of each worker in each step.
-    pub shares: Shares,
+    /// How far a team has come.
+    pub progress: Progress,
 }
 
 impl Workspace {

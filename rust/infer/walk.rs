@@ -1,6 +1,4 @@
-//! The walk over a plan's steps: each worker does its items, then all wait for each other.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! The walk over a plan's steps: the workers share the items of each, and wait for its end.
 
 use super::network::Network;
 use super::session::Workspace;
@@ -8,7 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::kernels::input::Pixels;
 use crate::kernels::{F32Kernels, KernelTable};
-use crate::plan::{Plan, PlannedStep, Step};
+use crate::plan::{Plan, Segment, Step};
 use crate::simd::flush_denormals;
 use crate::threads::{Turn, Watch, Worker};
 
@@ -86,53 +84,65 @@ pub(super) struct Pass<'a> {
 }
 
 impl Network {
-    /// Runs `steps` on the team, denormals flushed. One worker calls `after_step` when a step is done
-    /// and before any worker begins the next; it must do no arithmetic on floats.
+    /// Runs `segments` of the plan on the team, denormals flushed. One worker calls `after_step` with a step's
+    /// index when it has ended and before any worker begins the next of its track; it must do no arithmetic on
+    /// floats.
     ///
     /// # Errors
     /// There is not enough memory, or the caller has ended the forward.
     pub(super) fn walk(
         &self,
-        steps: &[PlannedStep],
+        segments: &[Segment],
         pass: &Pass,
         workspace: &mut Workspace,
         after_step: &(dyn Fn(usize) + Sync),
     ) -> Result<(), Error> {
         let turn = pass.turn;
-        workspace.shares.reset(steps.len(), turn.threads());
+        let first = segments.first().map_or(0, |s| s.steps().start);
+        let shares = segments.iter().flat_map(|s| s.shares(turn.threads()));
+        workspace.progress.reset(shares);
         let context = self.context(pass, workspace)?;
-        let shares = &workspace.shares;
+        let progress = &workspace.progress;
         // A short forward is not worth the questions.
         let is_long = pass.plan.macs >= MACS_BETWEEN_QUESTIONS;
         let watch = pass.watch.filter(|_| is_long);
-        let is_over = AtomicBool::new(false);
+        let is_stopped = || watch.is_some_and(Watch::is_stopped);
+        let run_step = |i: usize, share: usize, worker: &Worker| {
+            let step = &pass.plan.steps[i].step;
+            let work = |item| {
+                if is_stopped() {
+                    return;
+                }
+                // SAFETY: the arena is as long as the plan asks for; `progress` gives each item to one
+                // worker, and lets none begin a step of a track before the last one has ended. The
+                // tracks of a segment share no bytes that one of them writes, and each worker comes
+                // to the end of all of them before the next segment.
+                unsafe { run_item(step, item, &context) };
+                if let Some(watch) = watch
+                    && worker.index == 0
+                {
+                    watch.poll();
+                }
+            };
+            progress.for_each(i - first, step.items(), share, work, || after_step(i));
+        };
         let walk = |worker: &Worker| {
-            for (i, PlannedStep { step, .. }) in steps.iter().enumerate() {
-                shares.for_each(i, step.items(), worker, |item| {
-                    if watch.is_some_and(Watch::is_stopped) {
+            let tracks = segments.iter().flat_map(|segment| segment.visits(worker));
+            for (steps, share) in tracks {
+                if steps.is_empty() || progress.has_ended(steps.end - 1 - first) {
+                    continue;
+                }
+                for i in steps {
+                    run_step(i, share, worker);
+                    // Workers may leave after different steps: those that go on find nothing to do.
+                    if is_stopped() {
                         return;
                     }
-                    // SAFETY: the arena is as long as the plan asks for; `shares` gives each item
-                    // to one worker, and the barrier below ends a step before the next begins.
-                    unsafe { run_item(step, item, &context) };
-                    if let Some(watch) = watch
-                        && worker.index == 0
-                    {
-                        watch.poll();
-                    }
-                });
-                worker.wait_then(|| {
-                    after_step(i);
-                    // All workers have arrived, so all see the same answer and leave after the same step.
-                    is_over.store(watch.is_some_and(Watch::is_stopped), Ordering::Relaxed);
-                });
-                if is_over.load(Ordering::Relaxed) {
-                    return;
                 }
             }
         };
         turn.run(|worker| flush_denormals(|| walk(worker)));
-        match is_over.into_inner() {
+        match is_stopped() {
             true => Err(Error::Interrupted),
             false => Ok(()),
         }

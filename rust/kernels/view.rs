@@ -72,12 +72,19 @@ impl View {
         }
     }
 
+    /// The same so many bytes further on.
+    pub fn shifted(self, bytes: usize) -> Self {
+        Self {
+            offset_bytes: self.offset_bytes + bytes,
+            ..self
+        }
+    }
+
     /// Some of its images, as a tensor of their own.
     pub fn images(self, first: usize, count: usize) -> Self {
         Self {
-            offset_bytes: self.offset_bytes + first * self.image_stride_bytes(),
             batch: count,
-            ..self
+            ..self.shifted(first * self.image_stride_bytes())
         }
     }
 

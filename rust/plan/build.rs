@@ -1,9 +1,9 @@
 //! From layers and a shape to the steps of a plan.
 
-use std::ops::Range;
-
-use super::layout::{Grouping, Layout};
+use super::layout::{Group, Layout};
 use super::lifetimes::embedding_layers;
+use super::regions::{Grouping, Groups};
+use super::segment::Segment;
 use super::step::{PlannedStep, Step};
 use super::weights::{LayerWeights, panel_channels};
 use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
@@ -14,12 +14,17 @@ use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
 use crate::shape::Shape;
 
+/// Items of a step for each worker, at least.
+const ITEMS_PER_WORKER: usize = 8;
+
 /// The steps of a forward at one shape.
 pub struct Plan {
     /// The input's shape.
     pub shape: Shape,
-    /// The steps, in order.
+    /// The steps, in an order in which one worker may do them.
     pub steps: Vec<PlannedStep>,
+    /// The order in which a team does them.
+    pub segments: Vec<Segment>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
     /// The number of threads that the plan is made for.
@@ -57,40 +62,35 @@ impl Plan {
             weights,
             layout: &layout,
             kernels,
-            // With a few items for each thread, other load on the machine is evened out.
-            wanted: if threads == 1 { 1 } else { 8 * threads },
+            threads,
         };
-        let mut steps = Vec::new();
-        for first in (0..shape.batch).step_by(layout.group) {
-            let images = first..(first + layout.group).min(shape.batch);
-            steps.push(PlannedStep {
-                name: "input".into(),
-                step: Step::Input(InputLayer {
-                    out: layout.view(0, images.clone()),
-                    first_image: first,
-                }),
-                completes_layer: false,
-            });
-            for i in 0..layout.split {
-                builder.push(i, images.clone(), &mut steps);
+        let (mut steps, mut segments) = (Vec::new(), Vec::new());
+        for (index, region) in layout.regions.iter().enumerate() {
+            for lanes in region.turns(shape.batch) {
+                segments.push(builder.segment(index, &lanes, &mut steps));
             }
         }
-        for i in layout.split..layers.len() {
-            builder.push(i, 0..shape.batch, &mut steps);
+        // An embedding ends before fc.
+        let has_fc = embedding_layers(layers) < layers.len();
+        if has_fc && let Some(track) = segments.last_mut().and_then(|s| s.tracks.last_mut()) {
+            track.end -= 1;
+            let fc = track.end;
+            segments.push(Segment::one(fc..fc + 1));
         }
         Self {
             shape,
             macs: steps.iter().map(|planned| planned.step.macs()).sum(),
             steps,
+            segments,
             arena_bytes: layout.arena_bytes,
             threads,
-            has_fc: embedding_layers(layers) < layers.len(),
+            has_fc,
         }
     }
 
-    /// The steps up to and including the average pool, which an embedding needs.
-    pub fn embedding_steps(&self) -> &[PlannedStep] {
-        &self.steps[..self.steps.len() - usize::from(self.has_fc)]
+    /// The segments up to and including the average pool, which an embedding needs.
+    pub fn embedding_segments(&self) -> &[Segment] {
+        &self.segments[..self.segments.len() - usize::from(self.has_fc)]
     }
 }
 
@@ -100,24 +100,65 @@ struct Builder<'a> {
     weights: &'a [LayerWeights],
     layout: &'a Layout,
     kernels: &'a KernelShapes,
-    wanted: usize,
+    threads: usize,
 }
 
 impl Builder<'_> {
-    /// Appends the steps of layer `i` for some images.
-    fn push(&self, i: usize, images: Range<usize>, steps: &mut Vec<PlannedStep>) {
+    /// Appends the steps of a turn of a region's lanes.
+    fn segment(&self, region: usize, lanes: &[Groups], steps: &mut Vec<PlannedStep>) -> Segment {
+        // With a few items for each thread, other load on the machine is evened out.
+        let wanted = match self.threads {
+            1 => 1,
+            threads => ITEMS_PER_WORKER * (threads / lanes.len()).max(1),
+        };
+        let mut track = |(lane, groups): (usize, &Groups)| {
+            let start = steps.len();
+            for images in groups {
+                let group = Group {
+                    region,
+                    lane,
+                    images: images.clone(),
+                };
+                for i in self.layout.regions[region].layers.clone() {
+                    if i == 0 {
+                        steps.push(self.input(&group));
+                    }
+                    self.push(i, &group, wanted, steps);
+                }
+            }
+            start..steps.len()
+        };
+        Segment {
+            tracks: lanes.iter().enumerate().map(&mut track).collect(),
+        }
+    }
+
+    /// The step that copies the images.
+    fn input(&self, group: &Group) -> PlannedStep {
+        PlannedStep {
+            name: "input".into(),
+            step: Step::Input(InputLayer {
+                out: self.layout.view(0, group),
+                first_image: group.images.start,
+            }),
+            completes_layer: false,
+        }
+    }
+
+    /// Appends the steps of layer `i` for a group of images, each cut into about `wanted` items.
+    fn push(&self, i: usize, group: &Group, wanted: usize, steps: &mut Vec<PlannedStep>) {
         let (layer, weights) = (&self.layers[i], &self.weights[i]);
         let (tile, start) = (self.kernels.tile(weights.dtype), weights.offset_bytes);
-        let view = |id: TensorId| self.layout.view(id, images.clone());
+        let view = |id: TensorId| self.layout.view(id, group);
         let out = view(layer.output);
         let mut layer_steps = match &layer.op {
             Op::Conv {
                 sources,
                 residual,
                 relu,
-            } if let Some(winograd) = &self.layout.scratch[i] => {
+            } if let Some(winograd) = self.layout.scratch(i, group) => {
                 let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
-                winograd.steps(input, out, adds, start, tile, self.wanted)
+                winograd.steps(input, out, adds, start, tile, wanted)
             }
             Op::Conv {
                 sources,
@@ -136,7 +177,7 @@ impl Builder<'_> {
                     residual: residual.map(view),
                     relu: *relu,
                     out,
-                    grid: Grid::choose(m, panels, tile.mr, self.wanted),
+                    grid: Grid::choose(m, panels, tile.mr, wanted),
                 })]
             }
             Op::MaxPool(input, window) => vec![Step::MaxPool(MaxPoolLayer {

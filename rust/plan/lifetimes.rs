@@ -1,5 +1,6 @@
 //! The steps between which each tensor is needed.
 
+use super::arena::Lifetime;
 use crate::graph::layer::{Layer, TensorId};
 
 /// The first and the last step that uses a tensor.
@@ -7,6 +8,17 @@ use crate::graph::layer::{Layer, TensorId};
 pub(super) struct Used {
     pub(super) first: usize,
     pub(super) last: usize,
+}
+
+impl Used {
+    /// The lifetime of `len` bytes that are used so.
+    pub(super) fn lifetime(self, len: usize) -> Lifetime {
+        Lifetime {
+            len,
+            first: self.first,
+            last: self.last,
+        }
+    }
 }
 
 /// The number of layers that an embedding needs: all except fc.

@@ -9,13 +9,16 @@ mod choose;
 mod layout;
 mod lifetimes;
 mod outputs;
+mod regions;
+mod segment;
 mod step;
 mod weights;
 mod winograd;
 
 pub use build::Plan;
 pub use choose::{Algorithm, algorithms, choose};
-pub use layout::Grouping;
 pub use outputs::shapes;
+pub use regions::Grouping;
+pub use segment::Segment;
 pub use step::{PlannedStep, Step};
 pub use weights::{LayerWeights, panel_channels, panel_k};

@@ -58,6 +58,12 @@ impl WinogradLayer {
         }
     }
 
+    /// The same with its scratch tensors so many bytes further on.
+    pub fn shifted(self, bytes: usize) -> Self {
+        let (v, p) = (self.v.shifted(bytes), self.p.shifted(bytes));
+        Self { v, p, ..self }
+    }
+
     /// The steps: for each block the input's transform, the products, the output's transform, which
     /// adds the values of `out` if there is a residual.
     pub fn steps(

@@ -1,16 +1,16 @@
 //! Threads: their number, the team that they form, and their state after a fork.
 
-mod barrier;
 mod count;
 mod fork;
 mod process_local;
-mod shares;
+mod progress;
+mod signal;
 mod team;
 mod turn;
 mod watch;
 
 pub use count::{check_threads, default_threads, resolve_threads};
 pub use process_local::ProcessLocal;
-pub use shares::Shares;
+pub use progress::Progress;
 pub use team::{Team, Turn, Worker};
 pub use watch::Watch;

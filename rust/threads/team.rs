@@ -1,11 +1,9 @@
 //! A team: threads that walk through the same steps together.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::barrier::Barrier;
 use super::process_local::ProcessLocal;
 use super::turn::{Door, Inside, holds_turn};
 use super::watch::Watch;
@@ -21,47 +19,30 @@ const THREAD_BYTES: usize = STACK_BYTES + (1 << 18);
 /// Threads that run one job together, all at once. One for each number of threads in a process,
 /// created on first use; the last few are kept.
 ///
-/// A forward is one job: its workers walk through all layers, with a barrier between a layer and
-/// the next, instead of starting and ending a parallel loop for each of them.
+/// A forward is one job: its workers walk through all layers, and wait for the end of each, instead of
+/// starting and ending a parallel loop for each of them.
 pub struct Team {
     /// The number that was asked for.
     wanted: usize,
     threads: usize,
     /// None for one thread, and if the system refuses to start any thread.
     pool: Option<ThreadPool>,
-    /// One job at a time: the workers of two jobs would wait for each other at their barriers.
+    /// One job at a time: the workers of two jobs would wait for each other.
     door: Door,
 }
 
 /// One thread's part in a job.
-pub struct Worker<'a> {
+#[derive(Clone, Copy)]
+pub struct Worker {
     /// This worker, from 0.
     pub index: usize,
     /// The number of workers.
     pub count: usize,
-    barrier: Option<&'a Barrier>,
 }
 
-impl Worker<'_> {
+impl Worker {
     /// The only worker of a job.
-    pub const ALONE: Worker<'static> = Worker {
-        index: 0,
-        count: 1,
-        barrier: None,
-    };
-
-    /// Waits until all workers have arrived here.
-    pub fn wait(&self) {
-        self.wait_then(|| ());
-    }
-
-    /// Waits until all workers have arrived here; the last one calls `last` before any goes on.
-    pub fn wait_then(&self, last: impl FnOnce()) {
-        match self.barrier {
-            Some(barrier) => barrier.wait_then(last),
-            None => last(),
-        }
-    }
+    pub const ALONE: Self = Self { index: 0, count: 1 };
 }
 
 /// The number of teams that are kept. Each has threads; a program that alternates between more numbers of
@@ -158,46 +139,33 @@ impl Turn<'_> {
             return job(&Worker::ALONE);
         };
         let count = self.threads;
-        let barrier = Barrier::new(count);
-        let work = |index: usize| {
-            let _poison = PoisonOnPanic(&barrier);
-            job(&Worker {
-                index,
-                count,
-                barrier: Some(&barrier),
-            });
-        };
         pool.in_place_scope(|scope| {
-            scope.spawn_broadcast(|_, context| work(context.index() + 1));
-            work(0);
+            scope.spawn_broadcast(|_, context| {
+                job(&Worker {
+                    index: context.index() + 1,
+                    count,
+                });
+            });
+            job(&Worker { index: 0, count });
         });
-    }
-}
-
-/// Tells the other workers if one panics, so that they do not wait for it.
-struct PoisonOnPanic<'a>(&'a Barrier);
-
-impl Drop for PoisonOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.poison();
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
 
     #[test]
     fn every_worker_runs_the_job_once() {
         for threads in [1, 2, 5] {
-            let seen = Mutex::new(Vec::new());
+            let (seen, together) = (Mutex::new(Vec::new()), Barrier::new(threads));
             Team::get(threads).run(|worker| {
                 assert_eq!(worker.count, threads);
-                worker.wait();
+                together.wait();
                 seen.lock().unwrap().push(worker.index);
             });
             let mut seen = seen.into_inner().unwrap();
@@ -214,10 +182,10 @@ mod tests {
             for _ in 0..6 {
                 scope.spawn(|| {
                     for _ in 0..JOBS {
-                        Team::get(3).run(|worker| {
-                            worker.wait();
+                        let together = Barrier::new(3);
+                        Team::get(3).run(|_| {
+                            together.wait();
                             total.fetch_add(1, Ordering::Relaxed);
-                            worker.wait();
                         });
                     }
                 });
@@ -246,7 +214,10 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &Team::get(6)));
         assert!(TEAMS.get().lock().unwrap().len() <= TEAMS_KEPT);
         // A team that is no longer kept still does its job.
-        first.run(|worker| worker.wait());
+        let together = Barrier::new(6);
+        first.run(|_| {
+            together.wait();
+        });
     }
 
     #[test]
@@ -259,12 +230,12 @@ mod tests {
     fn a_panic_in_one_worker_reaches_the_caller_and_the_team_lives_on() {
         let team = Team::get(2);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            team.run(|worker| {
-                assert_ne!(worker.index, 1, "planted");
-                worker.wait();
-            });
+            team.run(|worker| assert_ne!(worker.index, 1, "planted"));
         }));
         assert!(caught.is_err());
-        team.run(|worker| worker.wait());
+        let together = Barrier::new(2);
+        team.run(|_| {
+            together.wait();
+        });
     }
 }
