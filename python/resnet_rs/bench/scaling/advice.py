@@ -36,7 +36,8 @@ class Advice:
                 *self._throughput(),
                 "",
                 "Folders and model.stream divide the CPUs by themselves: nothing needs to be set.",
-                f"Settings within {NEAR:.0%} of the best count as equal, and the smallest is named.",
+                f"Settings within {NEAR * 100:.0f} % of the best count as equal; the smallest one "
+                "is named.",
             ]
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,22 +69,30 @@ def run_callers(
     ended = threading.Event()
 
     def work() -> list[Call]:
-        network.logits(x, threads=threads)
-        all_ready.wait()
-        return timed_calls(network, x, threads, seconds, ended)
+        try:
+            network.logits(x, threads=threads)
+            all_ready.wait()
+            return timed_calls(network, x, threads, seconds, ended)
+        except BaseException:
+            # Nobody waits for this caller.
+            ended.set()
+            all_ready.abort()
+            raise
 
     with ThreadPoolExecutor(callers, "resnet_rs-caller") as pool:
+        futures: list[Future[list[Call]]] = []
         try:
-            futures = [pool.submit(work) for _ in range(callers)]
+            futures += [pool.submit(work) for _ in range(callers)]
             return [future.result() for future in futures]
         except threading.BrokenBarrierError:
-            # Another caller's error has broken it, and is the one to tell.
-            for future in futures:
-                error = future.exception()
-                if error is not None and not isinstance(error, threading.BrokenBarrierError):
-                    raise error from None
-            raise
+            # The error of another caller has broken it.
+            errors = (future.exception() for future in futures)
+            raise next(
+                error
+                for error in errors
+                if error is not None and not isinstance(error, threading.BrokenBarrierError)
+            ) from None
         finally:
-            # After an error or Ctrl-C: nobody waits for a caller that does not come.
+            # After Ctrl-C, and if the system starts no more threads.
             ended.set()
             all_ready.abort()

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Processes:
                 process = context.Process(
                     target=_serve, args=(network, inputs, theirs, inherited), daemon=True
                 )
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), _interrupts_wait():
                     # Python warns of a fork with threads; the core is made for it.
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
@@ -103,6 +103,16 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Keep Ctrl-C back, also in a child that is forked meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(process: ForkProcess, connection: Connection) -> Any:
