@@ -24,9 +24,13 @@ from resnet_rs.terminal.progress import Progress
 
 
 def row(
-    setting: tuple[int, int, int, int], images_per_second: float, p50_ms: float, p99_ms: float
+    setting: tuple[int, int, int, int],
+    images_per_second: float,
+    p50_ms: float,
+    p99_ms: float,
+    spread: float = 0.02,
 ) -> Row:
-    return Row(Setting(*setting), 100, images_per_second, p50_ms, p99_ms)
+    return Row(Setting(*setting), 100, images_per_second, p50_ms, p99_ms, spread)
 
 
 def scaling(latency: list[Row], throughput: list[Row], cpus: Cpus) -> Scaling:
@@ -130,6 +134,8 @@ class TestFigures:
         found = row_of(Setting(1, 1, 2, 8), turns)
         assert found.calls == 4
         assert found.images_per_second == pytest.approx(8 / 0.2)
+        # Ten, five and two and a half calls a second.
+        assert found.spread == pytest.approx(7.5 / 5)
         assert found.p50_ms == pytest.approx(150)
         assert found.p99_ms == pytest.approx(float(np.percentile([100, 100, 200, 400], 99)))
 
@@ -262,6 +268,7 @@ class TestText:
             [
                 *(one.setting.processes, one.setting.callers, one.setting.threads),
                 *(one.setting.batch, one.calls, one.images_per_second, one.p50_ms, one.p99_ms),
+                one.spread,
             ]
             for one in expected
         ]
@@ -283,7 +290,19 @@ class TestText:
             "width": 192,
             "rounds": 10,
             "seconds": 5.0,
+            "spread": 0.02,
         }
+
+    def test_rounds_that_differ_are_told(self) -> None:
+        def last_words(*spreads: float) -> str:
+            rows = [row((1, 1, 1, 1 + i), 9.0, 9.0, 9.0, s) for i, s in enumerate(spreads)]
+            return str(scaling(rows[:1], rows, CPUS_2)).split("is named.")[1]
+
+        assert last_words(0.1, 0.01, 0.9) == ""
+        assert last_words(0.254, 0.01, 0.9) == (
+            "\nThe rounds differ by 25 %: other programs kept the machine busy. Measure again when "
+            "it is\nquiet, or longer with --seconds."
+        )
 
 
 class TestCpus:

@@ -160,6 +160,7 @@ class TestCommand:
             assert one["calls"] >= 3 * one["callers"] * one["processes"]
             assert 0 < one["p50_ms"] <= one["p99_ms"]
             assert one["images_per_second"] > 0
+            assert one["spread"] >= 0
         assert result["advice"]["latency"] in result["latency"]
         assert result["advice"]["throughput"] in result["latency"] + result["throughput"]
         assert "1 caller of 2 threads, batch 8" in plot.read_text(encoding="utf-8")

@@ -28,6 +28,8 @@ class Row:
             the rounds.
         p50_ms: the median of the calls' milliseconds, for the whole batch.
         p99_ms: the 99th percentile of the calls' milliseconds.
+        spread: the difference between the best and the worst round's images a second, divided by
+            their median.
     """
 
     setting: Setting
@@ -35,6 +37,7 @@ class Row:
     images_per_second: float
     p50_ms: float
     p99_ms: float
+    spread: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return the setting's fields and the figures by name."""
@@ -47,6 +50,7 @@ class Row:
             "images_per_second": self.images_per_second,
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
+            "spread": self.spread,
         }
 
 
@@ -60,12 +64,14 @@ def row_of(setting: Setting, turns: Sequence[Turn]) -> Row:
     ms = [(end - start) * 1e3 for turn in turns for calls in turn for start, end in calls]
     p50, p99 = (float(p) for p in np.percentile(ms, (50, 99)))
     rates = [calls_per_second(turn) for turn in turns]
+    rate = float(np.median(rates))
     return Row(
         setting=setting,
         calls=len(ms),
-        images_per_second=float(np.median(rates)) * setting.batch,
+        images_per_second=rate * setting.batch,
         p50_ms=p50,
         p99_ms=p99,
+        spread=(max(rates) - min(rates)) / rate,
     )
 
 

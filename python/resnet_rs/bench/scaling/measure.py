@@ -19,7 +19,7 @@ from .processes import Processes, can_fork
 from .result import Scaling
 from .settings import Setting, latency_settings, throughput_settings
 
-TURN_SECONDS = 0.5
+TURN_SECONDS = 1.0
 """The time of a setting's calls in one round, at most; each caller makes at least one call."""
 
 FEWEST_ROUNDS = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from ...terminal.tables import text_table
@@ -11,6 +12,9 @@ from .advice import Advice, advise
 from .cpus import Cpus
 from .figures import Row
 from .settings import Setting
+
+QUIET = 0.1
+"""The spread of a quiet machine's rounds, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class Scaling:
             default_threads=None if self.cpus.asked_by == "--threads" else self.cpus.counted,
         )
 
+    @property
+    def spread(self) -> float:
+        """The median of the rows' spreads: how much the machine's speed changed meanwhile."""
+        return median(row.spread for row in self.rows)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all figures by name, in types that JSON has."""
         advice = self.advice
@@ -72,6 +81,7 @@ class Scaling:
             "width": self.width,
             "rounds": self.rounds,
             "seconds": self.seconds,
+            "spread": self.spread,
             "latency": [row.as_dict() for row in self.of(self.latency)],
             "throughput": [row.as_dict() for row in self.of(self.throughput)],
             "advice": {
@@ -92,7 +102,15 @@ class Scaling:
             f"{latency_table(self.of(self.latency))}\n\n"
             "throughput: ways to divide the CPUs, and the latency of a call\n"
             f"{throughput_table(self.of(self.throughput))}\n\n"
-            f"{self.advice}"
+            f"{self.advice}{self._doubt()}"
+        )
+
+    def _doubt(self) -> str:
+        if self.spread <= QUIET:
+            return ""
+        return (
+            f"\nThe rounds differ by {self.spread * 100:.0f} %: other programs kept the machine "
+            "busy. Measure again when it is\nquiet, or longer with --seconds."
         )
 
 
