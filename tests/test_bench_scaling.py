@@ -126,6 +126,12 @@ class TestFigures:
         second = [(1.0, 2.0), (2.0, 4.0)]
         assert calls_per_second([first, second]) == pytest.approx((2 + 1 + 0.5) / 2)
 
+    def test_rate_of_callers_that_take_turns_counts_no_waiting(self) -> None:
+        """Three calls of a second, one after the other; the other caller's begin with a wait."""
+        turn = [[(0.0, 1.0), (1.0, 3.0)], [(0.0, 2.0)]]
+        assert calls_per_second(turn, takes_turns=True) == pytest.approx(1)
+        assert row_of(Setting(1, 2, 2, 8), [turn]).images_per_second == pytest.approx(8)
+
     def test_one_call_each_is_enough(self) -> None:
         assert calls_per_second([[(0.0, 1.0)], [(0.0, 1.0)]]) == pytest.approx(2)
 

@@ -26,8 +26,8 @@ calls are faster than p90 and p99. A quiet machine gives steadier figures.
 
 --scale divides the CPUs in every sensible way: more threads for one image (latency); batches on all
 threads, callers (Python threads that share the model) and processes side by side (throughput). It
-ends with the settings to choose, as lines to paste. With 2 CPUs it takes about a minute, with 16
-some three; --seconds changes that, and --threads N measures with fewer CPUs.
+ends with the settings to choose, as lines to paste. With 2 CPUs it takes one to two minutes, with
+16 three to four; --seconds changes that, and --threads N divides fewer CPUs.
 
 examples:
   resnet-rs bench --weights weights/

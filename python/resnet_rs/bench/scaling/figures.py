@@ -63,7 +63,7 @@ def row_of(setting: Setting, turns: Sequence[Turn]) -> Row:
     """
     ms = [(end - start) * 1e3 for turn in turns for calls in turn for start, end in calls]
     p50, p99 = (float(p) for p in np.percentile(ms, (50, 99)))
-    rates = [calls_per_second(turn) for turn in turns]
+    rates = [calls_per_second(turn, takes_turns=setting.takes_turns) for turn in turns]
     rate = float(np.median(rates))
     return Row(
         setting=setting,
@@ -75,12 +75,21 @@ def row_of(setting: Setting, turns: Sequence[Turn]) -> Row:
     )
 
 
-def calls_per_second(turn: Turn) -> float:
-    """The rate of all callers together while every one of them is calling.
+def calls_per_second(turn: Turn, *, takes_turns: bool = False) -> float:
+    """The rate of all callers together.
 
-    A call that is only partly in that time counts by its part. So neither a caller that begins late
-    nor one that still computes when the others have ended changes the rate.
+    Args:
+        turn: the calls of each caller.
+        takes_turns: True if only one of the callers computes at a time. Then it is the number of
+            calls by the time of all of them. Otherwise it is the rate while every caller is
+            calling, and a call that is only partly in that time counts by its part: neither a
+            caller that begins late nor one that still computes when the others have ended changes
+            it.
     """
+    if takes_turns:
+        starts = [start for calls in turn for start, _ in calls]
+        ends = [end for calls in turn for _, end in calls]
+        return len(ends) / (max(ends) - min(starts))
     first = max(calls[0][0] for calls in turn)
     last = min(calls[-1][1] for calls in turn)
     done = sum(
