@@ -17,7 +17,7 @@ from tiny_model import write_tiny_model
 import resnet_rs
 from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas
-from resnet_rs.bench import ladder_plot
+from resnet_rs.bench import plots
 from resnet_rs.bench import run as bench
 from resnet_rs.bench.ladder import Ladder, Rung, Stage, climb_ladder, stages
 from resnet_rs.bench.ladder_plot import plot_ladder
@@ -408,7 +408,7 @@ class TestPlot:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr(ladder_plot, "find_spec", lambda name: None)
+        monkeypatch.setattr(plots, "find_spec", lambda name: None)
         assert main(arguments(demo_dir, "--ladder", "--plot", tmp_path / "x.png")) == 2
         output = capsys.readouterr()
         assert output.out == ""

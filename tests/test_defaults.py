@@ -123,7 +123,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "compare": {**MODEL, "tolerance": 1e-4, "format": "text"},
     "explain": {**MODEL, "dpi": 150, "top_k": 5},
     "features": {**MODEL, "stem_filters": False, "dpi": 150, "max": 64, "strongest": False},
-    "bench": {**MODEL, "seconds": 5.0, "format": "text", "profile": False, "ladder": False},
+    "bench": {
+        **MODEL,
+        "seconds": 5.0,
+        "format": "text",
+        "profile": False,
+        "ladder": False,
+        "scale": False,
+    },
     "info": {"format": "text"},
 }
 

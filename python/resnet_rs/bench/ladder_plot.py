@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 
 from ..terminal.tables import plural
 from .ladder import Ladder, Rung
-
-NEEDS_MATPLOTLIB = "a plot needs matplotlib: pip install matplotlib, or leave out --plot"
-
-_BEFORE = "#9aa5b1"
-_LAST = "#d9480f"
-_TEXT = "#1f2933"
-
-
-def can_plot() -> bool:
-    """Tell if matplotlib is installed, without loading it."""
-    return find_spec("matplotlib") is not None
+from .plots import FAINT, GREY, RED, TEXT
 
 
 def plot_ladder(ladder: Ladder, path: str | os.PathLike[str], *, note: str = "") -> None:
@@ -38,29 +27,29 @@ def plot_ladder(ladder: Ladder, path: str | os.PathLike[str], *, note: str = "")
     rungs = ladder.rungs
     figure = Figure(figsize=(8, 1.5 + 0.55 * len(rungs)), layout="constrained")
     axes = figure.subplots()
-    colours = [_BEFORE] * (len(rungs) - 1) + [_LAST]
+    colours = [GREY] * (len(rungs) - 1) + [RED]
     bars = axes.barh(range(len(rungs)), [rung.ms for rung in rungs], 0.68, color=colours)
     axes.set_yticks(range(len(rungs)), [_stage(rung) for rung in rungs], fontsize=11)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.bar_label(bars, [_label(rung) for rung in rungs], padding=5, fontsize=11, color=_TEXT)
+    axes.bar_label(bars, [_label(rung) for rung in rungs], padding=5, fontsize=11, color=TEXT)
     # Room for the longest bar's label, in decades.
     axes.set_xlim(min(rung.ms for rung in rungs) / 3, max(rung.ms for rung in rungs) * 8)
-    axes.set_xlabel("milliseconds an image, logarithmic (median; less is better)", color=_TEXT)
+    axes.set_xlabel("milliseconds an image, logarithmic (median; less is better)", color=TEXT)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.tick_params(which="both", colors=_TEXT, length=0)
+    axes.tick_params(which="both", colors=TEXT, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.suptitle(
         f"ResNet-50, one image of {ladder.height} x {ladder.width}: "
         f"{rungs[-1].gain_in_all:,.0f} times as fast in {plural(len(rungs) - 1, 'step')}",
         fontsize=13,
-        color=_TEXT,
+        color=TEXT,
         x=0.01,
         ha="left",
     )
     told = ", ".join(filter(None, (f"resnet_rs {ladder.version}", ladder.cpu, note)))
-    figure.supxlabel(told, fontsize=8, color="#616e7c", x=0.01, ha="left")
+    figure.supxlabel(told, fontsize=8, color=FAINT, x=0.01, ha="left")
     figure.savefig(path, dpi=150)
 
 

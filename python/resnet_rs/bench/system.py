@@ -58,6 +58,20 @@ def resident_mb() -> tuple[float, float] | None:
     return (sizes["VmRSS"], sizes["VmHWM"]) if len(sizes) == 2 else None
 
 
+def threads_variable() -> str | None:
+    """Name the variable that the core took the number of threads from, by the core's rules.
+
+    The core's own variable must be valid; other programs' variables are ignored if they are not.
+    """
+    if os.environ.get("RESNET_RS_NUM_THREADS"):
+        return "RESNET_RS_NUM_THREADS"
+    for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):
+        first = os.environ.get(name, "").split(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return name
+    return None
+
+
 def _pillow_version() -> str:
     import PIL
 
@@ -81,18 +95,4 @@ def _default_threads() -> tuple[int | None, str]:
         threads = _core.default_threads()
     except ValueError as error:  # RESNET_RS_NUM_THREADS is not a number
         return None, str(error)
-    return threads, _threads_variable() or "the CPUs that this process may use"
-
-
-def _threads_variable() -> str | None:
-    """Name the variable that the core took the number of threads from, by the core's rules.
-
-    The core's own variable must be valid; other programs' variables are ignored if they are not.
-    """
-    if os.environ.get("RESNET_RS_NUM_THREADS"):
-        return "RESNET_RS_NUM_THREADS"
-    for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):
-        first = os.environ.get(name, "").split(",")[0].strip()
-        if first.isdecimal() and int(first) > 0:
-            return name
-    return None
+    return threads, threads_variable() or "the CPUs that this process may use"

@@ -1,4 +1,4 @@
-"""`resnet-rs bench`: the speed of a model on this machine, and the gain of each optimisation."""
+"""`resnet-rs bench`: the speed of a model here, its scaling, and the gain of each optimisation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ EPILOG = """\
 Latency is the time of one call with the whole batch; calls follow each other. 90 and 99 % of the
 calls are faster than p90 and p99. A quiet machine gives steadier figures.
 
+--scale divides the CPUs in every sensible way: more threads for one image (latency); batches on all
+threads, callers (Python threads that share the model) and processes side by side (throughput). It
+ends with the settings to choose, as lines to paste. With 2 CPUs it takes one to two minutes, with
+16 three to four; --seconds changes that, and --threads N divides fewer CPUs.
+
 examples:
   resnet-rs bench --weights weights/
   resnet-rs bench --weights weights/ --batch 8 --threads 4 --profile
+  resnet-rs bench --weights weights/ --scale
+  resnet-rs bench --weights weights/ --scale --seconds 20 --plot scaling.png --format json
   resnet-rs bench --weights weights/ --ladder --plot ladder.png
 
 exit status: 0; 1 if the ladder's stages do not agree on the logits; 2 for bad usage, weights that
@@ -51,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=5.0,
         metavar="S",
-        help="how long to measure; with --ladder, each stage (default: 5)",
+        help="how long to measure; with --ladder each stage, with --scale each row (default: 5)",
     )
     add_format(parser)
     kinds = parser.add_mutually_exclusive_group()
@@ -62,19 +69,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure one image in stages instead: naive loops (once: they take 10 to 30 s at "
         "224 x 224), each tier of kernels, Winograd, threads",
     )
-    add("--plot", metavar="FILE", help="with --ladder: also draw it (needs matplotlib)")
+    kinds.add_argument(
+        "--scale",
+        action="store_true",
+        help="measure latency and throughput over threads, callers and processes instead, and say "
+        "which to choose",
+    )
+    add("--plot", metavar="FILE", help="with --ladder or --scale: also draw it (needs matplotlib)")
     parser.set_defaults(run=lambda arguments: _run(parser, arguments))
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure; returns the exit status."""
-    if arguments.plot is not None and not arguments.ladder:
-        parser.error("--plot draws the ladder: add --ladder")
+    if arguments.plot is not None and not (arguments.ladder or arguments.scale):
+        parser.error("--plot draws a ladder or the scaling: add --ladder or --scale")
     if arguments.ladder and arguments.batch is not None:
         parser.error("--ladder measures one image: leave out --batch")
+    if arguments.scale and arguments.batch is not None:
+        parser.error("--scale measures several batches: leave out --batch")
+    measure = _ladder if arguments.ladder else _scale if arguments.scale else _bench
     with plain_warnings():
         try:
-            return _ladder(arguments) if arguments.ladder else _bench(arguments)
+            return measure(arguments)
         except LOAD_ERRORS as error:
             return fail(error)
 
@@ -98,7 +114,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _ladder(arguments: argparse.Namespace) -> int:
     from ..bench.ladder import climb_ladder
-    from ..bench.ladder_plot import NEEDS_MATPLOTLIB, can_plot, plot_ladder
+    from ..bench.ladder_plot import plot_ladder
+    from ..bench.plots import NEEDS_MATPLOTLIB, can_plot
     from ..terminal.progress import Progress
 
     if arguments.plot is not None and not can_plot():
@@ -113,10 +130,35 @@ def _ladder(arguments: argparse.Namespace) -> int:
         )
     print(json.dumps(ladder.as_dict(), indent=2) if arguments.format == "json" else ladder)
     if arguments.plot is not None:
-        today = datetime.now(timezone.utc).date().isoformat()
-        plot_ladder(ladder, arguments.plot, note=today)
+        plot_ladder(ladder, arguments.plot, note=_today())
         print(f"wrote {arguments.plot}", file=sys.stderr)
     if not ladder.agrees:
         print("resnet-rs: the stages do not agree on the logits: see rel. error", file=sys.stderr)
         return WRONG_RESULTS
     return OK
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from ..bench.plots import NEEDS_MATPLOTLIB, can_plot
+    from ..bench.scaling.measure import measure_scaling
+    from ..bench.scaling.plot import plot_scaling
+    from ..terminal.progress import Progress
+
+    if arguments.plot is not None and not can_plot():
+        return fail(NEEDS_MATPLOTLIB)
+    with Progress() as progress:
+        scaling = measure_scaling(
+            model_options(arguments),
+            size=arguments.size and tuple(arguments.size),
+            seconds=arguments.seconds,
+            progress=progress,
+        )
+    print(json.dumps(scaling.as_dict(), indent=2) if arguments.format == "json" else scaling)
+    if arguments.plot is not None:
+        plot_scaling(scaling, arguments.plot, note=_today())
+        print(f"wrote {arguments.plot}", file=sys.stderr)
+    return OK
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()

@@ -26,6 +26,6 @@ def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
     return "\n".join(lines)
 
 
-def plural(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 thread`, `2 threads`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Write a number with its noun: `1 thread`, `2 threads`; `nouns` if an `s` is not enough."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
