@@ -1,22 +1,50 @@
 //! Turns: the right to be the only caller of a team.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use super::watch::Watch;
 
-/// A door that one caller at a time passes.
+/// The time after which a caller that waits is no longer overtaken by one that comes back at once. Without
+/// any such time a team would idle between short forwards until the next caller is awake; with a
+/// long one, a few callers would take all turns.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// A door that one caller at a time passes, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Door {
     state: Mutex<State>,
-    opened: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     is_taken: bool,
-    waiting: usize,
+    /// Callers that wait, the one that came first at the front.
+    queue: VecDeque<Waiting>,
+    /// The number of callers that have ever waited.
+    tickets: u64,
+}
+
+struct Waiting {
+    ticket: u64,
+    since: Instant,
+    thread: Thread,
+}
+
+impl State {
+    fn enqueue(&mut self) -> u64 {
+        self.tickets += 1;
+        self.queue.push_back(Waiting {
+            ticket: self.tickets,
+            since: Instant::now(),
+            thread: thread::current(),
+        });
+        self.tickets
+    }
 }
 
 thread_local! {
@@ -34,34 +62,53 @@ impl Door {
     /// Waits for the door; returns None if the caller that `watch` asks does not want to wait on.
     pub(super) fn pass(&self, watch: Option<&Watch>) -> Option<Inside<'_>> {
         let mut state = self.lock();
-        state.waiting += 1;
-        while state.is_taken {
-            let Some(watch) = watch else {
-                state = self
-                    .opened
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let waited = self.opened.wait_timeout(state, watch.pause());
-            // The caller is asked without the lock: it may do anything then.
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
-            let gives_up = watch.poll();
-            state = self.lock();
-            if gives_up {
-                state.waiting -= 1;
-                // It may have been woken in place of another one.
-                self.opened.notify_one();
-                return None;
-            }
+        if !state.is_taken {
+            state.is_taken = true;
+            return Some(Inside::new(self));
         }
-        state.waiting -= 1;
-        state.is_taken = true;
-        HOLDS_TURN.set(true);
-        Some(Inside {
-            door: self,
-            stays_on_its_thread: PhantomData,
-        })
+        let ticket = state.enqueue();
+        loop {
+            // The caller is asked without the lock: it may do anything then.
+            drop(state);
+            match watch {
+                None => thread::park(),
+                Some(watch) => thread::park_timeout(watch.pause()),
+            }
+            let gives_up = watch.is_some_and(Watch::poll);
+            state = self.lock();
+            let at = state.queue.iter().position(|w| w.ticket == ticket);
+            match at {
+                Some(at) if !state.is_taken => {
+                    state.queue.remove(at);
+                    state.is_taken = true;
+                }
+                Some(at) if gives_up => {
+                    state.queue.remove(at);
+                    return None;
+                }
+                Some(_) => continue,
+                // The last caller has handed its turn on.
+                None => {}
+            }
+            drop(state);
+            let inside = Inside::new(self);
+            return (!gives_up).then_some(inside);
+        }
+    }
+
+    fn open(&self) {
+        let mut state = self.lock();
+        let front = state.queue.front();
+        let next = front.map(|waiting| waiting.thread.clone());
+        if front.is_some_and(|waiting| waiting.since.elapsed() >= PATIENCE) {
+            state.queue.pop_front();
+        } else {
+            state.is_taken = false;
+        }
+        drop(state);
+        if let Some(thread) = next {
+            thread.unpark();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,21 +122,26 @@ pub(super) struct Inside<'a> {
     stays_on_its_thread: PhantomData<*const ()>,
 }
 
+impl<'a> Inside<'a> {
+    fn new(door: &'a Door) -> Self {
+        HOLDS_TURN.set(true);
+        Self {
+            door,
+            stays_on_its_thread: PhantomData,
+        }
+    }
+}
+
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         HOLDS_TURN.set(false);
-        let mut state = self.door.lock();
-        state.is_taken = false;
-        if state.waiting > 0 {
-            self.door.opened.notify_one();
-        }
+        self.door.open();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
 
     use super::*;
 
@@ -113,6 +165,29 @@ mod tests {
         });
         assert_eq!(total.into_inner(), 4 * CALLS);
         assert!(!holds_turn());
+    }
+
+    #[test]
+    fn a_caller_that_waits_is_not_overtaken() {
+        let door = Door::default();
+        let (waits, order) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let turn = door.pass(None).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                waits.store(1, Ordering::Relaxed);
+                let _turn = door.pass(None).unwrap();
+                order.lock().unwrap().push("the one that waited");
+            });
+            while waits.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(50));
+            drop(turn);
+            let _turn = door.pass(None).unwrap();
+            order.lock().unwrap().push("the one that came back");
+        });
+        let expected = ["the one that waited", "the one that came back"];
+        assert_eq!(*order.lock().unwrap(), expected);
     }
 
     #[test]
