@@ -6,12 +6,11 @@ import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
 
-from resnet_rs import ImageError, ResNet50, load
+from resnet_rs import ImageError, ResNet50, WeightsError, load
 from resnet_rs.weights.formats.prefixes import shared_wrappers
 from resnet_rs.weights.pretrained.timm_weights import TIMM_WEIGHTS
 
@@ -43,12 +42,12 @@ def test_files_that_are_no_pictures_are_named(model: ResNet50, start: bytes, kin
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict", "net", "network", "module", "weights"])
-def test_state_dicts_lie_under_the_keys_of_training_scripts(tmp_path: Path, key: str) -> None:
+def test_keys_of_training_scripts_are_proposed_before_any_other(tmp_path: Path, key: str) -> None:
     state = random_state_dict(seed=1, num_classes=3, architecture="resnet18")
-    torch.save({key: state, "epoch": 3}, tmp_path / "net.pth")
-    with pytest.warns(UserWarning, match="preprocessing"):
-        network = load(tmp_path / "net.pth", architecture="resnet18")
-    assert network.forward(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 3)
+    other = random_state_dict(seed=2, num_classes=4, architecture="resnet18")
+    torch.save({"before": other, key: state}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=f"under {key}, before"):
+        load(tmp_path / "net.pth", architecture="resnet18")
 
 
 @pytest.mark.parametrize(
