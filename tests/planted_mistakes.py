@@ -200,6 +200,13 @@ PLANTS = [
         "on conv1 (v1: the paper, Keras, detectron2), not on conv2",
     ),
     Plant(
+        "stride of the stem",
+        lambda: with_module("conv1", lambda m: nn.Conv2d(3, 4, 7, 1, padding=3, bias=False)),
+        "conv1",
+        "wrong stride",
+        "the stride is 1, not 2",
+    ),
+    Plant(
         "no residual",
         lambda: with_block("layer2.1", without_residual),
         "layer2.1.add",

@@ -401,15 +401,17 @@ class TestLadder:
 
 
 class TestPlot:
+    @pytest.mark.parametrize("mode", ["--ladder", "--scale"])
     def test_missing_matplotlib_is_told_before_measuring(
         self,
+        mode: str,
         demo_dir: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.setattr(plots, "find_spec", lambda name: None)
-        assert main(arguments(demo_dir, "--ladder", "--plot", tmp_path / "x.png")) == 2
+        assert main(arguments(demo_dir, mode, "--plot", tmp_path / "x.png")) == 2
         output = capsys.readouterr()
         assert output.out == ""
         assert output.err.startswith("resnet-rs: error: a plot needs matplotlib: pip install")

@@ -19,7 +19,6 @@ import pytest
 
 from resnet_rs import __version__
 from resnet_rs._core import Network
-from resnet_rs.bench import plots
 from resnet_rs.bench import run as bench
 from resnet_rs.bench.scaling import measure
 from resnet_rs.bench.scaling.callers import run_callers, timed_calls
@@ -215,19 +214,6 @@ class TestCommand:
             main(arguments(demo_dir, *more))
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
-
-    def test_missing_matplotlib_is_told_before_measuring(
-        self,
-        demo_dir: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        monkeypatch.setattr(plots, "find_spec", lambda name: None)
-        assert main(arguments(demo_dir, "--plot", tmp_path / "x.png")) == 2
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert output.err.startswith("resnet-rs: error: a plot needs matplotlib: pip install")
 
 
 def members(group: int) -> set[int]:

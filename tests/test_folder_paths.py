@@ -167,6 +167,15 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert list(Sources([f"@{tmp_path / 'list.txt'}"])) == ["a.jpg", "b.jpg"]
 
 
+def test_a_byte_order_mark_further_on_belongs_to_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is read in pieces: a mark at the start of a later one is none."""
+    monkeypatch.setattr("resnet_rs.stream.folder.paths._CHUNK_BYTES", 6)
+    (tmp_path / "list.txt").write_bytes(b"a.jpg\n\xef\xbb\xbfb.jpg\n")
+    assert list(Sources([f"@{tmp_path / 'list.txt'}"])) == ["a.jpg", "\ufeffb.jpg"]
+
+
 def test_a_list_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("a.jpg\n".encode("utf-16"))
     with pytest.raises(ValueError, match=r"list\.txt: expected UTF-8, found UTF-16"):

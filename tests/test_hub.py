@@ -299,6 +299,14 @@ class TestRefusals:
             fetch("me/mine")
         assert "http://127.0.0.1:9/me/mine/resolve/main/config.json" in str(caught.value)
 
+    def test_slashes_after_the_endpoint_do_not_count(
+        self, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9//")
+        with pytest.raises(DownloadError) as caught:
+            fetch("me/mine")
+        assert "http://127.0.0.1:9/me/mine/resolve/main/config.json" in str(caught.value)
+
     def test_mirror_that_is_no_hub_is_told(self, server: FileServer) -> None:
         publish(server, TIMM, {"architecture": "resnet50"})
         server.commit = ""

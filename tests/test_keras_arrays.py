@@ -117,6 +117,14 @@ class TestLayouts:
         order = any("told apart by their order" in each for each in read_keras(path).remarks)
         assert order != named
 
+    def test_names_of_a_fixed_length(self, path: Path) -> None:
+        """h5py writes `np.bytes_` so, and str as strings of any length."""
+        with h5py.File(numbered(path, layers()), "r+") as file:
+            for group in file["layers"].values():
+                group["vars"].attrs["name"] = np.bytes_(group["vars"].attrs["name"])
+        assert_read(path, layers())
+        assert not any("their order" in each for each in read_keras(path).remarks)
+
     def test_two_layers_of_one_name(self, path: Path) -> None:
         legacy(path, layers())
         with h5py.File(path, "r+") as file:

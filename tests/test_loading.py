@@ -105,6 +105,7 @@ class TestBytes:
             (lambda data: data.replace(b'"F32"', b'"F99"', 1), "F32, F16, BF16 or F64, found F99"),
             (lambda data: data.replace(b'"shape":[', b'"shape":[-', 1), r"no shape: \[-"),
             (lambda data: (2).to_bytes(8, "little") + b"[]", "no JSON object"),
+            (lambda data: (7).to_bytes(8, "little") + b'{"w":1}', "w: expected dtype, shape and"),
         ],
     )
     def test_damage_is_named(

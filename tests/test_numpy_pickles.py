@@ -54,6 +54,14 @@ def test_plain_pickles_give_the_arrays(protocol: int, key: str, path: Path) -> N
     assert_read(path, *([f"took the state dict under {key!r}"] if key else []))
 
 
+@pytest.mark.parametrize("fix_imports", [True, False])
+def test_no_bytes_at_all_by_the_name_of_either_python(fix_imports: bool, path: Path) -> None:
+    """Protocol 2 writes b"" as a call of `__builtin__.bytes`, or of `builtins.bytes`."""
+    content = {"empty": ARRAYS["empty"], "short": ARRAYS["short"]}
+    path.write_bytes(pickle.dumps(content, protocol=2, fix_imports=fix_imports))
+    assert list(read_torch(path).tensors) == ["empty", "short"]
+
+
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_torch_save_of_arrays_gives_the_arrays(legacy: bool, path: Path) -> None:
     torch.save(ARRAYS, path, _use_new_zipfile_serialization=not legacy)
@@ -64,6 +72,13 @@ def test_arrays_beside_a_state_dict_are_not_taken_for_it(path: Path) -> None:
     state = {"w": torch.ones(2)}
     torch.save({"my_net": state, "mean": np.ones(3), "history": {"loss": np.ones(9)}}, path)
     assert list(read_torch(path).tensors) == ["w"]
+
+
+def test_the_question_which_arrays_names_the_whole_way(path: Path) -> None:
+    arrays = {"w": np.ones(2, np.float32)}
+    torch.save({"run": {"model": {"one": arrays, "two": arrays}}}, path)
+    with pytest.raises(WeightsError, match="run/model/one"):
+        read_torch(path, "run/model")
 
 
 def python2(size: int) -> bytes:

@@ -42,6 +42,17 @@ class TestOrder:
         x = images()
         np.testing.assert_array_equal(logits_of(saved(graph, tmp_path), x), logits_of(sound, x))
 
+    def test_names_that_are_no_utf_8(self, sound: Path, tmp_path: Path) -> None:
+        """Protobuf leaves such a name as bytes."""
+        tensors = onnx.load(sound).graph.initializer
+        tensor = next(one.name for one in tensors if len(one.name) > 5)
+        content = sound.read_bytes()
+        changed = content.replace(tensor.encode(), b"\xff" * len(tensor))
+        assert changed != content
+        (tmp_path / "x.onnx").write_bytes(changed)
+        x = images()
+        np.testing.assert_array_equal(logits_of(tmp_path / "x.onnx", x), logits_of(sound, x))
+
     def test_cycle(self, sound: Path, tmp_path: Path) -> None:
         graph = onnx.load(sound)
         relus = [node for node in graph.graph.node if node.op_type == "Relu"]

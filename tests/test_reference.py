@@ -208,6 +208,12 @@ NETWORKS = {
     ),
     "resnet18d": (lambda: small_d("18"), "resnet18d", {}),
     "resnet26d": (lambda: small_d("26"), "resnet26d", {}),
+    # A pool of stride 1, before the shortcut of a stage that is dilated.
+    "resnet26d dilated": (
+        lambda: small_d("26", output_stride=8),
+        "resnet26d",
+        {"dilation": [1, 1, 2, 4]},
+    ),
 }
 
 

@@ -35,6 +35,7 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("model.onnx", LFS, "git lfs pull"),
     ("model.safetensors", HTML, "a web page: the download went wrong"),
     ("best.pth", HTML, "a web page: the download went wrong"),
+    ("best.pth", b"\xef\xbb\xbf<html>", "a web page: the download went wrong"),
     ("x.pth", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "a server's answer"),
     ("model.xml", b'<?xml version="1.0"?>\n<net name="x" version="11">', "OpenVINO's IR"),
     ("net.xml", b"<?xml version='1.0'?>\n<annotation>", "an XML file: pass the file of weights"),

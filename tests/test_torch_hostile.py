@@ -239,3 +239,18 @@ def test_real_pickles_of_every_protocol_are_read_like_pickle() -> None:
         assert result == content, protocol
         assert end == len(data) - 4
         assert result["again"] is result["tuples"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x80\x02}K\x01a.",  # APPEND to a dict
+        b"\x80\x02}(K\x01K\x02e.",  # APPENDS to a dict
+        b"\x80\x02)K\x01a.",  # APPEND to a tuple
+    ],
+    ids=["append", "appends", "tuple"],
+)
+def test_elements_of_what_is_no_list_are_refused(stream: bytes) -> None:
+    machine = PickleMachine({}, lambda identity: identity, Budget(len(stream)))
+    with pytest.raises(WeightsError, match="takes no elements"):
+        machine.run(Unpacked(stream), 0, len(stream))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import Any
 
 from .common import (
     LOAD_ERRORS,
@@ -81,12 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure; returns the exit status."""
+    from ..bench.plots import NEEDS_MATPLOTLIB, can_plot
+
     if arguments.plot is not None and not (arguments.ladder or arguments.scale):
         parser.error("--plot draws a ladder or the scaling: add --ladder or --scale")
     if arguments.ladder and arguments.batch is not None:
         parser.error("--ladder measures one image: leave out --batch")
     if arguments.scale and arguments.batch is not None:
         parser.error("--scale measures several batches: leave out --batch")
+    if arguments.plot is not None and not can_plot():
+        return fail(NEEDS_MATPLOTLIB)
     measure = _ladder if arguments.ladder else _scale if arguments.scale else _bench
     with plain_warnings():
         try:
@@ -128,10 +134,7 @@ def _ladder(arguments: argparse.Namespace) -> int:
             seconds=arguments.seconds,
             progress=progress,
         )
-    print(json.dumps(ladder.as_dict(), indent=2) if arguments.format == "json" else ladder)
-    if arguments.plot is not None:
-        plot_ladder(ladder, arguments.plot, note=_today())
-        print(f"wrote {arguments.plot}", file=sys.stderr)
+    _show(arguments, ladder, plot_ladder)
     if not ladder.agrees:
         print("resnet-rs: the stages do not agree on the logits: see rel. error", file=sys.stderr)
         return WRONG_RESULTS
@@ -139,13 +142,10 @@ def _ladder(arguments: argparse.Namespace) -> int:
 
 
 def _scale(arguments: argparse.Namespace) -> int:
-    from ..bench.plots import NEEDS_MATPLOTLIB, can_plot
     from ..bench.scaling.measure import measure_scaling
     from ..bench.scaling.plot import plot_scaling
     from ..terminal.progress import Progress
 
-    if arguments.plot is not None and not can_plot():
-        return fail(NEEDS_MATPLOTLIB)
     with Progress() as progress:
         scaling = measure_scaling(
             model_options(arguments),
@@ -153,12 +153,14 @@ def _scale(arguments: argparse.Namespace) -> int:
             seconds=arguments.seconds,
             progress=progress,
         )
-    print(json.dumps(scaling.as_dict(), indent=2) if arguments.format == "json" else scaling)
-    if arguments.plot is not None:
-        plot_scaling(scaling, arguments.plot, note=_today())
-        print(f"wrote {arguments.plot}", file=sys.stderr)
+    _show(arguments, scaling, plot_scaling)
     return OK
 
 
-def _today() -> str:
-    return datetime.now(timezone.utc).date().isoformat()
+def _show(arguments: argparse.Namespace, result: Any, plot: Callable[..., None]) -> None:
+    """Print a result in the format that is asked for, and draw it if that is asked for."""
+    print(json.dumps(result.as_dict(), indent=2) if arguments.format == "json" else result)
+    if arguments.plot is not None:
+        today = datetime.now(timezone.utc).date().isoformat()
+        plot(result, arguments.plot, note=today)
+        print(f"wrote {arguments.plot}", file=sys.stderr)

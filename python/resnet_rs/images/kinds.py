@@ -9,7 +9,7 @@ from typing import Literal
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _CONVERT = "convert it to JPEG or PNG"
 
-# The first bytes of a file, and a clause about it.
+# The first bytes of a file, in small letters, and a clause about it.
 _STARTS = (
     (b"<?xml", f"an XML file, such as SVG: {_CONVERT}"),
     (b"<svg", f"SVG, which is a drawing: {_CONVERT}"),
@@ -20,7 +20,7 @@ _STARTS = (
     (b"\xff\x0a", f"JPEG XL: {_CONVERT}"),
     (b"\x00\x00\x00\x0cjxl ", f"JPEG XL: {_CONVERT}"),
     (b"8bps\x00\x02", f"a large Photoshop file (PSB): {_CONVERT}"),
-    (b"\x1a\x45\xdf\xa3", "a video (Matroska or WebM): pass its frames"),
+    (b"\x1ae\xdf\xa3", "a video (Matroska or WebM): pass its frames"),
     (b"pk\x03\x04", "a zip archive: unpack it"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
     (b"\x93numpy", "a NumPy file: pass numpy.load(...), a uint8 array [height, width, 3]"),

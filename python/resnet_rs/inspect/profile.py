@@ -123,7 +123,7 @@ PEAKS = 5
 _HEADER = ("layer", "algorithm", "kernel", "output", "ms", "GFLOP/s", "of peak", "of total")
 
 
-def profile(loaded: Loaded, images: Any, rounds: int = ROUNDS, *, detail: bool = False) -> Profile:
+def profile(loaded: Loaded, images: Any, rounds: int, *, detail: bool) -> Profile:
     """Measure where the time of a forward goes, as `ResNet.profile` describes.
 
     Args:
