@@ -47,7 +47,8 @@ impl Network {
                 (self.layers[i].name.clone(), shape, Vec::new())
             }));
         }
-        for (_, batch, pixels) in batches(pixels, shape) {
+        // Every layer takes the whole batch here, so its memory grows with it.
+        for (_, batch, pixels) in batches(pixels, shape, 1) {
             check(watch)?;
             let plan = self.make_plan(Shape { batch, ..shape }, threads, Grouping::Whole)?;
             let parts = self.features_of_batch(&plan, watch, pixels, layers)?;

@@ -80,7 +80,7 @@ impl Network {
                 out.len()
             )));
         }
-        for (first, batch, pixels) in batches(pixels, shape) {
+        for (first, batch, pixels) in batches(pixels, shape, threads) {
             check(watch)?;
             let plan = self.forward_plan(Shape { batch, ..shape }, threads)?;
             let out = &mut out[first * width..(first + batch) * width];

@@ -6,9 +6,15 @@ use crate::graph::operations::output_shapes;
 use crate::kernels::input::Pixels;
 use crate::shape::Shape;
 
-/// Pixels of the images that run as one batch: eight of 224 x 224. More would not be faster, and a
-/// forward's memory stays the same for any number of images.
-const BATCH_PIXELS: usize = 8 * 224 * 224;
+/// Pixels of one image; larger batches of smaller images and smaller batches of larger ones take as long.
+const IMAGE_PIXELS: usize = 224 * 224;
+
+/// The images that run as one batch: more would not be faster, and a forward's memory stays the same for any
+/// number of them.
+const BATCH: usize = 8;
+
+/// On many threads there are as many images that each takes two through the first layers.
+const BATCH_PER_THREAD: usize = 2;
 
 /// Images to run, `[batch, height, width, channels]`, contiguous.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +76,16 @@ impl Network {
     }
 }
 
-/// The images in batches of bounded size: the first image, the size and the pixels of each.
+/// The images in batches of bounded size for `threads` threads: the first image, the size and the pixels of
+/// each.
 pub(super) fn batches(
     pixels: Pixels<'_>,
     shape: Shape,
+    threads: usize,
 ) -> impl Iterator<Item = (usize, usize, Pixels<'_>)> {
     let image_len = pixels.len() / shape.batch.max(1);
-    let at_once = (BATCH_PIXELS / (shape.height * shape.width)).max(1);
+    let at_once = BATCH.max(BATCH_PER_THREAD * threads) * IMAGE_PIXELS;
+    let at_once = (at_once / (shape.height * shape.width)).max(1);
     (0..shape.batch).step_by(at_once).map(move |first| {
         let batch = at_once.min(shape.batch - first);
         let range = first * image_len..(first + batch) * image_len;
@@ -88,8 +97,8 @@ pub(super) fn batches(
 mod tests {
     use super::*;
 
-    /// The batches of `batch` images of one channel, image `n` having the value n: the first image,
-    /// the size, and the values of the first and the last pixel.
+    /// The batches of `batch` images of one channel, image `n` having the value n, on one thread: the first
+    /// image, the size, and the values of the first and the last pixel.
     fn batches_of(batch: usize, height: usize, width: usize) -> Vec<(usize, usize, [f32; 2])> {
         let images: Vec<f32> = (0..batch)
             .flat_map(|n| vec![n as f32; height * width])
@@ -99,7 +108,7 @@ mod tests {
             height,
             width,
         };
-        batches(Pixels::F32(&images), shape)
+        batches(Pixels::F32(&images), shape, 1)
             .map(|(first, size, pixels)| {
                 let Pixels::F32(values) = pixels else {
                     panic!("expected the type that was put in")
@@ -127,6 +136,24 @@ mod tests {
             batches_of(33, 112, 112),
             [(0, 32, [0.0, 31.0]), (32, 1, [32.0, 32.0])]
         );
+    }
+
+    #[test]
+    fn on_many_threads_batches_have_two_images_for_each() {
+        let shape = Shape {
+            batch: 40,
+            height: 224,
+            width: 224,
+        };
+        let images = vec![0.0; 40 * 224 * 224];
+        let sizes = |threads| {
+            batches(Pixels::F32(&images), shape, threads)
+                .map(|(_, size, _)| size)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(4), [8; 5]);
+        assert_eq!(sizes(8), [16, 16, 8]);
+        assert_eq!(sizes(64), [40]);
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //!
 //! The closures that run in this mode are a worker's walk over a plan and two kernels that prepare
 //! weights. They do no arithmetic on floats besides that of the kernels: they compute indices, take
-//! items of work and wait at barriers.
+//! items of work and wait for each other.
 //!
 //! The caller of a forward is one of its workers, so its thread changes mode too, for the walk only.
 //! A thread of the library's own in its place would have to be woken for each forward, which takes

@@ -65,8 +65,8 @@ impl Progress {
     }
 
     /// Calls `work` for the items of `step` that fall to this worker, the owner of share `share`, and returns
-    /// when the step has ended. Over all workers, each of the `items` is done once, and what the work on any of them wrote is visible
-    /// afterwards.
+    /// when the step has ended. Over all workers, each of the `items` is done once, and what the work on any of
+    /// them wrote is visible afterwards.
     ///
     /// The worker that does the last item calls `last` before any worker goes on.
     ///

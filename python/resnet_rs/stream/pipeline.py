@@ -3,8 +3,8 @@
 Every worker loads images until enough of them are ready, then computes a batch, then loads again.
 There is no thread that only loads and none that only computes, so a machine with as many workers
 as cores has no core idle while there is work, and none that two threads fight over. A full batch is
-computed by one thread alone: it waits for no other at barriers, so a thread that the system takes
-off its core holds nobody up.
+computed by one thread alone: it waits for no other within the layers, so a thread that the system
+takes off its core holds nobody up.
 
 Memory is flat however many items there are: at most `window` of them are between the source and
 the consumer at any time.
