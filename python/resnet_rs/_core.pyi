@@ -186,6 +186,15 @@ class Network:
             `kernel`, `output_shape`, `macs` (its multiply-accumulates) and `items`
             (work items that are partitioned among the threads).
         """
+    def schedule(
+        self, batch: int, height: int, width: int, threads: int
+    ) -> list[list[list[dict[str, Any]]]]:
+        """Return what the threads of a forward do, and in which order.
+
+        Returns:
+            Segments, each of which begins when the one before has ended. Their tracks run side by
+            side, a thread or several on each. A track is a list of steps as `plan` has them.
+        """
     def profile(self, x: NDArray[np.float32] | NDArray[np.uint8]) -> list[float]:
         """Run `x` as one batch and return the time of each step of `plan`, in seconds."""
     def reference_logits(self, x: NDArray[np.float32]) -> list[float]:

@@ -84,13 +84,19 @@ pub(super) fn batches(
     threads: usize,
 ) -> impl Iterator<Item = (usize, usize, Pixels<'_>)> {
     let image_len = pixels.len() / shape.batch.max(1);
-    let at_once = BATCH.max(BATCH_PER_THREAD * threads) * IMAGE_PIXELS;
-    let at_once = (at_once / (shape.height * shape.width)).max(1);
-    (0..shape.batch).step_by(at_once).map(move |first| {
-        let batch = at_once.min(shape.batch - first);
+    sizes(shape, threads).map(move |(first, batch)| {
         let range = first * image_len..(first + batch) * image_len;
         (first, batch, pixels.slice(range))
     })
+}
+
+/// The first image and the size of each batch.
+pub(super) fn sizes(shape: Shape, threads: usize) -> impl Iterator<Item = (usize, usize)> {
+    let at_once = BATCH.max(BATCH_PER_THREAD * threads) * IMAGE_PIXELS;
+    let at_once = (at_once / (shape.height * shape.width)).max(1);
+    (0..shape.batch)
+        .step_by(at_once)
+        .map(move |first| (first, at_once.min(shape.batch - first)))
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::images::sizes;
 use super::network::Network;
 use crate::error::Error;
 use crate::kernels::KernelTable;
 use crate::memory::room;
 use crate::plan::{Grouping, Plan, Step};
 use crate::shape::Shape;
+use crate::threads::check_threads;
 
 /// The most pixels of a batch that is planned as one, unless it is one image: a plan has a step for
 /// each block of tiles.
@@ -30,14 +32,22 @@ impl Network {
     pub fn plan(&self, shape: Shape) -> Result<Plan, Error> {
         shape.check_sides()?;
         self.check_head(shape)?;
-        let most = (MAX_PLAN_PIXELS / (shape.height * shape.width)).max(1);
-        if !(1..=most).contains(&shape.batch) {
-            return Err(Error::Argument(format!(
-                "batch: expected 1 to {most} images of this size, found {}",
-                shape.batch
-            )));
-        }
+        check_batch(shape)?;
         self.make_plan(shape, self.threads, Grouping::Whole)
+    }
+
+    /// The plans that a forward at `shape` on `threads` threads walks, one after the other.
+    ///
+    /// # Errors
+    /// As for [`Network::plan`], and for [`Network::forward`] about the number of threads.
+    pub fn forward_plans(&self, shape: Shape, threads: usize) -> Result<Vec<Arc<Plan>>, Error> {
+        shape.check_sides()?;
+        self.check_head(shape)?;
+        check_batch(shape)?;
+        let threads = check_threads(threads)?;
+        sizes(shape, threads)
+            .map(|(_, batch)| self.forward_plan(Shape { batch, ..shape }, threads))
+            .collect()
     }
 
     /// The plan of a forward at `shape`.
@@ -72,6 +82,17 @@ impl Network {
             grouping,
         ))
     }
+}
+
+fn check_batch(shape: Shape) -> Result<(), Error> {
+    let most = (MAX_PLAN_PIXELS / (shape.height * shape.width)).max(1);
+    if (1..=most).contains(&shape.batch) {
+        return Ok(());
+    }
+    Err(Error::Argument(format!(
+        "batch: expected 1 to {most} images of this size, found {}",
+        shape.batch
+    )))
 }
 
 /// The name of the kernel that computes `step`.

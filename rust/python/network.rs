@@ -15,6 +15,7 @@ use crate::graph::config::Config;
 use crate::graph::layer::Layer;
 use crate::infer::{Activation, Head, Images, Network as Core, Options, kernel_name};
 use crate::memory::room;
+use crate::plan::PlannedStep;
 use crate::shape::Shape;
 use crate::simd::Isa;
 use crate::weights::Tensors;
@@ -276,19 +277,31 @@ impl Network {
             width,
         };
         let plan = self.core.plan(shape)?;
-        let steps = PyList::empty(py);
-        for step in &plan.steps {
-            let entry = PyDict::new(py);
-            entry.set_item("name", &step.name)?;
-            entry.set_item("algorithm", step.step.algorithm())?;
-            entry.set_item("kernel", kernel_name(&step.step, self.core.kernels()))?;
-            let [batch, height, width, channels] = step.step.output_shape();
-            entry.set_item("output_shape", (batch, height, width, channels))?;
-            entry.set_item("macs", step.step.macs())?;
-            entry.set_item("items", step.step.items())?;
-            steps.append(entry)?;
+        self.steps(py, &plan.steps)
+    }
+
+    fn schedule<'py>(
+        &self,
+        py: Python<'py>,
+        batch: usize,
+        height: usize,
+        width: usize,
+        threads: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        let segments = PyList::empty(py);
+        for plan in self.core.forward_plans(shape, threads)? {
+            for segment in &plan.segments {
+                let tracks = segment.tracks.iter().cloned();
+                let tracks = tracks.map(|steps| self.steps(py, &plan.steps[steps]));
+                segments.append(tracks.collect::<PyResult<Vec<_>>>()?)?;
+            }
         }
-        Ok(steps)
+        Ok(segments)
     }
 
     fn profile(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
@@ -333,6 +346,23 @@ impl Network {
 }
 
 impl Network {
+    /// Describes steps, a dict for each.
+    fn steps<'py>(&self, py: Python<'py>, planned: &[PlannedStep]) -> PyResult<Bound<'py, PyList>> {
+        let steps = PyList::empty(py);
+        for PlannedStep { name, step, .. } in planned {
+            let entry = PyDict::new(py);
+            entry.set_item("name", name)?;
+            entry.set_item("algorithm", step.algorithm())?;
+            entry.set_item("kernel", kernel_name(step, self.core.kernels()))?;
+            let [batch, height, width, channels] = step.output_shape();
+            entry.set_item("output_shape", (batch, height, width, channels))?;
+            entry.set_item("macs", step.macs())?;
+            entry.set_item("items", step.items())?;
+            steps.append(entry)?;
+        }
+        Ok(steps)
+    }
+
     /// The place of layer `name`; a stage's name stands for its last block.
     fn layer(&self, name: &str) -> PyResult<usize> {
         let layers = self.core.layers();

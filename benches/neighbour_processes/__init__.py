@@ -1,0 +1,1 @@
+"""The processes of `benches/neighbours.py`, and their quotas."""
