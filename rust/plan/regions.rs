@@ -132,6 +132,8 @@ pub(super) fn choose(
 }
 
 #[cfg(test)]
+// A lane with one group is meant, not all indices of it.
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
     use crate::graph::family;

@@ -106,12 +106,6 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch accepts any address and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_later(self, p: *const f32) {
-        // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

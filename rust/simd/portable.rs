@@ -100,7 +100,4 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
-
-    #[inline(always)]
-    fn prefetch_later(self, _: *const f32) {}
 }

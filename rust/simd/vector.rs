@@ -81,9 +81,6 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `n <= LANES`, and `p` is valid for writing `n` values.
     unsafe fn store_first(self, n: usize, p: *mut f32, v: Self::V);
 
-    /// Prefetches the cache line at `p` into the first-level cache; `p` may be any address.
-    fn prefetch(self, p: *const f32);
-
     /// Prefetches the cache line at `p` into the second-level cache; `p` may be any address.
-    fn prefetch_later(self, p: *const f32);
+    fn prefetch(self, p: *const f32);
 }

@@ -80,11 +80,10 @@ unsafe fn tile<S: Simd, const M: usize>(s: S, args: &TileArgs) {
         let mut acc = [[s.load(w), s.load(w.add(lanes))]; M];
         w = w.add(2 * lanes);
 
-        if let Some(residual) = args.residual {
-            for row in &residual[..M] {
-                for line in (0..2 * lanes).step_by(LINE) {
-                    s.prefetch(row.add(args.channel + line));
-                }
+        // Lines that are read or written when the sums are ready: also a store waits for its line.
+        for row in &args.residual.unwrap_or(args.out)[..M] {
+            for line in (0..2 * lanes).step_by(LINE) {
+                s.prefetch(row.wrapping_add(args.channel + line));
             }
         }
 
@@ -104,7 +103,7 @@ unsafe fn tile<S: Simd, const M: usize>(s: S, args: &TileArgs) {
                     w = w.add(8 * lanes);
                     k += 4;
                     for _ in 0..args.ahead_lines {
-                        s.prefetch_later(ahead);
+                        s.prefetch(ahead);
                         ahead = ahead.wrapping_add(LINE);
                     }
                 }
