@@ -276,6 +276,10 @@ class TestArguments:
         ),
         pytest.param(lambda n: n.normalize(X), TypeError, "uint8", id="normalize-float"),
         pytest.param(lambda n: n.plan(0, 8, 8), ValueError, "batch", id="plan-batch-0"),
+        pytest.param(lambda n: n.schedule(0, 8, 8, 1), ValueError, "batch", id="schedule-batch-0"),
+        pytest.param(
+            lambda n: n.schedule(1, 8, 8, 0), ValueError, "at least 1, found 0", id="schedule-0"
+        ),
         pytest.param(
             lambda n: top_k(X, 1, "softmax"), (TypeError, ValueError), None, id="top-4-axes"
         ),

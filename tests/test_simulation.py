@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benches"))
 
+import resnet_rs
 import simulate
 from simulate import Machine, Network, Simulation, Step, owners, visits
 
@@ -70,6 +71,30 @@ def test_workers_come_to_every_track_and_to_their_own_first(tracks: int, workers
         assert index in owners(own, tracks, workers) or workers < tracks
         shares.add((own, order[0][1]))
     assert len(shares) == workers
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "tracks"),
+    [
+        (1, 2, [1, 1]),  # all threads on one image; fc has a segment of its own
+        (8, 2, [2, 1, 1]),  # two images side by side, then all of them through layer4
+        (8, 16, [8, 1, 1]),  # two threads for each image
+        (12, 8, [8, 4, 1, 1]),  # the last four images have two threads each
+        (40, 2, [2, 1, 1] * 5),  # eight images at once
+        (40, 16, [16, 1, 1, 8, 1, 1]),  # two for each thread, then the last eight
+    ],
+)
+def test_a_schedule_has_the_images_of_a_batch_side_by_side(
+    batch: int, threads: int, tracks: list[int]
+) -> None:
+    model = resnet_rs.load(simulate.DEMO, threads=1, preprocessing={"resize": 232, "crop": 224})
+    network = model.loaded.network
+    schedule = network.schedule(batch, 224, 224, threads)
+    assert [len(segment) for segment in schedule] == tracks
+    macs = sum(step["macs"] for segment in schedule for track in segment for step in track)
+    assert macs == batch * sum(step["macs"] for step in network.plan(1, 224, 224))
+    assert schedule[0][0][0]["name"] == "input"
+    assert [step["name"] for step in schedule[-1][0]] == ["fc"]
 
 
 def test_two_sockets_are_no_faster_with_one_image() -> None:
