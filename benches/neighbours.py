@@ -46,7 +46,7 @@ HEADER = ["setting", "batch", "images/s", "of its share", "p50 ms", "p99 ms"]
 
 @dataclass(frozen=True)
 class Turn:
-    """What a setting made in one round.
+    """The result of a setting in one round.
 
     Attributes:
         images_s: images a second of all its processes.

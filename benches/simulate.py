@@ -47,7 +47,7 @@ TILE_ROWS = 14
 
 @dataclass(frozen=True)
 class Machine:
-    """What the simulation knows of a machine.
+    """The numbers of a machine.
 
     Attributes:
         macs_s: multiply-accumulates a second of one core that works alone, as convolutions reach.
@@ -153,7 +153,7 @@ class Worker:
 
 @dataclass
 class Report:
-    """Where the time goes: seconds of the forward, and the sums of all workers' seconds.
+    """The seconds of a forward, and the parts of all workers' seconds.
 
     Attributes:
         seconds: of the forward.
@@ -298,12 +298,12 @@ class Network:
         return model.loaded.network
 
     def today(self, batch: int, threads: int) -> Iterator[Segment]:
-        """What a forward does."""
+        """The segments of a forward."""
         for tracks in self._core(1).schedule(batch, SIZE, SIZE, threads):
             yield segment_of(tracks, threads)
 
     def together(self, batch: int, threads: int) -> Iterator[Segment]:
-        """What it did before: all threads went through each step, with an image for each."""
+        """Those of the way before: all threads on each step, with an image for each."""
         core = self._core(threads)
         for first in range(0, batch, 8):
             images = min(8, batch - first)
