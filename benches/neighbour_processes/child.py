@@ -23,7 +23,9 @@ def main(weights: str, threads: str, batch: str, size: str) -> int:
     import resnet_rs
 
     warnings.simplefilter("ignore")
-    model = resnet_rs.load(weights, threads=int(threads) or None)
+    # Algorithms are chosen for the size that the config names.
+    preprocessing = {"resize": int(size), "crop": int(size)}
+    model = resnet_rs.load(weights, threads=int(threads) or None, preprocessing=preprocessing)
     x = np.random.default_rng(0).standard_normal(
         (int(batch), int(size), int(size), 3), dtype=np.float32
     )
