@@ -221,6 +221,20 @@ PLANTS = [
         "the shortcut is not added",
     ),
     Plant(
+        "the shortcut alone",
+        lambda: with_block("layer2.1", lambda b, x: b.relu(shortcut(b, x) + 0 * branch(b, x))),
+        "layer2.1.add",
+        "missing residual",
+        "only the shortcut is there, not the block",
+    ),
+    Plant(
+        "added to itself",
+        lambda: with_block("layer3.0", lambda b, x: b.relu(2 * branch(b, x) + 0 * shortcut(b, x))),
+        "layer3.0.add",
+        "wrong shortcut",
+        "the block's result is added to itself",
+    ),
+    Plant(
         "no ReLU after the addition",
         lambda: with_block("layer1.0", lambda b, x: branch(b, x) + shortcut(b, x)),
         "layer1.0",

@@ -179,6 +179,17 @@ IMAGE_PLANTS: dict[str, tuple[Callable[[Array], Array], str, str]] = {
         "wrong normalisation",
         "the division by 255 is missing",
     ),
+    "no mean": (lambda p: p / 255 / STD, "wrong normalisation", "the mean is not subtracted"),
+    "normalised twice": (
+        lambda p: ((p / 255 - MEAN) / STD - MEAN) / STD,
+        "wrong normalisation",
+        "mean and std are applied twice",
+    ),
+    "times std": (
+        lambda p: (p / 255 - MEAN) * STD,
+        "wrong normalisation",
+        "the pixels are multiplied by std",
+    ),
     "no std": (lambda p: p / 255 - MEAN, "wrong normalisation", "the division by std is missing"),
     "-1 to 1": (lambda p: p / 127.5 - 1, "wrong normalisation", "scaled to -1 to 1"),
     "Caffe": (

@@ -221,6 +221,8 @@ class TestHash:
         assert f"sha256 is {'ab' * 32}; got {SHA256}" in str(caught.value)
         storage = snapshot(empty_cache / "hub").parent.parent
         assert not list(storage.glob("snapshots/*/model.safetensors"))
+        left = [path.name for path in storage.glob("snapshots/*/*")]
+        assert "model.safetensors" not in left, "a link that leads nowhere"
         assert not (storage / "blobs" / ("ab" * 32)).exists()
 
     def test_hash_in_the_plain_tag_counts_too(self, server: FileServer) -> None:

@@ -156,7 +156,7 @@ def test_torch_files_and_shards_are_read_too(hub: Path) -> None:
         ("num_channels", 10**9, "a number from 1 to 65536"),
         ("hidden_sizes", [16, 32, 48, 66], "multiples of 4"),
         ("embedding_size", 1.5, "expected a whole number"),
-        ("id2label", {"0": "a", "2": "b"}, "a name for each class"),
+        ("id2label", {"0": "a", "2": "b"}, "id2label: expected a name for each class from 0 up"),
         ("id2label", ["a"], "expected an object"),
     ],
 )

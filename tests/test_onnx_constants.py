@@ -70,6 +70,7 @@ COMPUTED: tuple[tuple[str, int, list[NDArray[Any]], dict[str, Any]], ...] = (
     ("CastLike", 15, [FLOATS, INTEGERS], {}),
     ("ConstantOfShape", 13, [ints(2, 3)], {}),
     ("ConstantOfShape", 13, [ints()], {}),
+    ("ConstantOfShape", 13, [ints(*[1] * 8)], {}),
     (
         "ConstantOfShape",
         13,

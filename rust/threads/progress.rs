@@ -144,7 +144,6 @@ impl Drop for PoisonOnPanic<'_> {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::Duration;
 
     use super::*;
     use crate::threads::Team;
@@ -208,11 +207,18 @@ mod tests {
     fn nobody_waits_for_items_of_a_worker_that_panicked() {
         let mut progress = Progress::default();
         progress.reset([2].into_iter());
+        let has_item = AtomicBool::new(false);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             Team::get(2).run(|worker| {
                 let work = |_: usize| {
-                    thread::sleep(Duration::from_millis(2));
-                    assert_ne!(worker.index, 1, "planted");
+                    if worker.index == 1 {
+                        has_item.store(true, Ordering::Relaxed);
+                        panic!("planted");
+                    }
+                    // So that this worker does not take both items.
+                    while !has_item.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
                 };
                 progress.for_each(0, 2, worker.index, work, || ());
             });
