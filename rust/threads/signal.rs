@@ -4,6 +4,9 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(not(target_family = "wasm"))]
+use atomic_wait::{wait, wake_all};
+
 /// The time to spin before a thread sleeps: about the difference between the shares of a layer. Putting a
 /// thread to sleep and waking it takes as long.
 const SPIN: Duration = Duration::from_micros(50);
@@ -30,7 +33,7 @@ impl Signal {
     /// Gives the signal.
     pub(super) fn give(&self) {
         if self.0.swap(GIVEN, Ordering::Release) == SLEPT_FOR {
-            sleep::wake_all(&self.0);
+            wake_all(&self.0);
         }
     }
 
@@ -47,7 +50,7 @@ impl Signal {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
-            sleep::wait(&self.0, SLEPT_FOR);
+            wait(&self.0, SLEPT_FOR);
         }
     }
 
@@ -67,20 +70,14 @@ impl Signal {
     }
 }
 
-#[cfg(not(target_family = "wasm"))]
-use atomic_wait as sleep;
-
 /// A stand-in: there are no threads.
 #[cfg(target_family = "wasm")]
-mod sleep {
-    use std::sync::atomic::AtomicU32;
-
-    pub(super) fn wait(_: &AtomicU32, _: u32) {
-        std::thread::yield_now();
-    }
-
-    pub(super) fn wake_all(_: &AtomicU32) {}
+fn wait(_: &AtomicU32, _: u32) {
+    std::thread::yield_now();
 }
+
+#[cfg(target_family = "wasm")]
+fn wake_all(_: &AtomicU32) {}
 
 #[cfg(test)]
 mod tests {
