@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_rs._core import cgroup_quota
 from resnet_rs.bench.scaling.advice import advise
-from resnet_rs.bench.scaling.cpus import Cpus, cgroup_quota
+from resnet_rs.bench.scaling.cpus import Cpus
 from resnet_rs.bench.scaling.figures import Row, calls_per_second, row_of
 from resnet_rs.bench.scaling.measure import take_turns
 from resnet_rs.bench.scaling.plot import plot_scaling
@@ -134,6 +135,12 @@ class TestFigures:
 
     def test_one_call_each_is_enough(self) -> None:
         assert calls_per_second([[(0.0, 1.0)], [(0.0, 1.0)]]) == pytest.approx(2)
+
+    @pytest.mark.parametrize("begin", [1.0, 3.0])
+    def test_callers_that_never_meet_are_counted_over_all_their_time(self, begin: float) -> None:
+        """A machine that is busy may let one caller begin when the other has ended."""
+        turn = [[(0.0, 1.0)], [(begin, begin + 1.0)]]
+        assert calls_per_second(turn) == pytest.approx(2 / (begin + 1))
 
     def test_row_has_the_median_rate_and_all_latencies(self) -> None:
         turns = [[[(0.0, 0.1), (0.1, 0.2)]], [[(5.0, 5.2)]], [[(9.0, 9.4)]]]
@@ -320,10 +327,14 @@ class TestCpus:
             (Cpus(2, 16, 16, 2.0, None), "2 of 16 (the cgroup's quota is the time of 2 CPUs)"),
             (Cpus(1, 2, 2, 1.0, None), "1 of 2 (the cgroup's quota is the time of 1 CPU)"),
             (
-                Cpus(2, 16, 4, 2.5, None),
-                "2 of 16 (the affinity mask has 4; the cgroup's quota is the time of 2.5 CPUs)",
+                Cpus(3, 16, 4, 2.5, None),
+                "3 of 16 (the affinity mask has 4; the cgroup's quota is the time of 2.5 CPUs)",
             ),
             (Cpus(4, 16, 16, None, "--threads"), "4 by --threads; usable: 16 of 16"),
+            (
+                Cpus(8, 16, 16, 2.5, "--threads"),
+                "8 by --threads; usable: 3 of 16 (the cgroup's quota is the time of 2.5 CPUs)",
+            ),
             (
                 Cpus(8, 16, 4, 0.5, "OMP_NUM_THREADS"),
                 "8 by OMP_NUM_THREADS; usable: 1 of 16 (the affinity mask has 4; the cgroup's "

@@ -1,6 +1,7 @@
 """The compiled core of resnet_rs (private: use the classes of `resnet_rs`)."""
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -13,6 +14,7 @@ __all__ = [
     "__version__",
     "architectures",
     "available_isas",
+    "cgroup_quota",
     "cpu_features",
     "default_threads",
     "operations",
@@ -302,3 +304,13 @@ def peak_macs_per_second(isa: str) -> float:
 
 def default_threads() -> int:
     """Return the number of threads that a model made now without `threads=` would use."""
+
+def cgroup_quota(root: str | PathLike[str] = ...) -> float | None:
+    """Return the CPU time that this process's control groups allow in each second.
+
+    Args:
+        root: the directory that has `proc` and `sys` (default: `/`).
+
+    Returns:
+        Seconds; None if there is no limit.
+    """

@@ -116,3 +116,13 @@ pub fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
 pub fn default_threads() -> PyResult<usize> {
     Ok(threads::default_threads()?)
 }
+
+#[pyfunction]
+#[pyo3(signature = (root = PathBuf::from("/")))]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "arguments from Python are values"
+)]
+pub fn cgroup_quota(root: PathBuf) -> Option<f64> {
+    threads::cgroup_quota(&root)
+}

@@ -32,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::cpu_features, module)?)?;
     module.add_function(wrap_pyfunction!(functions::available_isas, module)?)?;
     module.add_function(wrap_pyfunction!(functions::default_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::cgroup_quota, module)?)?;
     module.add_function(wrap_pyfunction!(functions::peak_macs_per_second, module)?)?;
     Ok(())
 }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from ..._core import cgroup_quota
 from ...terminal.tables import plural
 from ..system import threads_variable
 
@@ -40,7 +39,7 @@ class Cpus:
         if self.asked_by is not None:
             usable = self.affinity
             if self.quota is not None:
-                usable = min(usable, max(1, int(self.quota)))
+                usable = min(usable, math.ceil(self.quota))
             return f"{self.counted} by {self.asked_by}; usable: {usable} of {self.machine}{reason}"
         if self.counted == self.machine and not limits:
             return f"{self.counted}, all that this machine has"
@@ -63,43 +62,6 @@ def count_cpus(threads: int, *, is_option: bool) -> Cpus:
         quota=cgroup_quota(),
         asked_by="--threads" if is_option else variable,
     )
-
-
-def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """The CPU time that this process's cgroups allow in each second, in seconds; None for any.
-
-    Args:
-        root: the directory that has `proc` and `sys`.
-    """
-    quotas: list[float] = []
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, _, rest = line.partition(":")
-            controllers, _, group = rest.partition(":")
-            quotas += _quotas(root / "sys/fs/cgroup", controllers, group)
-    return min(quotas, default=None)
-
-
-def _quotas(mount: Path, controllers: str, group: str) -> Iterator[float]:
-    """The quotas of a group and of those that it is in."""
-    version_2 = not controllers
-    if not version_2:
-        if "cpu" not in controllers.split(","):
-            return
-        mount = next(
-            (mount / name for name in (controllers, "cpu") if (mount / name).is_dir()), mount
-        )
-    relative = Path(group.lstrip("/"))
-    for directory in (relative, *relative.parents):
-        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-            if version_2:
-                limit, period = (mount / directory / "cpu.max").read_text("ascii").split()
-            else:
-                limit = (mount / directory / "cpu.cfs_quota_us").read_text("ascii")
-                period = (mount / directory / "cpu.cfs_period_us").read_text("ascii")
-            # No limit is the word `max`, or -1.
-            if (quota := int(limit) / int(period)) > 0:
-                yield quota
 
 
 def _cpus(number: float) -> str:

@@ -84,14 +84,14 @@ def calls_per_second(turn: Turn, *, takes_turns: bool = False) -> float:
             calls by the time of all of them. Otherwise it is the rate while every caller is
             calling, and a call that is only partly in that time counts by its part: neither a
             caller that begins late nor one that still computes when the others have ended changes
-            it.
+            it. On a machine that is busy there may be no such time.
     """
-    if takes_turns:
+    first = max(calls[0][0] for calls in turn)
+    last = min(calls[-1][1] for calls in turn)
+    if takes_turns or first >= last:
         starts = [start for calls in turn for start, _ in calls]
         ends = [end for calls in turn for _, end in calls]
         return len(ends) / (max(ends) - min(starts))
-    first = max(calls[0][0] for calls in turn)
-    last = min(calls[-1][1] for calls in turn)
     done = sum(
         max(0.0, min(end, last) - max(start, first)) / (end - start)
         for calls in turn
