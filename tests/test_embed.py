@@ -84,6 +84,21 @@ class TestPools:
         np.testing.assert_array_equal(largest, maps.max(axis=(1, 2)))
         assert model.embed([], pool="catavgmax").shape == (0, 128)
 
+    @pytest.mark.parametrize("labels", [5, 0])
+    def test_a_large_map_is_pooled_for_every_image_of_a_batch(
+        self, labels: int, tmp_path: Path
+    ) -> None:
+        """Layers with many pixels run image by image; the last one's result is that of all."""
+        head = {"avg_pool": {"kernel": 2, "stride": 1}}
+        write_tiny_model(tmp_path, crop=320, head=head, num_classes=labels)
+        network = resnet_rs.load(tmp_path, threads=2).loaded.network
+        images = np.random.default_rng(0).standard_normal((3, 320, 320, 3), np.float32)
+        together = network.embed(images)
+        assert together.shape == (3, 9 * 9 * 64)
+        assert_telling(together)
+        alone = np.concatenate([network.embed(images[i : i + 1]) for i in range(3)])
+        np.testing.assert_array_equal(together, alone)
+
 
 class TestUnitLength:
     @pytest.mark.parametrize("pool", [pool for pool in POOLS if pool != "none"])

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::lifetimes::Used;
+use super::lifetimes::{Used, embedding_layers};
 use crate::graph::layer::Layer;
 use crate::shape::{Shape, TensorShape};
 
@@ -110,7 +110,9 @@ pub(super) fn choose(
         let out = &tensors[layer.output];
         out.height * out.width <= FEW_PIXELS
     };
-    let split = layers.iter().position(few).unwrap_or(layers.len());
+    // A forward's results are read from one tensor: that of the whole batch.
+    let result = embedding_layers(layers) - 1;
+    let split = layers[..result].iter().position(few).unwrap_or(result);
     let fits = (GROUP_PIXELS / (shape.height * shape.width)).max(1);
     // As even as possible: a lane does all of its groups before another helps it.
     let turns = batch.div_ceil(fits * threads);
@@ -136,6 +138,7 @@ pub(super) fn choose(
 #[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
+    use crate::graph::architecture::{HeadPool, HeadWindow};
     use crate::graph::family;
     use crate::graph::fuse::fuse;
     use crate::plan::shapes;
@@ -190,6 +193,28 @@ mod tests {
             assert_eq!((regions.len(), regions[0].group), (1, batch));
         }
         assert_eq!(regions(8, 224, 2, Grouping::Whole).len(), 1);
+    }
+
+    #[test]
+    fn results_are_those_of_the_whole_batch_however_many_pixels_they_have() {
+        let mut architecture = family::named("resnet50").unwrap();
+        architecture.head = HeadPool::AvgPool(HeadWindow {
+            kernel: 2,
+            stride: Some(1),
+            padding: 0,
+        });
+        for num_classes in [0, 10] {
+            let layers = fuse(&architecture.operations(num_classes, 10), true);
+            let shape = Shape {
+                batch: 5,
+                height: 350,
+                width: 350,
+            };
+            let tensors = shapes(&layers, shape, 3);
+            let regions = choose(&layers, &tensors, shape, 2, Grouping::Caches);
+            assert_eq!(regions.len(), 2);
+            assert_eq!(layers[regions[1].layers.start].name, "avgpool");
+        }
     }
 
     #[test]
