@@ -40,14 +40,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import resnet_rs
-from peer_runtimes.arguments import positive
+from peer_runtimes.arguments import DEMO, add_weights, positive
 from peer_runtimes.report import machine_line
 from resnet_rs import ResNet
 from resnet_rs._core import default_threads
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.terminal.tables import text_table
-
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "sign-digits"
 
 SIZES = ((500, 375), (640, 480), (800, 600), (1280, 960))
 """Widths and heights of the photos, in pixels; ImageNet's have 500 x 375 on average."""
@@ -283,13 +281,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="of the model; a stream has as many as there are cores (default: 1 and all cores)",
     )
-    add(
-        "--weights",
-        type=Path,
-        default=DEMO,
-        metavar="DIR",
-        help="a directory with config.json (default: the demo model; the network is what counts)",
-    )
+    add_weights(parser)
     return parser.parse_args(argv)
 
 

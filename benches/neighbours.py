@@ -3,8 +3,9 @@ r"""Measure forwards on a machine that others want too: too many threads, quotas
 - one process that has all CPUs;
 - two and four processes that each have as many threads as there are CPUs;
 - a process beside a neighbour, a program that keeps one CPU busy;
-- a process under a quota of half the CPUs, as a container has it: with a thread for each CPU, and
-  with the number that it chooses by itself. This takes the right to make control groups (root).
+- a process under a quota of half the CPUs, as a container has it: with a thread for each CPU, with
+  the quota rounded down, and with the number that it chooses by itself. This takes the right to
+  make control groups (root).
 
 All settings take turns, so that a change of the machine's speed hits them alike. *of its share* is
 the images a second of all processes of a setting, by those that one process makes with the same
@@ -17,6 +18,7 @@ turns.
 Examples:
   python benches/neighbours.py
   python benches/neighbours.py --batch 8 --seconds 6
+  python benches/neighbours.py --quota 1.5
   python benches/neighbours.py --before ../before/python
 """
 
@@ -34,12 +36,12 @@ from statistics import median
 
 import resnet_rs
 from neighbour_processes.quota import NoQuotaError, quota
-from peer_runtimes.arguments import positive
+from peer_runtimes.arguments import add_weights, positive
 from peer_runtimes.report import machine_line
+from resnet_rs._core import default_threads
 from resnet_rs.terminal.tables import text_table
 
 CHILD = Path(__file__).resolve().parent / "neighbour_processes" / "child.py"
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "sign-digits"
 SPIN = "while True: pass"
 HEADER = ["setting", "batch", "images/s", "of its share", "p50 ms", "p99 ms"]
 
@@ -102,7 +104,7 @@ def measure(checkouts: list[Path], batch: int, arguments: argparse.Namespace) ->
     """Measure every setting of every checkout in turns; print the results."""
     with contextlib.ExitStack() as stack:
         try:
-            group = stack.enter_context(quota(arguments.threads / 2))
+            group = stack.enter_context(quota(quota_of(arguments)))
         except NoQuotaError as error:
             print(f"no settings with a quota: {error}", file=sys.stderr)
             group = None
@@ -157,13 +159,21 @@ def settings(
         Setting(f"1 process, {threads}, a busy neighbour", processes[:1], None, neighbour=True),
     ]
     if group is not None:
-        for wanted in (cpus, 0):
-            process, taken = child(wanted, group)
-            chosen = "" if wanted else " (the default)"
-            half = "1 CPU" if cpus == 2 else f"{cpus / 2:g} CPUs"
-            name = f"a quota of {half}, threads={taken}{chosen}"
-            found.append(Setting(name, [process], 0.5))
+        allowed = quota_of(arguments)
+        process, default = child(0, group)
+        of_threads = {default: process}
+        for wanted in {max(1, int(allowed)), cpus} - {default}:
+            of_threads[wanted], _ = child(wanted, group)
+        for taken in sorted(of_threads):
+            chosen = " (the default)" if taken == default else ""
+            name = f"a quota of {allowed:g} CPU{'s' * (allowed != 1)}, threads={taken}{chosen}"
+            found.append(Setting(name, [of_threads[taken]], allowed / cpus))
     return found
+
+
+def quota_of(arguments: argparse.Namespace) -> float:
+    """The CPUs that a quota allows."""
+    return float(arguments.quota or arguments.threads / 2)
 
 
 @contextlib.contextmanager
@@ -222,7 +232,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpus = default_threads()
     add(
         "--threads",
         type=positive,
@@ -231,17 +241,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="(default: the CPUs, %(default)s)",
     )
     add("--batch", type=positive, nargs="+", default=[1, 8], metavar="N", help="(default: 1 8)")
+    add("--quota", type=float, metavar="CPUS", help="(default: half the CPUs)")
     add("--size", type=positive, default=224, metavar="N", help="the images' side (default: 224)")
     add("--seconds", type=float, default=4.0, metavar="S", help="of a turn (default: 4)")
     add("--rounds", type=positive, default=5, metavar="N", help="(default: 5)")
     add("--before", type=Path, metavar="DIR", help="`python/` of a checkout to compare with")
-    add(
-        "--weights",
-        type=Path,
-        default=DEMO,
-        metavar="DIR",
-        help="a weights directory (default: the demo model; time does not depend on the values)",
-    )
+    add_weights(parser)
     return parser.parse_args(argv)
 
 

@@ -35,10 +35,9 @@ from pathlib import Path
 from typing import Any
 
 import resnet_rs
-from peer_runtimes.arguments import positive
+from peer_runtimes.arguments import add_weights, positive
 from resnet_rs.terminal.tables import text_table
 
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "sign-digits"
 SIZE = 224
 FLOAT_BYTES = 4
 TILE_ROWS = 14
@@ -58,7 +57,7 @@ class Machine:
         step_s: the end of a step, with two workers.
         step_worker_s: what each further worker adds to it.
         item_s: what taking an item takes.
-        between_sockets: speed of memory and news between two sockets by that within one.
+        between_sockets: speed of memory and news between two sockets by that within one, a guess.
         sockets: how many.
     """
 
@@ -385,13 +384,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=positive, nargs="+", default=[1, 32, 128], metavar="N", help="(1 32 128)")
     add("--sockets", type=positive, default=1, metavar="N", help="of the machine (default: 1)")
     add("--check", action="store_true", help="compare with measured times instead")
-    add(
-        "--weights",
-        type=Path,
-        default=DEMO,
-        metavar="DIR",
-        help="a weights directory (default: the demo model; plans do not depend on the values)",
-    )
+    add_weights(parser)
     return parser.parse_args(argv)
 
 

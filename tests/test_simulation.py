@@ -1,4 +1,4 @@
-"""`benches/simulate.py`: what it predicts of a machine with more cores."""
+"""`benches/simulate.py`: what it predicts of more cores; and the schedules that it reads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benches"))
 
 import resnet_rs
 import simulate
+from peer_runtimes.arguments import DEMO
 from simulate import Machine, Network, Simulation, Step, owners, visits
 
 SLOW_MEMORY = Machine(core_bytes_s=1e9, shared_bytes_s=1e9)
@@ -87,7 +88,7 @@ def test_workers_come_to_every_track_and_to_their_own_first(tracks: int, workers
 def test_a_schedule_has_the_images_of_a_batch_side_by_side(
     batch: int, threads: int, tracks: list[int]
 ) -> None:
-    model = resnet_rs.load(simulate.DEMO, threads=1, preprocessing={"resize": 232, "crop": 224})
+    model = resnet_rs.load(DEMO, threads=1, preprocessing={"resize": 232, "crop": 224})
     network = model.loaded.network
     schedule = network.schedule(batch, 224, 224, threads)
     assert [len(segment) for segment in schedule] == tracks
@@ -98,7 +99,7 @@ def test_a_schedule_has_the_images_of_a_batch_side_by_side(
 
 
 def test_two_sockets_are_no_faster_with_one_image() -> None:
-    network = Network(simulate.DEMO)
+    network = Network(DEMO)
     one, two = (
         Simulation(Machine(sockets=sockets), 32).run(network.today(1, 32)).seconds
         for sockets in (1, 2)

@@ -70,6 +70,7 @@ fn parse(text: &str) -> Option<usize> {
 
 /// The cores that this process may use: the smaller of the affinity mask and the quota of its control
 /// groups, rounded up. With a thread less, a part of the quota would be lost: of 1.5 cores a third.
+/// `num_cpus` reads the mask, but of the quotas only that of the innermost group.
 fn usable_cores() -> usize {
     let quota = cgroup_quota(Path::new("/")).map_or(MAX_THREADS, |quota| quota.ceil() as usize);
     num_cpus::get().min(quota).clamp(1, MAX_THREADS)
