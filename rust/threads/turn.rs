@@ -14,7 +14,8 @@ use super::watch::Watch;
 /// long one, a few callers would take all turns.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// A door that one caller at a time passes, in the order in which they came.
+/// A door that one caller at a time passes, in the order in which they came. The fair mutex of `parking_lot` does
+/// not survive a fork: its queues lie in a table of the process, which may be locked at that moment.
 #[derive(Default)]
 pub(super) struct Door {
     state: Mutex<State>,
