@@ -11,6 +11,7 @@ import torchvision
 
 from resnet_rs import WeightsError
 from resnet_rs.weights.formats import names, prefixes
+from resnet_rs.weights.formats.heads import with_usual_names
 from resnet_rs.weights.formats.names import DETECTRON2, TORCHVISION, TRANSFORMERS, to_torchvision
 
 
@@ -258,3 +259,11 @@ def test_an_earlier_rule_for_a_short_name_goes_before_a_later_one_for_the_full_n
 def test_names_that_become_one_without_their_wrapper_are_refused() -> None:
     with pytest.raises(WeightsError, match=r"net\.a and net\.b would both be b"):
         names.apply_rules(tensors("net.a", "net.b"), {"a": "b"}, "here", ["net."])
+
+
+def test_shortcuts_by_their_other_name_are_remarked_on() -> None:
+    stored = ["layer1.0.shortcut.0.weight", "layer1.0.conv1.weight"]
+    tensors = {name: np.zeros((4, 4, 1, 1), np.float32) for name in stored}
+    renamed, remarks = with_usual_names(tensors)
+    assert list(renamed) == ["layer1.0.downsample.0.weight", stored[1]]
+    assert remarks == ["the tensors called shortcut are the downsample layers"]

@@ -529,3 +529,9 @@ def test_pictures_of_the_docs_are_small_and_whole() -> None:
         with Image.open(path) as picture:
             picture.load()
             assert picture.width > 700, "letters would be too small"
+
+
+def test_pictures_are_named_by_their_file() -> None:
+    assert grids._name_of(Path("/photos/cat.jpg")) == "cat.jpg"
+    assert grids._name_of("dog.png") == "dog.png"
+    assert grids._name_of(np.zeros((2, 2, 3), np.uint8)) == "image"

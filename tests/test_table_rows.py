@@ -6,15 +6,12 @@ import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
 
 from resnet_rs import ImageError, ResNet50, WeightsError, load
-from resnet_rs.inspect.pictures import grids
 from resnet_rs.weights.formats.detect import kind_of
-from resnet_rs.weights.formats.heads import with_usual_names
 from resnet_rs.weights.formats.prefixes import shared_wrappers
 from resnet_rs.weights.pretrained.timm_weights import TIMM_WEIGHTS
 
@@ -65,20 +62,6 @@ def test_other_suffixes_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "x.dat").write_bytes(b"\1\2\3\4" * 100)
     with pytest.raises(WeightsError, match="no weights that are known"):
         kind_of(tmp_path / "x.dat")
-
-
-def test_shortcuts_by_their_other_name_are_remarked_on() -> None:
-    names = ["layer1.0.shortcut.0.weight", "layer1.0.conv1.weight"]
-    tensors = {name: np.zeros((4, 4, 1, 1), np.float32) for name in names}
-    renamed, remarks = with_usual_names(tensors)
-    assert list(renamed) == ["layer1.0.downsample.0.weight", names[1]]
-    assert remarks == ["the tensors called shortcut are the downsample layers"]
-
-
-def test_pictures_are_named_by_their_file() -> None:
-    assert grids._name_of(Path("/photos/cat.jpg")) == "cat.jpg"
-    assert grids._name_of("dog.png") == "dog.png"
-    assert grids._name_of(np.zeros((2, 2, 3), np.uint8)) == "image"
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict", "net", "network", "module", "weights"])
