@@ -1,10 +1,11 @@
 //! The one place that turns a tier into a set of kernels.
 
 use super::activations::ActivationLayout;
-use super::conv::f32::ConvKernels;
+use super::conv::f32::{ConvKernels, WeightGradientKernels};
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
+use super::norm::NormKernels;
 use super::peak::Peak;
 use super::pool::PoolKernels;
 use super::shapes::KernelShapes;
@@ -30,6 +31,10 @@ pub struct KernelTable {
 pub struct F32Kernels {
     /// Convolutions, and the packing of their weights.
     pub conv: ConvKernels,
+    /// Gradients of convolutions by their weights.
+    pub weight_gradient: WeightGradientKernels,
+    /// Batch norm while training.
+    pub norm: NormKernels,
     /// Winograd's transforms.
     pub winograd: WinogradKernels,
     /// Pools.
@@ -42,10 +47,15 @@ pub struct F32Kernels {
 
 impl F32Kernels {
     /// The kernels of tier `S`, or None if this machine lacks it.
-    fn of<S: Simd>(conv: impl FnOnce(S) -> ConvKernels) -> Option<Self> {
+    fn of<S: Simd>(
+        conv: impl FnOnce(S) -> ConvKernels,
+        weight_gradient: impl FnOnce(S) -> WeightGradientKernels,
+    ) -> Option<Self> {
         let proof = S::detect()?;
         Some(Self {
             conv: conv(proof),
+            weight_gradient: weight_gradient(proof),
+            norm: NormKernels::new(proof),
             winograd: WinogradKernels::new(proof),
             pool: PoolKernels::new(proof),
             elementwise: elementwise::<S>,
@@ -59,11 +69,11 @@ impl KernelTable {
     /// than the tier's own instructions are chosen here, by `features`; f32 has none.
     pub fn new(isa: Isa, features: Features) -> Option<Self> {
         let f32 = match isa {
-            Isa::Portable => F32Kernels::of(ConvKernels::portable),
+            Isa::Portable => F32Kernels::of(ConvKernels::portable, WeightGradientKernels::portable),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => F32Kernels::of(ConvKernels::avx2),
+            Isa::Avx2 => F32Kernels::of(ConvKernels::avx2, WeightGradientKernels::avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => F32Kernels::of(ConvKernels::avx512),
+            Isa::Avx512 => F32Kernels::of(ConvKernels::avx512, WeightGradientKernels::avx512),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }?;

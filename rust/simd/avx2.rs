@@ -80,6 +80,12 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn where_positive(self, a: __m256, x: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(a, _mm256_setzero_ps()), x) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
         // SAFETY: `self` proves AVX2; the caller guarantees eight values at `p`.
         unsafe { _mm256_loadu_ps(p) }

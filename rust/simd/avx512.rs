@@ -80,6 +80,15 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn where_positive(self, a: __m512, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe {
+            let passes = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(a, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(passes, x)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
         // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen values at `p`.
         unsafe { _mm512_loadu_ps(p) }

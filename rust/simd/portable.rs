@@ -69,6 +69,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn where_positive(self, a: [f32; 4], x: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] <= 0.0 { 0.0 } else { x[i] })
+    }
+
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> [f32; 4] {
         // SAFETY: the caller guarantees four values; an array of f32 is aligned like one f32.
         unsafe { p.cast::<[f32; 4]>().read() }

@@ -50,6 +50,13 @@ fn check<S: Simd>() {
                 );
             }
 
+            s.store(out.as_mut_ptr(), s.where_positive(va, vb));
+            expect(&out, &|a, b| if a > 0.0 { b } else { 0.0 });
+            s.store(out.as_mut_ptr(), s.where_positive(s.splat(0.0), vb));
+            expect(&out, &|_, _| 0.0);
+            s.store(out.as_mut_ptr(), s.where_positive(nan, vb));
+            expect(&out, &|_, b| b);
+
             for n in 0..=S::LANES {
                 s.store(out.as_mut_ptr(), s.load_first(n, a.as_ptr()));
                 for i in 0..S::LANES {

@@ -57,6 +57,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The larger of the two in each lane, NaN if either is NaN, like torch's max pool.
     fn max_or_nan(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// `if a <= 0 { 0 } else { x }` in each lane: `x` if `a` is NaN, like torch's gradient of ReLU.
+    fn where_positive(self, a: Self::V, x: Self::V) -> Self::V;
+
     /// Loads `LANES` values from `p`, which may have any alignment.
     ///
     /// # Safety

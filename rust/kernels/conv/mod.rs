@@ -14,6 +14,7 @@ pub mod winograd;
 
 pub use grid::Grid;
 pub use layer::{Conv, Shift};
+pub(in crate::kernels) use source::Walk;
 pub use source::{MAX_SOURCES, Source};
 pub use tile::{Segment, Tile};
 pub use tile_shape::TileShape;

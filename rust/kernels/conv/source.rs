@@ -82,6 +82,42 @@ impl Source {
         }
     }
 
+    /// The taps of a gradient by an input: all channels that `channels` gives each of `panels` panels, of
+    /// the pixels that lie `offsets` rows and columns from an output pixel.
+    ///
+    /// # Panics
+    /// If the view's border is narrower than an offset, or `channels` does not match the view.
+    pub fn at_offsets(
+        view: View,
+        offsets: &[[isize; 2]],
+        channels: ChannelWindow,
+        panels: usize,
+    ) -> Self {
+        let least = offsets.iter().flatten().copied().min().unwrap_or(0);
+        let padding = least.min(0).unsigned_abs();
+        assert!(padding <= view.border && channels.in_channels == view.channels);
+        let panels = if channels.is_whole() { 1 } else { panels };
+        let tap = |&[y, x]: &[isize; 2]| {
+            let from_corner = |offset: isize| offset.wrapping_add_unsigned(padding) as usize;
+            from_corner(y) * view.row_pitch + from_corner(x) * view.pixel_stride
+        };
+        let taps = (0..panels)
+            .map(|panel| {
+                offsets
+                    .iter()
+                    .map(|at| channels.start(panel) + tap(at))
+                    .collect()
+            })
+            .collect();
+        Self {
+            view,
+            stride: 1,
+            padding,
+            taps,
+            tap_len: channels.len,
+        }
+    }
+
     /// K of a panel's matrix product: the elements of the window that it reads.
     pub fn k(&self) -> usize {
         self.taps[0].len() * self.tap_len
@@ -109,7 +145,7 @@ impl Source {
 /// The places of pixels in the order of a convolution's output: `n·image + y·row + x·pixel` elements
 /// after byte `start_bytes` of the arena.
 #[derive(Clone, Copy)]
-pub(super) struct Walk {
+pub(in crate::kernels) struct Walk {
     start_bytes: usize,
     image: usize,
     row: usize,
@@ -117,7 +153,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn over(view: &View) -> Self {
+    pub(in crate::kernels) fn over(view: &View) -> Self {
         Self {
             start_bytes: view.pixel_bytes(0, 0, 0),
             image: view.image_stride,
@@ -135,7 +171,7 @@ impl Walk {
     }
 
     /// Pointers into `arena` for the output pixels `first..first + pointers.len()` of `out`'s shape.
-    pub(super) fn fill<T: Element>(
+    pub(in crate::kernels) fn fill<T: Element>(
         &self,
         out: &View,
         first: usize,

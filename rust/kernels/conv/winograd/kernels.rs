@@ -1,5 +1,6 @@
 //! The transforms of a tier.
 
+use super::packed::{TransformRow, transform_row};
 use super::scheme::{F2, F4};
 use super::size::TileSize;
 use super::tile::{InputTile, OutputTile, input_tile, output_tile};
@@ -18,6 +19,8 @@ pub struct WinogradKernels {
 #[derive(Clone, Copy)]
 pub struct WinogradTransforms {
     weights: TransformWeights,
+    /// The transform of packed weights, a row at a time.
+    pub packed: TransformRow,
     /// `V = Bᵀ d B`.
     pub input: InputTile,
     /// `out = relu(Aᵀ p A + bias + residual)`.
@@ -30,11 +33,13 @@ impl WinogradKernels {
         Self {
             two: WinogradTransforms {
                 weights: transform_weights::<S, F2, 2, 4>,
+                packed: transform_row::<S, F2, 2, 4>,
                 input: input_tile::<S, F2, 2, 4>,
                 output: output_tile::<S, F2, 2, 4>,
             },
             four: WinogradTransforms {
                 weights: transform_weights::<S, F4, 4, 6>,
+                packed: transform_row::<S, F4, 4, 6>,
                 input: input_tile::<S, F4, 4, 6>,
                 output: output_tile::<S, F4, 4, 6>,
             },

@@ -27,6 +27,7 @@
 mod block;
 mod kernels;
 mod layers;
+mod packed;
 mod scheme;
 mod size;
 mod tile;
@@ -35,6 +36,7 @@ mod weights;
 pub use block::TileBlock;
 pub use kernels::{WinogradKernels, WinogradTransforms};
 pub use layers::{PointProducts, TransformInput, TransformOutput};
+pub use packed::{RowArgs, TransformPacked, TransformRow};
 pub use size::TileSize;
 pub use tile::{InputTile, InputTileArgs, OutputTile, OutputTileArgs};
 

@@ -1,0 +1,428 @@
+//! The gradient of a convolution by its weights: the loops around the microkernel of outer products.
+//!
+//! ```text
+//! for each part of the pixels                     (each has a result of its own, or there is one part)
+//!   for each block of panels, each block of k     (the items of work)
+//!     for each block of up to ROWS pixels of the part
+//!       dy into panels [pixels, NR], windows into tiles [pixels, MR]
+//!       for each panel, for each tile of k:  one outer product after the other, in registers
+//! ```
+//!
+//! The parts depend on shapes only, and the sum runs over the pixels of a part in order and then over
+//! the parts in order. So the result is the same for any number of threads.
+
+use std::ops::Range;
+use std::ptr;
+
+use super::outer::{OuterArgs, OuterTile, PackArgs, PackRows, outer_tile, pack_rows};
+use super::pack::panel_len;
+use crate::kernels::conv::source::{Source, Walk};
+use crate::kernels::conv::window::ChannelWindow;
+use crate::kernels::view::View;
+use crate::shape::Window;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Portable, Simd};
+
+/// Pixels of a block: a panel of dy and a tile of windows stay in the first-level cache.
+const ROWS: usize = 128;
+
+/// The tiles of k of an item, at most: their windows stay in the second-level cache.
+const TILES: usize = 18;
+
+/// The panels of an item, at most.
+const PANELS: usize = 4;
+
+/// Items of a layer, about: enough for many threads.
+const ITEMS: usize = 64;
+
+/// The most bytes of all parts' results.
+const PARTS_BYTES: usize = 8 << 20;
+
+/// The routines of weight gradients, for one tier. Only a proof that this machine has the tier makes
+/// them.
+#[derive(Clone, Copy)]
+pub struct WeightGradientKernels {
+    nr: usize,
+    tiles: &'static [OuterTile],
+    pack: PackRows,
+}
+
+/// The tile routines of a tier, one for each number of rows.
+macro_rules! tiles {
+    ($tier:ty: $($m:literal)*) => {{
+        const TILES: &[OuterTile] = &[$(outer_tile::<$tier, $m>),*];
+        const { assert!(TILES.len() == <$tier>::MR) };
+        TILES
+    }};
+}
+
+impl WeightGradientKernels {
+    /// The kernels of the portable tier.
+    pub(in crate::kernels) fn portable(proof: Portable) -> Self {
+        Self::new(proof, tiles!(Portable: 1 2 3 4))
+    }
+
+    /// The kernels of AVX2.
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::kernels) fn avx2(proof: Avx2) -> Self {
+        Self::new(proof, tiles!(Avx2: 1 2 3 4 5 6))
+    }
+
+    /// The kernels of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::kernels) fn avx512(proof: Avx512) -> Self {
+        Self::new(proof, tiles!(Avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14))
+    }
+
+    fn new<S: Simd>(_proof: S, tiles: &'static [OuterTile]) -> Self {
+        Self {
+            nr: 2 * S::LANES,
+            tiles,
+            pack: pack_rows::<S>,
+        }
+    }
+}
+
+/// The input of a convolution, as its weights' gradient reads it.
+#[derive(Clone, Debug)]
+pub enum GradientInput {
+    /// A tensor with its border of zeros, read like in the convolution.
+    Stored(Source),
+    /// `max(0, y · scale + shift)` of another convolution's output, and zero beyond the image.
+    Normalized {
+        /// The output y.
+        y: View,
+        /// The place of the scales in the arena.
+        scale_bytes: usize,
+        /// The place of the shifts.
+        shift_bytes: usize,
+        /// The window of the convolution that reads the activation.
+        window: Window,
+        /// The channels that each of its panels reads.
+        channels: ChannelWindow,
+    },
+}
+
+impl GradientInput {
+    /// Contiguous elements of a tap.
+    fn tap_len(&self) -> usize {
+        match self {
+            Self::Stored(source) => source.tap_len,
+            Self::Normalized { channels, .. } => channels.len,
+        }
+    }
+
+    fn k(&self) -> usize {
+        match self {
+            Self::Stored(source) => source.k(),
+            Self::Normalized {
+                window, channels, ..
+            } => window.kernel * window.kernel * channels.len,
+        }
+    }
+
+    /// True if all panels read the same rows.
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Stored(source) => source.taps.len() == 1,
+            Self::Normalized { channels, .. } => channels.is_whole(),
+        }
+    }
+}
+
+/// The gradient of a convolution by its weights, laid out by the plan:
+/// `out[k, o] (+)= Σ_m window(m)[k] · dy[m, o]`, in the form of the packed weights, biases left out.
+#[derive(Clone, Debug)]
+pub struct WeightGradient {
+    /// The convolution's input.
+    pub input: GradientInput,
+    /// dy, the gradient of the convolution's output.
+    pub gradient: View,
+    /// Adds to what is there. Only if there is one part.
+    pub accumulate: bool,
+    k: usize,
+    nr: usize,
+    panels: usize,
+    grid: GradientGrid,
+}
+
+/// A weight gradient as items of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GradientGrid {
+    parts: usize,
+    /// Pixels of a part.
+    rows: usize,
+    panels: usize,
+    panel_blocks: usize,
+    k: usize,
+    k_blocks: usize,
+}
+
+impl GradientGrid {
+    fn choose(m: usize, k: usize, panels: usize, shape: [usize; 2], is_whole: bool) -> Self {
+        let [mr, nr] = shape;
+        let k_blocks = k.div_ceil(TILES * mr);
+        let k_each = k.div_ceil(k_blocks).next_multiple_of(mr);
+        let k_blocks = k.div_ceil(k_each);
+        let each = if is_whole { PANELS.min(panels) } else { 1 };
+        let panel_blocks = panels.div_ceil(each);
+        let bytes = panels * panel_len(k, nr) * size_of::<f32>();
+        // Parts of a few blocks of pixels at least: the sums of all are added up afterwards.
+        let parts = (ITEMS.div_ceil(k_blocks * panel_blocks))
+            .min(m.div_ceil(4 * ROWS))
+            .min((PARTS_BYTES / bytes).max(1));
+        let rows = m.div_ceil(parts).next_multiple_of(ROWS);
+        Self {
+            parts: m.div_ceil(rows),
+            rows,
+            panels: each,
+            panel_blocks,
+            k: k_each,
+            k_blocks,
+        }
+    }
+}
+
+impl WeightGradient {
+    /// For the kernels of a tier with tiles of `mr` by `nr`.
+    pub fn new(input: GradientInput, gradient: View, accumulate: bool, shape: [usize; 2]) -> Self {
+        let (k, nr) = (input.k(), shape[1]);
+        let panels = gradient.channels.div_ceil(nr);
+        let m = gradient.shape().pixels();
+        let grid = GradientGrid::choose(m, k, panels, shape, input.is_whole());
+        Self {
+            accumulate: accumulate && grid.parts == 1,
+            input,
+            gradient,
+            k,
+            nr,
+            panels,
+            grid,
+        }
+    }
+
+    /// The number of results that have to be added up; 1 if there is nothing to add.
+    pub fn parts(&self) -> usize {
+        self.grid.parts
+    }
+
+    /// Elements of one part's result: those of the packed weights.
+    pub fn part_len(&self) -> usize {
+        self.panels * panel_len(self.k, self.nr)
+    }
+
+    /// Multiply-accumulates.
+    pub fn macs(&self) -> usize {
+        self.gradient.shape().pixels() * self.k * self.gradient.channels
+    }
+
+    /// Items of work.
+    pub fn items(&self) -> usize {
+        self.grid.parts * self.grid.panel_blocks * self.grid.k_blocks
+    }
+
+    /// Bytes of a worker's scratch memory.
+    pub fn scratch_bytes(&self) -> usize {
+        let (k, panels) = (self.grid.k, self.grid.panels);
+        ROWS * (k + panels * self.nr) * size_of::<f32>()
+    }
+
+    /// The item's part, panels and k.
+    fn item(&self, item: usize) -> (usize, Range<usize>, Range<usize>) {
+        let grid = self.grid;
+        let (rest, k_block) = (item / grid.k_blocks, item % grid.k_blocks);
+        let (part, block) = (rest / grid.panel_blocks, rest % grid.panel_blocks);
+        let panel = block * grid.panels;
+        let k = k_block * grid.k;
+        (
+            part,
+            panel..(panel + grid.panels).min(self.panels),
+            k..(k + grid.k).min(self.k),
+        )
+    }
+
+    /// Does one item.
+    ///
+    /// - `out`: the results of all parts, [`part_len`](Self::part_len) values each.
+    /// - `scratch`: [`scratch_bytes`](Self::scratch_bytes) bytes, aligned for f32, of this worker.
+    ///
+    /// # Safety
+    /// The views lie inside `arena`, and no thread writes them meanwhile; all threads are past the
+    /// steps before, and each item is done by one thread. `out` and `scratch` are valid for reads and
+    /// writes, and overlap nothing.
+    pub unsafe fn run_item(
+        &self,
+        item: usize,
+        arena: *mut u8,
+        out: *mut f32,
+        scratch: *mut f32,
+        kernels: &WeightGradientKernels,
+    ) {
+        let (part, panels, ks) = self.item(item);
+        let (nr, mr) = (kernels.nr, kernels.tiles.len());
+        let m = self.gradient.shape().pixels();
+        let out = out.wrapping_add(part * self.part_len());
+        let tiles: Vec<Range<usize>> = even(ks.clone(), mr).collect();
+        let (dy, windows) = (scratch, scratch.wrapping_add(ROWS * panels.len() * nr));
+        let first = part * self.grid.rows;
+        let last = (first + self.grid.rows).min(m);
+        let mut rows = [ptr::null_mut::<f32>(); ROWS];
+        for start in (first..last).step_by(ROWS) {
+            let count = ROWS.min(last - start);
+            Walk::over(&self.gradient).fill(&self.gradient, start, arena, &mut rows[..count]);
+            let starts = rows.map(<*mut f32>::cast_const);
+            for (i, panel) in panels.clone().enumerate() {
+                let channels = nr.min(self.gradient.channels - panel * nr);
+                // SAFETY: the panel's channels of the rows; the scratch holds all panels.
+                unsafe {
+                    (kernels.pack)(&PackArgs {
+                        rows: &starts[..count],
+                        first: panel * nr,
+                        len: channels,
+                        norm: None,
+                        out: dy.add(i * ROWS * nr),
+                        width: nr,
+                        zeros: nr - channels,
+                    });
+                }
+            }
+            // SAFETY: the caller keeps the same contract.
+            unsafe {
+                self.pack_windows(
+                    start..start + count,
+                    panels.start,
+                    &tiles,
+                    arena,
+                    windows,
+                    kernels,
+                );
+            }
+            for (i, panel) in panels.clone().enumerate() {
+                let panel_out = out.wrapping_add(panel * panel_len(self.k, nr) + nr);
+                for tile in &tiles {
+                    let args = OuterArgs {
+                        a: windows.wrapping_add((tile.start - ks.start) * ROWS),
+                        b: dy.wrapping_add(i * ROWS * nr),
+                        rows: count,
+                        out: panel_out.wrapping_add(tile.start * nr),
+                        accumulate: self.accumulate || start > first,
+                    };
+                    // SAFETY: the packed tiles and panels, and a tile of the result.
+                    unsafe { (kernels.tiles[tile.len() - 1])(&args) };
+                }
+            }
+        }
+    }
+
+    /// Copies elements `tiles` of the windows of some pixels into tiles, each `[pixels, k]`.
+    ///
+    /// # Safety
+    /// As for [`WeightGradient::run_item`].
+    unsafe fn pack_windows(
+        &self,
+        pixels: Range<usize>,
+        panel: usize,
+        tiles: &[Range<usize>],
+        arena: *mut u8,
+        out: *mut f32,
+        kernels: &WeightGradientKernels,
+    ) {
+        let (tap_len, count) = (self.input.tap_len(), pixels.len());
+        let mut rows = [ptr::null::<f32>(); ROWS];
+        let mut rows_tap = usize::MAX;
+        let mut starts = [ptr::null_mut::<f32>(); ROWS];
+        if let GradientInput::Stored(source) = &self.input {
+            let starts = &mut starts[..count];
+            source
+                .walk()
+                .fill(&self.gradient, pixels.start, arena, starts);
+        }
+        let first_k = tiles.first().map_or(0, |tile| tile.start);
+        for tile in tiles {
+            // SAFETY: the scratch holds all tiles.
+            let tile_out = unsafe { out.add((tile.start - first_k) * ROWS) };
+            let mut k = tile.start;
+            while k < tile.end {
+                let (tap, c) = (k / tap_len, k % tap_len);
+                let len = (tap_len - c).min(tile.end - k);
+                if tap != rows_tap {
+                    self.tap_rows(tap, panel, &pixels, &starts, arena, &mut rows);
+                    rows_tap = tap;
+                }
+                let norm = match &self.input {
+                    GradientInput::Stored(_) => None,
+                    GradientInput::Normalized {
+                        scale_bytes,
+                        shift_bytes,
+                        channels,
+                        ..
+                    } => {
+                        let at = (channels.start(panel) + c) * size_of::<f32>();
+                        let of = |bytes: usize| arena.wrapping_add(bytes + at).cast::<f32>();
+                        Some((of(*scale_bytes).cast_const(), of(*shift_bytes).cast_const()))
+                    }
+                };
+                // SAFETY: the tap's elements lie inside the view, and the results inside the tile.
+                unsafe {
+                    (kernels.pack)(&PackArgs {
+                        rows: &rows[..count],
+                        first: c,
+                        len,
+                        norm,
+                        out: tile_out.add(k - tile.start),
+                        width: tile.len(),
+                        zeros: 0,
+                    });
+                }
+                k += len;
+            }
+        }
+    }
+
+    /// The starts of tap `tap` of some pixels' windows; null beyond the image.
+    fn tap_rows(
+        &self,
+        tap: usize,
+        panel: usize,
+        pixels: &Range<usize>,
+        starts: &[*mut f32; ROWS],
+        arena: *mut u8,
+        rows: &mut [*const f32; ROWS],
+    ) {
+        match &self.input {
+            GradientInput::Stored(source) => {
+                let taps = &source.taps[panel.min(source.taps.len() - 1)];
+                for (row, start) in rows.iter_mut().zip(&starts[..pixels.len()]) {
+                    *row = start.wrapping_add(taps[tap]).cast_const();
+                }
+            }
+            GradientInput::Normalized {
+                y,
+                window,
+                channels,
+                ..
+            } => {
+                let (ky, kx) = (tap / window.kernel, tap % window.kernel);
+                let (height, width) = (self.gradient.height, self.gradient.width);
+                let channel = channels.start(panel) * size_of::<f32>();
+                for (row, m) in rows.iter_mut().zip(pixels.clone()) {
+                    let (n, oy, ox) = (m / (height * width), m / width % height, m % width);
+                    let inside = window.input(oy, ky, y.height);
+                    let inside = inside.zip(window.input(ox, kx, y.width));
+                    *row = inside.map_or(ptr::null(), |(iy, ix)| {
+                        let at = y.pixel_bytes(n, iy, ix) + channel;
+                        arena.wrapping_add(at).cast::<f32>().cast_const()
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Cuts a range into runs of at most `most`, as even as can be.
+fn even(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (len, count) = (range.len(), range.len().div_ceil(most));
+    let cut = move |i: usize| range.start + i * len / count;
+    (0..count).map(move |i| cut(i)..cut(i + 1))
+}

@@ -1,0 +1,293 @@
+//! Backwards through ReLU and batch norm: the sums over all pixels, then dy.
+
+use super::coefficients::{Array, Coefficients};
+use super::kernels::NormKernels;
+use super::rows::{Blocks, Rows};
+use super::statistics::block_places;
+use crate::kernels::view::View;
+use crate::simd::Simd;
+
+/// The values whose sign lets a gradient pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask {
+    /// There was no ReLU, or the gradient has been masked already.
+    None,
+    /// The activation, which is in memory.
+    Output(View),
+    /// `y · scale + shift`, which is computed again.
+    Normalized,
+}
+
+/// The mask of some channels of some pixels.
+#[derive(Clone, Copy)]
+pub(super) enum MaskRows<'a> {
+    None,
+    Output(&'a [*mut f32]),
+    Normalized,
+}
+
+/// The arguments of a block's sums: for each channel `Σ dz` and `Σ dz · (y - mean)`.
+pub(super) struct SumsArgs<'a> {
+    pub(super) gradient: &'a [*mut f32],
+    /// None if there is no batch norm, and nothing is summed.
+    pub(super) y: Option<&'a [*mut f32]>,
+    pub(super) mask: MaskRows<'a>,
+    /// Writes dz in place of the gradient.
+    pub(super) in_place: bool,
+    pub(super) first: usize,
+    pub(super) channels: usize,
+    /// Of the first channel: the mean, the scale, the shift.
+    pub(super) mean: *const f32,
+    pub(super) scale: *const f32,
+    pub(super) shift: *const f32,
+    /// The results' places.
+    pub(super) sum: *mut f32,
+    pub(super) dot: *mut f32,
+}
+
+/// # Safety
+/// The machine has the tier; the channels of each row and of each array, rounded up to whole vectors, are
+/// valid for reads, those of the results and, in place, of the gradient for writes.
+pub(super) type Sums = unsafe fn(&SumsArgs);
+
+/// The routine of tier `S`.
+///
+/// # Safety
+/// See [`Sums`].
+pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
+    // SAFETY: the caller guarantees the tier and whole vectors of channels.
+    unsafe {
+        let s = S::assume();
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for c in (0..args.channels).step_by(S::LANES) {
+                    let at = args.first + c;
+                    let (mut sum, mut dot) = (s.splat(0.0), s.splat(0.0));
+                    let Some(ys) = args.y else {
+                        if let MaskRows::Output(outs) = args.mask {
+                            for (gradient, out) in args.gradient.iter().zip(outs) {
+                                let gradient = gradient.add(at);
+                                let dz = s.load(gradient);
+                                let dz = s.where_positive(s.load(out.add(at)), dz);
+                                s.store(gradient, dz);
+                            }
+                        }
+                        continue;
+                    };
+                    let mean = s.load(args.mean.add(c));
+                    match args.mask {
+                        MaskRows::None => {
+                            for (gradient, y) in args.gradient.iter().zip(ys) {
+                                let dz = s.load(gradient.add(at));
+                                let y = s.load(y.add(at));
+                                sum = s.add(sum, dz);
+                                dot = s.mul_add(dz, s.sub(y, mean), dot);
+                            }
+                        }
+                        MaskRows::Output(outs) => {
+                            for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
+                                let gradient = gradient.add(at);
+                                let dz = s.where_positive(s.load(out.add(at)), s.load(gradient));
+                                if args.in_place {
+                                    s.store(gradient, dz);
+                                }
+                                let y = s.load(y.add(at));
+                                sum = s.add(sum, dz);
+                                dot = s.mul_add(dz, s.sub(y, mean), dot);
+                            }
+                        }
+                        MaskRows::Normalized => {
+                            let (scale, shift) =
+                                (s.load(args.scale.add(c)), s.load(args.shift.add(c)));
+                            for (gradient, y) in args.gradient.iter().zip(ys) {
+                                let y = s.load(y.add(at));
+                                let a = s.mul_add(y, scale, shift);
+                                let dz = s.where_positive(a, s.load(gradient.add(at)));
+                                sum = s.add(sum, dz);
+                                dot = s.mul_add(dz, s.sub(y, mean), dot);
+                            }
+                        }
+                    }
+                    s.store(args.sum.add(c), sum);
+                    s.store(args.dot.add(c), dot);
+                }
+            },
+        );
+    }
+}
+
+/// The sums of all blocks, laid out by the plan; the gradient is masked on the way.
+#[derive(Clone, Debug)]
+pub struct GradientSums {
+    /// The gradient of the activation.
+    pub gradient: View,
+    /// The output of the convolution before the batch norm, its coefficients, and the place of the blocks'
+    /// sums; None to mask only.
+    pub norm: Option<(View, Coefficients, usize)>,
+    /// The mask. One from memory is applied in place; another is applied again by [`NormGradient`].
+    pub mask: Mask,
+}
+
+impl GradientSums {
+    /// Items of work.
+    pub fn items(&self) -> usize {
+        Blocks::of(&self.gradient).items()
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// As for [`Statistics::run_item`](super::Statistics::run_item).
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+        let (block, channels) = Blocks::of(&self.gradient).item(item);
+        let gradient = Rows::of(&self.gradient, block, arena);
+        let out = match &self.mask {
+            Mask::Output(out) => Some(Rows::of(out, block, arena)),
+            _ => None,
+        };
+        let y = self.norm.map(|(y, ..)| Rows::of(&y, block, arena));
+        let array = |array| match &self.norm {
+            Some((_, coefficients, _)) => coefficients
+                .array(array, arena)
+                .wrapping_add(channels.start),
+            None => std::ptr::null_mut(),
+        };
+        let places = match self.norm {
+            Some((_, _, bytes)) => block_places(bytes, block, self.gradient.channels, arena)
+                .map(|place| place.wrapping_add(channels.start)),
+            None => [std::ptr::null_mut(); 2],
+        };
+        // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
+        unsafe {
+            (kernels.sums)(&SumsArgs {
+                gradient: gradient.as_slice(),
+                y: y.as_ref().map(Rows::as_slice),
+                mask: match (&self.mask, &out) {
+                    (Mask::Output(_), Some(rows)) => MaskRows::Output(rows.as_slice()),
+                    (Mask::Normalized, _) => MaskRows::Normalized,
+                    _ => MaskRows::None,
+                },
+                in_place: out.is_some(),
+                first: channels.start,
+                channels: channels.len(),
+                mean: array(Array::Mean),
+                scale: array(Array::Scale),
+                shift: array(Array::Shift),
+                sum: places[0],
+                dot: places[1],
+            });
+        }
+    }
+}
+
+/// The arguments of a row: `dy = factor · (dz - offset - (y - mean) · slope)`.
+pub(super) struct GradientArgs {
+    pub(super) gradient: *const f32,
+    pub(super) gradient_stride: usize,
+    pub(super) y: *const f32,
+    pub(super) y_stride: usize,
+    pub(super) out: *mut f32,
+    pub(super) out_stride: usize,
+    /// Applies the mask of `y · scale + shift`.
+    pub(super) mask: bool,
+    /// Mean, scale, shift, factor, offset and slope.
+    pub(super) arrays: [*const f32; 6],
+    pub(super) pixels: usize,
+    pub(super) channels: usize,
+}
+
+/// # Safety
+/// As for [`ActivateRow`](super::activate::ActivateRow); `out` may be the gradient.
+pub(super) type GradientRow = unsafe fn(&GradientArgs);
+
+/// The routine of tier `S`.
+///
+/// # Safety
+/// See [`GradientRow`].
+pub(super) unsafe fn gradient_row<S: Simd>(args: &GradientArgs) {
+    // SAFETY: the caller guarantees the tier and whole vectors of channels.
+    unsafe {
+        let s = S::assume();
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for pixel in 0..args.pixels {
+                    for c in (0..args.channels).step_by(S::LANES) {
+                        let [mean, scale, shift, factor, offset, slope] = args.arrays;
+                        let y = s.load(args.y.add(pixel * args.y_stride + c));
+                        let mut dz = s.load(args.gradient.add(pixel * args.gradient_stride + c));
+                        if args.mask {
+                            let a = s.mul_add(y, s.load(scale.add(c)), s.load(shift.add(c)));
+                            dz = s.where_positive(a, dz);
+                        }
+                        let centred = s.sub(y, s.load(mean.add(c)));
+                        let dz = s.sub(dz, s.load(offset.add(c)));
+                        let dz = s.sub(dz, s.mul(centred, s.load(slope.add(c))));
+                        let dy = s.mul(dz, s.load(factor.add(c)));
+                        s.store(args.out.add(pixel * args.out_stride + c), dy);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The gradient of a convolution's output, laid out by the plan.
+#[derive(Clone, Debug)]
+pub struct NormGradient {
+    /// The gradient of the activation.
+    pub gradient: View,
+    /// The output of the convolution.
+    pub y: View,
+    /// Its coefficients.
+    pub coefficients: Coefficients,
+    /// Masks the gradient by the sign of `y · scale + shift`.
+    pub mask: bool,
+    /// The result's place, which may be that of the gradient; its border is zeroed too.
+    pub out: View,
+}
+
+impl NormGradient {
+    /// Items of work: each row, then each image's border.
+    pub fn items(&self) -> usize {
+        self.out.batch * self.out.height + self.out.border_items()
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// As for [`Activate::run_item`](super::Activate::run_item).
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+        let rows = self.out.batch * self.out.height;
+        if item >= rows {
+            // SAFETY: the border of one image of `out`, which no other item touches.
+            unsafe { self.out.zero_border(item - rows, arena) };
+            return;
+        }
+        let (n, row) = (item / self.out.height, item % self.out.height);
+        let arrays = [
+            Array::Mean,
+            Array::Scale,
+            Array::Shift,
+            Array::Factor,
+            Array::Offset,
+            Array::Slope,
+        ];
+        // SAFETY: the caller keeps the same contract.
+        unsafe {
+            (kernels.gradient)(&GradientArgs {
+                gradient: self.gradient.pixel_ptr(arena, n, row, 0),
+                gradient_stride: self.gradient.pixel_stride,
+                y: self.y.pixel_ptr(arena, n, row, 0),
+                y_stride: self.y.pixel_stride,
+                out: self.out.pixel_ptr(arena, n, row, 0),
+                out_stride: self.out.pixel_stride,
+                mask: self.mask,
+                arrays: arrays.map(|array| self.coefficients.array(array, arena).cast_const()),
+                pixels: self.out.width,
+                channels: self.out.channels,
+            });
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Blocks of pixels.
+
+use std::ops::Range;
+use std::ptr;
+
+use crate::kernels::conv::Walk;
+use crate::kernels::view::View;
+
+/// Pixels of a block.
+pub(super) const ROWS: usize = 256;
+
+/// Channels of an item, at most.
+const CHANNELS: usize = 256;
+
+/// A tensor's pixels in blocks, and its channels in runs: the items of work of a sum over pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks {
+    pixels: usize,
+    channels: usize,
+}
+
+impl Blocks {
+    pub(super) fn of(view: &View) -> Self {
+        Self {
+            pixels: view.shape().pixels(),
+            channels: view.channels,
+        }
+    }
+
+    /// The number of blocks of pixels.
+    pub(super) fn count(&self) -> usize {
+        self.pixels.div_ceil(ROWS)
+    }
+
+    /// The pixels of block `i`.
+    pub(super) fn len(&self, i: usize) -> usize {
+        ROWS.min(self.pixels - i * ROWS)
+    }
+
+    fn runs(&self) -> usize {
+        self.channels.div_ceil(CHANNELS)
+    }
+
+    pub(super) fn items(&self) -> usize {
+        self.count() * self.runs()
+    }
+
+    /// The item's block, and its channels.
+    pub(super) fn item(&self, item: usize) -> (usize, Range<usize>) {
+        let (block, run) = (item / self.runs(), item % self.runs());
+        let first = run * CHANNELS;
+        (block, first..(first + CHANNELS).min(self.channels))
+    }
+}
+
+/// The first channels of a block's pixels.
+pub(super) struct Rows([*mut f32; ROWS], usize);
+
+impl Rows {
+    /// Those of block `block` of `view`.
+    pub(super) fn of(view: &View, block: usize, arena: *mut u8) -> Self {
+        let count = Blocks::of(view).len(block);
+        let mut rows = [ptr::null_mut(); ROWS];
+        Walk::over(view).fill(view, block * ROWS, arena, &mut rows[..count]);
+        Self(rows, count)
+    }
+
+    pub(super) fn as_slice(&self) -> &[*mut f32] {
+        &self.0[..self.1]
+    }
+}

@@ -1,0 +1,129 @@
+//! The statistics of a batch: the mean and the squares around it, block by block.
+
+use super::kernels::NormKernels;
+use super::rows::{Blocks, Rows};
+use crate::kernels::view::View;
+use crate::simd::Simd;
+
+/// The arguments of a block: for each channel the mean, and the sum of the squares around it.
+pub(super) struct MomentsArgs<'a> {
+    /// The pixels' first channels.
+    pub(super) rows: &'a [*mut f32],
+    /// The channels, beginning with `first`, rounded up to whole vectors.
+    pub(super) first: usize,
+    pub(super) channels: usize,
+    /// The results' places, of the first channel.
+    pub(super) mean: *mut f32,
+    pub(super) squares: *mut f32,
+}
+
+/// # Safety
+/// The machine has the tier; the channels of each row, rounded up to whole vectors, are valid for reads and
+/// those of the results for writes.
+pub(super) type Moments = unsafe fn(&MomentsArgs);
+
+/// The routine of tier `S`.
+///
+/// # Safety
+/// See [`Moments`].
+pub(super) unsafe fn moments<S: Simd>(args: &MomentsArgs) {
+    // SAFETY: the caller guarantees the tier and whole vectors of channels.
+    unsafe {
+        let s = S::assume();
+        s.vectorize(
+            #[inline(always)]
+            || {
+                let scale = s.splat(1.0 / args.rows.len() as f32);
+                for c in (0..args.channels).step_by(S::LANES) {
+                    let at = args.first + c;
+                    // Two sums at once: an addition waits for the one before.
+                    let (mut a, mut b) = (s.splat(0.0), s.splat(0.0));
+                    let pairs = args.rows.chunks_exact(2);
+                    for row in pairs.remainder() {
+                        a = s.load(row.add(at));
+                    }
+                    for pair in pairs.clone() {
+                        a = s.add(a, s.load(pair[0].add(at)));
+                        b = s.add(b, s.load(pair[1].add(at)));
+                    }
+                    let mean = s.mul(s.add(a, b), scale);
+                    (a, b) = (s.splat(0.0), s.splat(0.0));
+                    for row in pairs.remainder() {
+                        let x = s.sub(s.load(row.add(at)), mean);
+                        a = s.mul(x, x);
+                    }
+                    for pair in pairs {
+                        let x = s.sub(s.load(pair[0].add(at)), mean);
+                        let y = s.sub(s.load(pair[1].add(at)), mean);
+                        a = s.mul_add(x, x, a);
+                        b = s.mul_add(y, y, b);
+                    }
+                    s.store(args.mean.add(c), mean);
+                    s.store(args.squares.add(c), s.add(a, b));
+                }
+            },
+        );
+    }
+}
+
+/// The moments of all blocks of a convolution's output, laid out by the plan.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// The output.
+    pub y: View,
+    /// The place of the blocks' moments in the arena: for each block the means of all channels, then their
+    /// squares, each in whole cache lines.
+    pub blocks_bytes: usize,
+}
+
+impl Statistics {
+    /// Bytes of the blocks' moments, or of their sums of gradients.
+    pub fn len_bytes(y: &View) -> usize {
+        Blocks::of(y).count() * 2 * padded(y.channels) * size_of::<f32>()
+    }
+
+    /// Items of work.
+    pub fn items(&self) -> usize {
+        Blocks::of(&self.y).items()
+    }
+
+    /// Does one item.
+    ///
+    /// # Safety
+    /// The views lie inside `arena`; all threads are past the steps before, and each item is done by one
+    /// thread.
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+        let (block, channels) = Blocks::of(&self.y).item(item);
+        let rows = Rows::of(&self.y, block, arena);
+        let places = block_places(self.blocks_bytes, block, self.y.channels, arena);
+        let [mean, squares] = places.map(|place| place.wrapping_add(channels.start));
+        // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
+        unsafe {
+            (kernels.moments)(&MomentsArgs {
+                rows: rows.as_slice(),
+                first: channels.start,
+                channels: channels.len(),
+                mean,
+                squares,
+            });
+        }
+    }
+}
+
+/// Channels, rounded up to a cache line.
+pub(super) fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(16)
+}
+
+/// The two results of block `block`.
+pub(super) fn block_places(
+    blocks_bytes: usize,
+    block: usize,
+    channels: usize,
+    arena: *mut u8,
+) -> [*mut f32; 2] {
+    let len = padded(channels);
+    let first = arena.wrapping_add(blocks_bytes).cast::<f32>();
+    let first = first.wrapping_add(2 * block * len);
+    [first, first.wrapping_add(len)]
+}
