@@ -2,7 +2,7 @@
 
 use resnet_rs::Shape;
 use resnet_rs::graph::layer::Layer;
-use resnet_rs::infer::walk::{StepContext, run_item};
+use resnet_rs::plan::{StepContext, run_item};
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
 use resnet_rs::memory::Buffer;

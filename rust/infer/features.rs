@@ -1,6 +1,5 @@
 //! The outputs of layers, for inspection.
 
-use super::call::{Call, check, turn};
 use super::copies::copy_out;
 use super::images::{Images, batches};
 use super::network::Network;
@@ -9,7 +8,7 @@ use crate::error::Error;
 use crate::kernels::input::Pixels;
 use crate::plan::{Grouping, Plan, PlannedStep, Segment, shapes};
 use crate::shape::Shape;
-use crate::threads::{Team, Watch};
+use crate::threads::{Call, Team, Watch, check, turn};
 
 /// A step's output: its name, its shape `[batch, height, width, channels]`, its elements.
 pub type Activation = (String, [usize; 4], Vec<f32>);

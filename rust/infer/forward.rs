@@ -1,6 +1,5 @@
 //! The forward: images in, logits or embeddings out.
 
-use super::call::{Call, check, turn};
 use super::copies::copy_out_flat;
 use super::images::{Images, batches};
 use super::network::{Head, Network};
@@ -10,7 +9,7 @@ use crate::kernels::input::Pixels;
 use crate::memory::room;
 use crate::plan::Plan;
 use crate::shape::Shape;
-use crate::threads::{Team, Watch};
+use crate::threads::{Call, Team, Watch, check, turn};
 
 impl Network {
     /// Runs `images` and returns the head's outputs, image by image.

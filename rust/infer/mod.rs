@@ -1,6 +1,5 @@
 //! Inference: loading a network, and running it.
 
-mod call;
 mod copies;
 mod features;
 mod forward;
@@ -10,9 +9,8 @@ mod plans;
 mod profile;
 pub mod reference;
 mod session;
-pub mod walk;
+mod walk;
 
-pub use call::Call;
 pub use features::Activation;
 pub use images::Images;
 pub use network::{Head, Network, Options};

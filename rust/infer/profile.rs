@@ -3,14 +3,13 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use super::call::turn;
 use super::images::Images;
 use super::network::Network;
 use super::walk::Pass;
 use crate::error::Error;
 use crate::plan::Segment;
 use crate::shape::Shape;
-use crate::threads::Team;
+use crate::threads::{Team, turn};
 
 impl Network {
     /// Runs `images` and returns the time of each step of the plan, in seconds.

@@ -179,6 +179,36 @@ impl View {
         if self.border > 0 { self.batch } else { 0 }
     }
 
+    /// Writes zeros into image `n`, border included.
+    ///
+    /// # Safety
+    /// The tensor lies inside `arena`, and no other thread uses this image meanwhile.
+    pub unsafe fn zero_image(&self, n: usize, arena: *mut u8) {
+        let bytes = self.image_stride_bytes();
+        // SAFETY: the caller keeps the same contract.
+        unsafe { arena.add(self.offset_bytes + n * bytes).write_bytes(0, bytes) };
+    }
+
+    /// The same pixels as a tensor without a border.
+    pub fn without_border(self) -> Self {
+        self.every(1, [0, 0])
+    }
+
+    /// Every `stride`-th pixel of every `stride`-th row, beginning with pixel `first`, as a tensor
+    /// without a border.
+    pub fn every(self, stride: usize, first: [usize; 2]) -> Self {
+        let [y, x] = first;
+        Self {
+            offset_bytes: self.pixel_bytes(0, y, x),
+            height: self.height.saturating_sub(y).div_ceil(stride),
+            width: self.width.saturating_sub(x).div_ceil(stride),
+            border: 0,
+            pixel_stride: stride * self.pixel_stride,
+            row_pitch: stride * self.row_pitch,
+            ..self
+        }
+    }
+
     /// Writes zeros into the border of image `n`.
     ///
     /// # Safety

@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
-use crate::infer::Call;
-use crate::threads::Watch;
+use crate::threads::{Call, Watch};
 
 /// The exception that a signal handler has raised, if any.
 #[derive(Default)]

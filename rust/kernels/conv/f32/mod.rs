@@ -4,12 +4,14 @@ mod kernels;
 mod layer;
 mod outer;
 pub(super) mod pack;
+mod parts;
 mod tile;
 mod transposed;
 mod weight_gradient;
 
 pub use kernels::ConvKernels;
 pub use pack::{packed_len, panel_len};
+pub use parts::{BiasGradient, MaskGroups, SumParts};
 pub use tile::{ConvTile, TileArgs};
 pub use transposed::TransposedWeights;
 pub use weight_gradient::{GradientInput, WeightGradient, WeightGradientKernels};

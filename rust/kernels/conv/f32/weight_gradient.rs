@@ -16,6 +16,7 @@ use std::ptr;
 
 use super::outer::{OuterArgs, OuterTile, PackArgs, PackRows, outer_tile, pack_rows};
 use super::pack::panel_len;
+use super::parts::{SumPartsRow, sum_parts};
 use crate::kernels::conv::source::{Source, Walk};
 use crate::kernels::conv::window::ChannelWindow;
 use crate::kernels::view::View;
@@ -46,6 +47,8 @@ pub struct WeightGradientKernels {
     nr: usize,
     tiles: &'static [OuterTile],
     pack: PackRows,
+    /// The sum of parts.
+    pub sum: SumPartsRow,
 }
 
 /// The tile routines of a tier, one for each number of rows.
@@ -80,6 +83,7 @@ impl WeightGradientKernels {
             nr: 2 * S::LANES,
             tiles,
             pack: pack_rows::<S>,
+            sum: sum_parts::<S>,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The options of one call.
 
+use super::count::check_threads;
+use super::team::{Team, Turn};
+use super::watch::Watch;
 use crate::error::Error;
-use crate::threads::{Team, Turn, Watch, check_threads};
 
 /// The options of one call: its number of threads, and the caller's means to end it early.
 #[derive(Clone, Copy, Default)]
@@ -22,19 +24,28 @@ impl From<usize> for Call<'_> {
 }
 
 impl<'a> Call<'a> {
-    /// The call with a stated number of threads, by default `threads`.
-    pub(super) fn checked(self, threads: usize) -> Result<(usize, Option<&'a Watch<'a>>), Error> {
+    /// The number of threads, by default `threads`, and the watch.
+    ///
+    /// # Errors
+    /// The number of threads is 0 or more than 1024.
+    pub fn checked(self, threads: usize) -> Result<(usize, Option<&'a Watch<'a>>), Error> {
         Ok((check_threads(self.threads.unwrap_or(threads))?, self.watch))
     }
 }
 
 /// Waits for the team's turn.
-pub(super) fn turn<'a>(team: &'a Team, watch: Option<&Watch>) -> Result<Turn<'a>, Error> {
+///
+/// # Errors
+/// The caller has ended the call.
+pub fn turn<'a>(team: &'a Team, watch: Option<&Watch>) -> Result<Turn<'a>, Error> {
     team.turn(watch).ok_or(Error::Interrupted)
 }
 
 /// Asks the caller, if it is time to.
-pub(super) fn check(watch: Option<&Watch>) -> Result<(), Error> {
+///
+/// # Errors
+/// The caller has ended the call.
+pub fn check(watch: Option<&Watch>) -> Result<(), Error> {
     match watch {
         Some(watch) if watch.poll() => Err(Error::Interrupted),
         _ => Ok(()),

@@ -1,0 +1,63 @@
+//! The work of a step: its kernels on the plan's views.
+
+use super::step::Step;
+use crate::dtype::Dtype;
+use crate::kernels::input::Pixels;
+use crate::kernels::{F32Kernels, KernelTable};
+
+/// The state that the steps of one forward share.
+#[derive(Clone, Copy)]
+pub struct StepContext<'a> {
+    /// The caller's images.
+    pub pixels: Pixels<'a>,
+    /// The packed weights of the network.
+    pub weights: &'a [u8],
+    /// The tier's kernels.
+    pub table: &'a KernelTable,
+    /// The arena.
+    pub arena: *mut u8,
+}
+
+// SAFETY: `arena` is only written through [`run_item`], whose callers keep its contract.
+unsafe impl Sync for StepContext<'_> {}
+
+/// Does one item of `step`.
+///
+/// # Safety
+/// `context.arena` holds as many bytes as the plan asks for, and starts at a cache line; the images
+/// have the plan's shape, and the weights are those that it was made for. All threads are past the
+/// steps before, and each item is done by one thread.
+pub unsafe fn run_item(step: &Step, item: usize, context: &StepContext) {
+    match step.dtype() {
+        // SAFETY: the caller keeps the same contract; the table proves the tier.
+        Dtype::F32 => unsafe { run_item_f32(step, item, context, &context.table.f32) },
+    }
+}
+
+/// [`run_item`] for a step that computes in f32.
+unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels: &F32Kernels) {
+    let StepContext {
+        pixels,
+        weights,
+        arena,
+        ..
+    } = *context;
+    // SAFETY: the caller keeps the same contract, and the kernels prove the tier; the plan has placed
+    // every view inside the arena, and tensors that are alive together apart.
+    unsafe {
+        match step {
+            Step::Input(layer) => layer.run_item(item, pixels, arena),
+            Step::Conv(layer) => kernels.conv.run_item(layer, item, arena, weights),
+            Step::WinogradInput(layer) => layer.run_item(item, arena, &kernels.winograd),
+            Step::WinogradProducts(layer) => layer.run_item(item, arena, weights, &kernels.conv),
+            Step::WinogradOutput(layer) => {
+                layer.run_item(item, arena, weights, &kernels.winograd);
+            }
+            Step::MaxPool(layer) => layer.run_item(item, arena, kernels.pool.max),
+            Step::AvgPool(layer) => layer.run_item(item, arena, kernels.pool.avg),
+            Step::Elementwise(layer) => {
+                layer.run_item(item, arena, weights, kernels.elementwise);
+            }
+        }
+    }
+}

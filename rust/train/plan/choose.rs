@@ -1,0 +1,32 @@
+//! The choice between direct convolution and Winograd's algorithm while training.
+
+use crate::graph::operations::Convolution;
+use crate::kernels::conv::winograd::TileSize;
+use crate::kernels::view::View;
+
+/// The tiles that a point's matrix product must have to be worth the transform of its weights, which
+/// training does anew in each step.
+const TILES: usize = 24;
+
+/// The tile size that needs the fewest multiplications for `conv` from `input` to `out`, in tensors of the
+/// batch; None for direct convolution.
+///
+/// The number of tiles counts the batch: a step's algorithms depend on its shape, and on nothing else.
+pub(super) fn winograd_size(conv: &Convolution, input: &View, out: &View) -> Option<TileSize> {
+    let fits = (conv.kernel, conv.stride, conv.padding) == (3, 1, 1)
+        && (conv.dilation, conv.groups) == (1, 1)
+        && input.has_whole_lines()
+        && out.has_whole_lines();
+    if !fits {
+        return None;
+    }
+    let direct = 9 * out.shape().pixels();
+    let cost = |size: TileSize| {
+        let tiles = out.batch * size.tiles(out.height, out.width);
+        size.points() * (tiles + TILES)
+    };
+    [TileSize::Four, TileSize::Two]
+        .into_iter()
+        .filter(|&size| cost(size) < direct)
+        .min_by_key(|&size| cost(size))
+}

@@ -1,0 +1,12 @@
+//! The plan of a training step: the forward pass, the loss, and the gradients, for one shape.
+
+mod backward;
+mod build;
+mod choose;
+mod forward;
+mod reach;
+mod slots;
+mod step;
+
+pub use build::{TrainPlan, Trainable};
+pub use step::{OutAt, PlannedTrainStep, TrainContext, TrainStep, WeightsAt, run_item};

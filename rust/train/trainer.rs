@@ -1,0 +1,387 @@
+//! A network that learns.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::graph::{Graph, NodeKind};
+use super::parameters::Parameters;
+use super::plan::{Inputs, PlannedTrainStep, TrainContext, TrainPlan, Trainable};
+use super::state::{Set, State, all};
+use super::walk::walk;
+use crate::error::Error;
+use crate::graph::architecture::Architecture;
+use crate::graph::config::Config;
+use crate::graph::head::head_side;
+use crate::graph::operations::{Kind, Operation};
+use crate::kernels::KernelTable;
+use crate::kernels::input::Pixels;
+use crate::kernels::loss::ImageLoss;
+use crate::memory::Buffer;
+use crate::shape::Shape;
+use crate::simd::{Features, Isa};
+use crate::threads::{Call, Progress, Team, resolve_threads, turn};
+use crate::weights::Tensors;
+
+/// The number of plans that are remembered: those of the last shapes.
+const PLANS: usize = 4;
+
+/// Options of a trainer.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// The tier of kernels; None takes `RESNET_RS_ISA`, else the fastest of this machine.
+    pub isa: Option<Isa>,
+    /// The number of threads; None takes the default of inference.
+    pub threads: Option<usize>,
+    /// Lets 3x3 convolutions with stride 1 run with Winograd's algorithm.
+    pub winograd: bool,
+    /// The share of a batch in the running statistics of batch norm.
+    pub norm_momentum: f64,
+    /// The parameters that do not train, by torchvision's names.
+    pub frozen: HashSet<String>,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            isa: None,
+            threads: None,
+            winograd: true,
+            norm_momentum: 0.1,
+            frozen: HashSet::new(),
+        }
+    }
+}
+
+/// The outcome of a backward pass: for each image its loss, and the class that the network saw in it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// For each image `-Σ target · log softmax(logits)`.
+    pub losses: Vec<f64>,
+    /// For each image the index of the largest logit.
+    pub predictions: Vec<usize>,
+}
+
+/// A network that learns: its parameters, their gradients, and the plans of its steps.
+pub struct Trainer {
+    pub(super) parameters: Parameters,
+    pub(super) state: State,
+    pub(super) table: KernelTable,
+    pub(super) threads: usize,
+    pub(super) trainable: Trainable,
+    config: Config,
+    architecture: Architecture,
+    operations: Vec<Operation>,
+    graph: Graph,
+    winograd: bool,
+    norm_momentum: f64,
+    /// The side of the images, if the head fixes it.
+    fixed_side: Option<usize>,
+    plans: Vec<Arc<TrainPlan>>,
+    arena: Option<Buffer>,
+    scratch: Option<Buffer>,
+    pub(super) progress: Progress,
+    /// Steps of the optimiser so far.
+    pub(super) steps: u64,
+}
+
+impl Trainer {
+    /// A trainer of the network that `config` describes, beginning with `tensors`.
+    ///
+    /// # Errors
+    /// A tensor is missing, surplus or malformed, the network cannot be trained, or there is not enough memory.
+    pub fn new(config: Config, tensors: &Tensors, options: &TrainOptions) -> Result<Self, Error> {
+        let architecture = config.architecture()?;
+        let isa = Isa::resolve(options.isa)?;
+        let threads = resolve_threads(options.threads)?;
+        let table = KernelTable::new(isa, Features::detect())
+            .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
+        let classes = tensors.shape("fc.weight")?[0];
+        let (side, fixed) = head_side(&architecture, &config.preprocessing)?;
+        let mut operations = architecture.operations(classes, side);
+        for operation in &mut operations {
+            if let Kind::Conv(conv) = &mut operation.kind
+                && architecture.batch_norm
+            {
+                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
+            }
+        }
+        let expected: Vec<_> = operations
+            .iter()
+            .flat_map(Operation::named_parameters)
+            .collect();
+        tensors.check(&expected, None)?;
+        let graph = Graph::new(&operations)?;
+        let parameters = Parameters::new(&operations, table.shapes().f32);
+        let trainable = trainable(&operations, &options.frozen)?;
+        let state = State::new(&parameters, tensors)?;
+        Ok(Self {
+            parameters,
+            state,
+            table,
+            threads,
+            trainable,
+            config,
+            architecture,
+            operations,
+            graph,
+            winograd: options.winograd,
+            norm_momentum: options.norm_momentum,
+            fixed_side: fixed.map(|[_, side]| side),
+            plans: Vec::new(),
+            arena: None,
+            scratch: None,
+            progress: Progress::default(),
+            steps: 0,
+        })
+    }
+
+    /// The forward pass in training mode, the loss, and the gradients of all parameters that train, which replace
+    /// those that are there or, with `accumulate`, are added to them. Running statistics take their share of the
+    /// batch.
+    ///
+    /// - `images`: normalised, `[batch, height, width, channels]`.
+    /// - `targets`: `[batch, classes]`. The loss is `-Σ target · log softmax(logits)` over all images.
+    ///
+    /// # Errors
+    /// A length does not fit the shape, batch norm has a single value of a channel, there is not enough memory, or
+    /// the caller has ended the call.
+    pub fn backward(
+        &mut self,
+        call: Call,
+        images: &[f32],
+        targets: &[f32],
+        shape: Shape,
+        accumulate: bool,
+    ) -> Result<Outcome, Error> {
+        let (threads, watch) = call.checked(self.threads)?;
+        self.check(images, targets, shape)?;
+        let team = Team::get(threads);
+        let turn = turn(&team, watch)?;
+        let plan = self.plan(shape, threads, accumulate)?;
+        let scratch_bytes = plan.scratch_bytes;
+        let scratch = grown(
+            &mut self.scratch,
+            scratch_bytes * turn.threads(),
+            "scratch memory",
+        )?;
+        let arena = grown(&mut self.arena, plan.arena_bytes, "activations and gradients")?;
+        let mut losses = vec![ImageLoss::default(); shape.batch];
+        let context = TrainContext {
+            pixels: Pixels::F32(images),
+            parameters: self.state.values.as_slice_of(),
+            gradients: self.state.gradients.as_mut_slice_of::<f32>().as_mut_ptr(),
+            running: self.state.statistics.as_mut_slice_of::<f32>().as_mut_ptr(),
+            targets,
+            losses: losses.as_mut_ptr(),
+            table: &self.table,
+            arena: arena.as_mut_ptr(),
+            scratch: scratch.as_mut_ptr(),
+            scratch_bytes,
+        };
+        // SAFETY: the buffers have the lengths that the plan and the parameters ask for.
+        unsafe { walk(&plan.steps, &turn, &mut self.progress, &context, watch)? };
+        Ok(Outcome {
+            losses: losses.iter().map(|loss| loss.loss).collect(),
+            predictions: losses.iter().map(|loss| loss.best).collect(),
+        })
+    }
+
+    fn check(&self, images: &[f32], targets: &[f32], shape: Shape) -> Result<(), Error> {
+        shape.check_sides()?;
+        let channels = self.architecture.in_channels;
+        let pixels = shape.height * shape.width * channels;
+        if shape.batch == 0 || Some(images.len()) != shape.batch.checked_mul(pixels) {
+            return Err(Error::Argument(format!(
+                "x: expected {} x {} x {} x {channels} elements and at least one image, found {}",
+                shape.batch,
+                shape.height,
+                shape.width,
+                images.len()
+            )));
+        }
+        let classes = self.num_classes();
+        if Some(targets.len()) != shape.batch.checked_mul(classes) {
+            return Err(Error::Argument(format!(
+                "targets: expected {} x {classes} elements, found {}",
+                shape.batch,
+                targets.len()
+            )));
+        }
+        if let Some(side) = self.fixed_side
+            && [shape.height, shape.width] != [side; 2]
+        {
+            return Err(Error::Argument(format!(
+                "x: this network's head expects images of {side} x {side}, found {} x {}",
+                shape.height, shape.width
+            )));
+        }
+        Ok(())
+    }
+
+    /// The plan for a shape, made if it is not remembered.
+    fn plan(
+        &mut self,
+        shape: Shape,
+        threads: usize,
+        accumulate: bool,
+    ) -> Result<Arc<TrainPlan>, Error> {
+        let is_same = |plan: &Arc<TrainPlan>| {
+            (plan.shape, plan.threads, plan.accumulate) == (shape, threads, accumulate)
+        };
+        let plan = match self.plans.iter().position(is_same) {
+            Some(at) => self.plans.remove(at),
+            None => {
+                let inputs = Inputs {
+                    graph: &self.graph,
+                    parameters: &self.parameters,
+                    trainable: &self.trainable,
+                    channels: self.architecture.in_channels,
+                    kernels: self.table.shapes(),
+                    winograd: self.winograd,
+                    momentum: self.norm_momentum,
+                };
+                Arc::new(TrainPlan::new(&inputs, shape, threads, accumulate)?)
+            }
+        };
+        if self.plans.len() == PLANS {
+            self.plans.remove(0);
+        }
+        self.plans.push(plan.clone());
+        Ok(plan)
+    }
+
+    /// The steps of a backward pass for a shape.
+    ///
+    /// # Errors
+    /// As for [`Trainer::backward`].
+    pub fn steps_of(
+        &mut self,
+        shape: Shape,
+        threads: usize,
+    ) -> Result<Vec<(String, &'static str, bool, usize, usize)>, Error> {
+        let plan = self.plan(shape, threads, false)?;
+        let describe = |planned: &PlannedTrainStep| {
+            let step = &planned.step;
+            (
+                planned.name.clone(),
+                step.operation(),
+                planned.is_backward,
+                step.macs(),
+                step.items(),
+            )
+        };
+        Ok(plan.steps.iter().map(describe).collect())
+    }
+
+    /// The names and shapes of all tensors, with true for running statistics.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], bool)> {
+        all(&self.parameters).map(|(named, is_statistic)| {
+            (named.name.as_str(), named.shape.as_slice(), is_statistic)
+        })
+    }
+
+    /// A tensor of a set, in torchvision's layout; None if the set has no such tensor.
+    pub fn read(&self, set: Set, name: &str) -> Option<Vec<f32>> {
+        self.state.read(set, &self.parameters, name)
+    }
+
+    /// Overwrites a tensor of a set.
+    ///
+    /// # Errors
+    /// There is no such tensor, it has another number of elements, or there is not enough memory.
+    pub fn write(&mut self, set: Set, name: &str, values: &[f32]) -> Result<(), Error> {
+        self.state.make(set, &self.parameters)?;
+        self.state.write(set, &self.parameters, name, values)
+    }
+
+    /// Sets the parameters that do not train, by torchvision's names.
+    ///
+    /// # Errors
+    /// A name is not that of a parameter, or only some of an operation's parameters are named.
+    pub fn freeze(&mut self, frozen: &HashSet<String>) -> Result<(), Error> {
+        let trainable = trainable(&self.operations, frozen)?;
+        if trainable != self.trainable {
+            self.trainable = trainable;
+            self.plans.clear();
+        }
+        Ok(())
+    }
+
+    /// The network's description.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Channels of an image.
+    pub fn in_channels(&self) -> usize {
+        self.architecture.in_channels
+    }
+
+    /// The number of logits.
+    pub fn num_classes(&self) -> usize {
+        let conv = self.graph.nodes.last().map(|node| &node.kind);
+        match conv {
+            Some(NodeKind::Conv { conv, .. }) => conv.out_channels,
+            _ => 0,
+        }
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The tier.
+    pub fn isa(&self) -> Isa {
+        self.table.isa
+    }
+
+    /// Bytes of activations and gradients by them, for the shapes so far.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.as_ref().map_or(0, |arena| arena.len())
+    }
+}
+
+/// A buffer of at least `len` bytes.
+fn grown<'a>(
+    buffer: &'a mut Option<Buffer>,
+    len: usize,
+    what: &str,
+) -> Result<&'a mut Buffer, Error> {
+    if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
+        *buffer = None;
+        *buffer = Some(Buffer::new(len, what)?);
+    }
+    buffer
+        .as_mut()
+        .ok_or_else(|| Error::OutOfMemory(format!("{what}: no memory")))
+}
+
+/// The operations that train: all whose parameters are not frozen.
+fn trainable(operations: &[Operation], frozen: &HashSet<String>) -> Result<Trainable, Error> {
+    let mut unknown = frozen.clone();
+    let mut trainable = Vec::new();
+    for operation in operations {
+        let parameters = operation.named_parameters();
+        let names: Vec<_> = parameters
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !name.contains(".running_"))
+            .collect();
+        let count = names.iter().filter(|name| unknown.remove(**name)).count();
+        if count > 0 && count < names.len() {
+            return Err(Error::Argument(format!(
+                "freeze: expected all parameters of {}, found {count} of {}",
+                operation.name,
+                names.len()
+            )));
+        }
+        trainable.push(count == 0);
+    }
+    match unknown.iter().min() {
+        Some(name) => Err(Error::Argument(format!(
+            "freeze: {name}: not a parameter of this network"
+        ))),
+        None => Ok(Trainable(trainable)),
+    }
+}
