@@ -46,6 +46,16 @@ unsafe impl Simd for Portable {
         std::array::from_fn(|i| a[i] * b[i])
     }
 
+    #[inline(always)]
+    fn div(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: [f32; 4]) -> [f32; 4] {
+        a.map(f32::sqrt)
+    }
+
     // Two roundings: without the instruction, `f32::mul_add` is a slow call into the C library.
     #[inline(always)]
     fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
@@ -66,6 +76,22 @@ unsafe impl Simd for Portable {
                 b[i]
             }
         })
+    }
+
+    #[inline(always)]
+    fn if_above_or_nan(self, a: [f32; 4], b: [f32; 4], x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| {
+            if a[i] > b[i] || a[i].is_nan() {
+                x[i]
+            } else {
+                y[i]
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn if_equal(self, a: [f32; 4], b: [f32; 4], x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] == b[i] { x[i] } else { y[i] })
     }
 
     #[inline(always)]
