@@ -6,7 +6,7 @@ use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::peak::Peak;
-use super::pool::PoolKernels;
+use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
 use crate::simd::{Features, Isa, Simd};
@@ -34,6 +34,8 @@ pub struct F32Kernels {
     pub winograd: WinogradKernels,
     /// Pools.
     pub pool: PoolKernels<f32>,
+    /// Gradients of pools.
+    pub pool_gradients: PoolGradients,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
@@ -48,6 +50,7 @@ impl F32Kernels {
             conv: conv(proof),
             winograd: WinogradKernels::new(proof),
             pool: PoolKernels::new(proof),
+            pool_gradients: PoolGradients::new(proof),
             elementwise: elementwise::<S>,
             peak: Peak::new(proof),
         })
