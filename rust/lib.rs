@@ -28,6 +28,7 @@ mod python;
 mod shape;
 pub mod simd;
 pub mod threads;
+pub mod train;
 pub mod weights;
 
 pub use error::Error;

@@ -3,6 +3,8 @@
 //! Nothing here is fast or clever. The tests compare the kernels with these
 //! loops, and the whole network with torch in f64.
 
+use std::ops::Range;
+
 use crate::shape::{PoolWindow, Window};
 
 /// A dense NHWC tensor.
@@ -165,6 +167,59 @@ pub fn pad_channels(x: &Tensor, before: usize, after: usize) -> Tensor {
             _ => 0.0,
         },
     )
+}
+
+/// The gradient of [`max_pool`], of [`global_max_pool`] without a window, by `x`: each window adds its
+/// output's gradient to its winner. Row by row, a pixel wins if it is larger than those before, or NaN.
+pub fn max_pool_gradient(x: &Tensor, out: &Tensor, window: Option<PoolWindow>) -> Tensor {
+    pool_gradient(x.shape, out, window, |n, ys, xs, c| {
+        let mut winner = (ys.start, xs.start);
+        let mut max = f64::NEG_INFINITY;
+        for y in ys {
+            for i in xs.clone() {
+                let value = x.at(n, y, i, c);
+                if value > max || value.is_nan() {
+                    max = value;
+                    winner = (y, i);
+                }
+            }
+        }
+        vec![(winner, 1.0)]
+    })
+}
+
+/// The gradient of [`avg_pool`], of [`global_avg_pool`] without a window, by its input `[batch, height,
+/// width, channels]`: each window adds its share to each of its pixels.
+pub fn avg_pool_gradient(shape: [usize; 4], out: &Tensor, window: Option<PoolWindow>) -> Tensor {
+    pool_gradient(shape, out, window, |_, ys, xs, _| {
+        let count = match window {
+            Some(window) if window.count_include_pad => window.kernel * window.kernel,
+            _ => ys.len() * xs.len(),
+        };
+        let pixels = ys.flat_map(|y| xs.clone().map(move |i| (y, i)));
+        pixels.map(|pixel| (pixel, 1.0 / count as f64)).collect()
+    })
+}
+
+/// `out`, the gradient of each window, times the factors of the window's pixels that `factors` gives for
+/// an image, rows, columns and a channel.
+fn pool_gradient(
+    shape: [usize; 4],
+    out: &Tensor,
+    window: Option<PoolWindow>,
+    factors: impl Fn(usize, Range<usize>, Range<usize>, usize) -> Vec<((usize, usize), f64)>,
+) -> Tensor {
+    let inside = |o, size| window.map_or(0..size, |window| window.inside(o, size));
+    let mut gradient = Tensor::from_fn(shape, |_, _, _, _| 0.0);
+    for (k, value) in out.data.iter().enumerate() {
+        let (pixel, c) = (k / out.shape[3], k % out.shape[3]);
+        let (row, ox) = (pixel / out.shape[2], pixel % out.shape[2]);
+        let (n, oy) = (row / out.shape[1], row % out.shape[1]);
+        for ((y, x), factor) in factors(n, inside(oy, shape[1]), inside(ox, shape[2]), c) {
+            gradient.data[((n * shape[1] + y) * shape[2] + x) * shape[3] + c] += factor * value;
+        }
+    }
+    gradient
 }
 
 /// `exp(x_i - max x) / Σ_j exp(x_j - max x)`.

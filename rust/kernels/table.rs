@@ -5,9 +5,10 @@ use super::conv::f32::{ConvKernels, WeightGradientKernels};
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
+use super::loss::LossKernels;
 use super::norm::NormKernels;
 use super::peak::Peak;
-use super::pool::PoolKernels;
+use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
 use crate::simd::{Features, Isa, Simd};
@@ -39,6 +40,10 @@ pub struct F32Kernels {
     pub winograd: WinogradKernels,
     /// Pools.
     pub pool: PoolKernels<f32>,
+    /// Gradients of pools.
+    pub pool_gradients: PoolGradients,
+    /// Losses, and their gradients by the logits.
+    pub loss: LossKernels,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
@@ -58,6 +63,8 @@ impl F32Kernels {
             norm: NormKernels::new(proof),
             winograd: WinogradKernels::new(proof),
             pool: PoolKernels::new(proof),
+            pool_gradients: PoolGradients::new(proof),
+            loss: LossKernels::new(proof),
             elementwise: elementwise::<S>,
             peak: Peak::new(proof),
         })

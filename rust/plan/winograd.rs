@@ -64,6 +64,12 @@ impl WinogradLayer {
         Self { v, p, ..self }
     }
 
+    /// The same with its scratch tensors at these places.
+    pub fn placed(self, v_bytes: usize, p_bytes: usize) -> Self {
+        let (v, p) = (self.v.shifted(v_bytes), self.p.shifted(p_bytes));
+        Self { v, p, ..self }
+    }
+
     /// The steps: for each block the input's transform, the products, the output's transform, which
     /// adds the values of `out` if there is a residual.
     pub fn steps(

@@ -27,7 +27,7 @@ pub struct Network {
 }
 
 /// A whole number from 1 up, for an argument that is called `threads`.
-fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
+pub(super) fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
     let positive = |n: isize| match usize::try_from(n) {
         Ok(n) if n > 0 => Ok(n),
         _ => Err(PyValueError::new_err(format!(

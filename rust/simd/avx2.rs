@@ -59,6 +59,18 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2 and FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -80,9 +92,19 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn where_positive(self, a: __m256, x: __m256) -> __m256 {
+    fn if_above_or_nan(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2 and FMA.
-        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(a, _mm256_setzero_ps()), x) }
+        unsafe {
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+            let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a);
+            _mm256_blendv_ps(y, x, _mm256_or_ps(above, is_nan))
+        }
+    }
+
+    #[inline(always)]
+    fn if_equal(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2 and FMA.
+        unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b)) }
     }
 
     #[inline(always)]

@@ -59,6 +59,18 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -80,12 +92,19 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn where_positive(self, a: __m512, x: __m512) -> __m512 {
+    fn if_above_or_nan(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe {
-            let passes = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(a, _mm512_setzero_ps());
-            _mm512_maskz_mov_ps(passes, x)
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_mov_ps(y, above | is_nan, x)
         }
+    }
+
+    #[inline(always)]
+    fn if_equal(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), x) }
     }
 
     #[inline(always)]

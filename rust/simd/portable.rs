@@ -46,6 +46,16 @@ unsafe impl Simd for Portable {
         std::array::from_fn(|i| a[i] * b[i])
     }
 
+    #[inline(always)]
+    fn div(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: [f32; 4]) -> [f32; 4] {
+        a.map(f32::sqrt)
+    }
+
     // Two roundings: without the instruction, `f32::mul_add` is a slow call into the C library.
     #[inline(always)]
     fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
@@ -69,8 +79,19 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn where_positive(self, a: [f32; 4], x: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| if a[i] <= 0.0 { 0.0 } else { x[i] })
+    fn if_above_or_nan(self, a: [f32; 4], b: [f32; 4], x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| {
+            if a[i] > b[i] || a[i].is_nan() {
+                x[i]
+            } else {
+                y[i]
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn if_equal(self, a: [f32; 4], b: [f32; 4], x: [f32; 4], y: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if a[i] == b[i] { x[i] } else { y[i] })
     }
 
     #[inline(always)]

@@ -22,6 +22,10 @@ fn check<S: Simd>() {
             expect(&out, &|a, b| a - b);
             s.store(out.as_mut_ptr(), s.mul(va, vb));
             expect(&out, &|a, b| a * b);
+            s.store(out.as_mut_ptr(), s.div(va, vb));
+            expect(&out, &|a, b| a / b);
+            s.store(out.as_mut_ptr(), s.sqrt(va));
+            expect(&out, &|a, _| a.sqrt());
             // These products are exact, so one rounding or two give the same.
             s.store(out.as_mut_ptr(), s.mul_add(va, vb, s.splat(3.0)));
             expect(&out, &|a, b| a * b + 3.0);
@@ -50,12 +54,22 @@ fn check<S: Simd>() {
                 );
             }
 
-            s.store(out.as_mut_ptr(), s.where_positive(va, vb));
-            expect(&out, &|a, b| if a > 0.0 { b } else { 0.0 });
-            s.store(out.as_mut_ptr(), s.where_positive(s.splat(0.0), vb));
-            expect(&out, &|_, _| 0.0);
-            s.store(out.as_mut_ptr(), s.where_positive(nan, vb));
-            expect(&out, &|_, b| b);
+            let (x, y, nan) = (s.splat(1.0), s.splat(2.0), s.splat(f32::NAN));
+            s.store(out.as_mut_ptr(), s.if_above_or_nan(va, vb, x, y));
+            expect(&out, &|a, b| if a > b { 1.0 } else { 2.0 });
+            for (a, b, expected) in [
+                (va, va, 2.0),
+                (nan, va, 1.0),
+                (va, nan, 2.0),
+                (nan, nan, 1.0),
+            ] {
+                s.store(out.as_mut_ptr(), s.if_above_or_nan(a, b, x, y));
+                expect(&out, &|_, _| expected);
+            }
+            s.store(out.as_mut_ptr(), s.if_equal(va, s.splat(-1.5), x, y));
+            expect(&out, &|a, _| if a == -1.5 { 1.0 } else { 2.0 });
+            s.store(out.as_mut_ptr(), s.if_equal(nan, nan, x, y));
+            expect(&out, &|_, _| 2.0);
 
             for n in 0..=S::LANES {
                 s.store(out.as_mut_ptr(), s.load_first(n, a.as_ptr()));

@@ -48,6 +48,12 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `a · b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `√a`, correctly rounded.
+    fn sqrt(self, a: Self::V) -> Self::V;
+
     /// `a · b + c`; one rounding on tiers with fused multiply-add, two on the portable tier.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
@@ -57,8 +63,11 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The larger of the two in each lane, NaN if either is NaN, like torch's max pool.
     fn max_or_nan(self, a: Self::V, b: Self::V) -> Self::V;
 
-    /// `if a <= 0 { 0 } else { x }` in each lane: `x` if `a` is NaN, like torch's gradient of ReLU.
-    fn where_positive(self, a: Self::V, x: Self::V) -> Self::V;
+    /// `if a > b || a.is_nan() { x } else { y }` in each lane.
+    fn if_above_or_nan(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+
+    /// `if a == b { x } else { y }` in each lane.
+    fn if_equal(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
 
     /// Loads `LANES` values from `p`, which may have any alignment.
     ///

@@ -8,5 +8,5 @@ mod state;
 mod trainer;
 mod walk;
 
-pub use optimizer::{Hyperparameters, Method};
+pub use state::Set;
 pub use trainer::{Outcome, TrainOptions, Trainer};

@@ -69,7 +69,7 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
                             for (gradient, out) in args.gradient.iter().zip(outs) {
                                 let gradient = gradient.add(at);
                                 let dz = s.load(gradient);
-                                let dz = s.where_positive(s.load(out.add(at)), dz);
+                                let dz = passed(s, s.load(out.add(at)), dz);
                                 s.store(gradient, dz);
                             }
                         }
@@ -88,7 +88,7 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
                         MaskRows::Output(outs) => {
                             for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
                                 let gradient = gradient.add(at);
-                                let dz = s.where_positive(s.load(out.add(at)), s.load(gradient));
+                                let dz = passed(s, s.load(out.add(at)), s.load(gradient));
                                 if args.in_place {
                                     s.store(gradient, dz);
                                 }
@@ -103,7 +103,7 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
                             for (gradient, y) in args.gradient.iter().zip(ys) {
                                 let y = s.load(y.add(at));
                                 let a = s.mul_add(y, scale, shift);
-                                let dz = s.where_positive(a, s.load(gradient.add(at)));
+                                let dz = passed(s, a, s.load(gradient.add(at)));
                                 sum = s.add(sum, dz);
                                 dot = s.mul_add(dz, s.sub(y, mean), dot);
                             }
@@ -115,6 +115,13 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
             },
         );
     }
+}
+
+/// `x` where the activation is above 0 (or NaN, like torch's gradient of ReLU), else 0.
+#[inline(always)]
+fn passed<S: Simd>(s: S, activation: S::V, x: S::V) -> S::V {
+    let zero = s.splat(0.0);
+    s.if_above_or_nan(activation, zero, x, zero)
 }
 
 /// The sums of all blocks, laid out by the plan; the gradient is masked on the way.
@@ -219,7 +226,7 @@ pub(super) unsafe fn gradient_row<S: Simd>(args: &GradientArgs) {
                         let mut dz = s.load(args.gradient.add(pixel * args.gradient_stride + c));
                         if args.mask {
                             let a = s.mul_add(y, s.load(scale.add(c)), s.load(shift.add(c)));
-                            dz = s.where_positive(a, dz);
+                            dz = passed(s, a, dz);
                         }
                         let centred = s.sub(y, s.load(mean.add(c)));
                         let dz = s.sub(dz, s.load(offset.add(c)));

@@ -1,7 +1,9 @@
 //! The pooling kernels of a tier.
 
 use super::avg::{AvgPool, avg_pool};
+use super::avg_backward::{AvgPoolBackward, avg_pool_backward};
 use super::max::{MaxPool, max_pool};
+use super::max_backward::{MaxPoolBackward, max_pool_backward};
 use crate::simd::Simd;
 
 /// The routines of the pools, for one tier and tensors of `T`. Only a proof that this machine has the
@@ -20,6 +22,26 @@ impl PoolKernels<f32> {
         Self {
             max: max_pool::<S>,
             avg: avg_pool::<S>,
+        }
+    }
+}
+
+/// The routines of the pools' gradients, in f32, for one tier. Only a proof that this machine has the
+/// tier makes them.
+#[derive(Clone, Copy)]
+pub struct PoolGradients {
+    /// Some channels of an image's gradient through a max pool.
+    pub max: MaxPoolBackward,
+    /// A row of the gradient through an average pool.
+    pub avg: AvgPoolBackward,
+}
+
+impl PoolGradients {
+    /// The kernels of tier `S`.
+    pub(in crate::kernels) fn new<S: Simd>(_proof: S) -> Self {
+        Self {
+            max: max_pool_backward::<S>,
+            avg: avg_pool_backward::<S>,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::avg::{AvgPool, AvgPoolArgs};
 use super::max::{MaxPool, MaxPoolArgs};
-use super::window::{WindowPixels, inside};
+use super::window::{WindowPixels, divisor, inside};
 use crate::dtype::Element;
 use crate::kernels::view::View;
 use crate::shape::PoolWindow;
@@ -95,10 +95,7 @@ impl AvgPoolLayer {
         let ys = inside(self.window, oy, self.input.height);
         for ox in 0..self.out.width {
             let xs = inside(self.window, ox, self.input.width);
-            let divisor = match self.window {
-                Some(window) if window.count_include_pad => window.kernel * window.kernel,
-                _ => ys.len() * xs.len(),
-            };
+            let divisor = divisor(self.window, &ys, &xs);
             // SAFETY: the views lie inside the arena, and `out` has `first_channel + channels`
             // channels or more; the caller guarantees the tier.
             unsafe {

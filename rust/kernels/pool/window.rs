@@ -48,3 +48,22 @@ impl<T: Element> WindowPixels<T> {
 pub(super) fn inside(window: Option<PoolWindow>, o: usize, size: usize) -> Range<usize> {
     window.map_or(0..size, |window| window.inside(o, size))
 }
+
+/// The output rows (or columns) whose windows cover input row (or column) `i`, of `outputs`.
+pub(super) fn over(window: Option<PoolWindow>, i: usize, outputs: usize) -> Range<usize> {
+    let Some(window) = window else {
+        return 0..outputs;
+    };
+    let padded = i + window.padding;
+    let end = (padded / window.stride + 1).min(outputs);
+    let start = (padded + 1).saturating_sub(window.kernel);
+    start.div_ceil(window.stride).min(end)..end
+}
+
+/// The pixels that the mean of a window over `ys` and `xs` is taken over, with padding if it counts.
+pub(super) fn divisor(window: Option<PoolWindow>, ys: &Range<usize>, xs: &Range<usize>) -> usize {
+    match window {
+        Some(window) if window.count_include_pad => window.kernel * window.kernel,
+        _ => ys.len() * xs.len(),
+    }
+}

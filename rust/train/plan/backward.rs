@@ -10,7 +10,7 @@ use crate::kernels::conv::f32::{
     BiasGradient, GradientInput, MaskGroups, SumParts, TransposedWeights, WeightGradient,
 };
 use crate::kernels::conv::{ChannelWindow, Conv, Grid, Source};
-use crate::kernels::loss::CrossEntropy;
+use crate::kernels::loss::CrossEntropyLayer;
 use crate::kernels::norm::{Activate, FinishGradient, GradientSums, Mask, NormGradient, Summand};
 use crate::kernels::pool::{AvgPoolGradient, MaxPoolGradient, NormBytes};
 use crate::plan::Step;
@@ -25,12 +25,11 @@ impl Builder<'_> {
         self.gradients[logits] = Some(gradient);
         self.name = "loss".into();
         let value = self.value(logits);
-        let step = CrossEntropy {
+        let step = CrossEntropyLayer {
             logits: value.view,
-            gradient: gradient.view,
+            gradient: Some(gradient.view),
         };
         self.push(TrainStep::Loss(step), &[value.slot, gradient.slot]);
-        // The logits are read at the end.
         self.zero_border(gradient);
     }
 

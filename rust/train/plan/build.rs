@@ -3,6 +3,7 @@
 use super::slots::{Slot, Slots};
 use super::step::{PlannedTrainStep, TrainStep};
 use crate::dtype::Dtype;
+use crate::error::Error;
 use crate::kernels::KernelShapes;
 use crate::kernels::norm::Coefficients;
 use crate::kernels::view::View;
@@ -36,8 +37,6 @@ pub struct TrainPlan {
     pub macs: usize,
     /// The logits.
     pub logits: View,
-    /// The activations of nodes that are in memory at the end, and the gradients by them.
-    pub kept: Vec<Option<View>>,
 }
 
 /// What a plan is made of.
@@ -91,8 +90,17 @@ pub(super) struct Builder<'a> {
 
 impl TrainPlan {
     /// Plans a training step.
-    pub fn new(inputs: &Inputs, shape: Shape, threads: usize, accumulate: bool) -> Self {
+    ///
+    /// # Errors
+    /// A batch norm that trains has a single value of a channel.
+    pub fn new(
+        inputs: &Inputs,
+        shape: Shape,
+        threads: usize,
+        accumulate: bool,
+    ) -> Result<Self, Error> {
         let mut builder = Builder::new(inputs, shape, threads, accumulate);
+        builder.check()?;
         builder.run();
         let arena_bytes = builder.slots.placed();
         let slots = std::mem::take(&mut builder.slots);
@@ -102,7 +110,7 @@ impl TrainPlan {
         let steps = builder.steps;
         let most = steps.iter().map(|s| s.step.scratch_bytes()).max();
         let logits = builder.values[inputs.graph.logits].map(|placed| placed.view);
-        Self {
+        Ok(Self {
             shape,
             threads,
             accumulate,
@@ -110,9 +118,8 @@ impl TrainPlan {
             scratch_bytes: most.unwrap_or(0).next_multiple_of(4096),
             macs: steps.iter().map(|planned| planned.step.macs()).sum(),
             logits: logits.unwrap_or_else(|| unreachable!("the graph ends with the logits")),
-            kept: Vec::new(),
             steps,
-        }
+        })
     }
 }
 
@@ -194,6 +201,28 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Checks that every batch norm that trains has more than one value of a channel.
+    fn check(&self) -> Result<(), Error> {
+        for node in &self.inputs.graph.nodes {
+            let NodeKind::Conv {
+                norm: Some((operation, _)),
+                ..
+            } = node.kind
+            else {
+                continue;
+            };
+            let [height, width, _] = self.shapes[node.out];
+            if self.inputs.trainable.0[operation] && self.shape.batch * height * width < 2 {
+                return Err(Error::Argument(format!(
+                    "x: expected more than one image or larger ones: the batch norm after {} has a \
+                     single value of each channel (batch {}, {height} x {width})",
+                    node.name, self.shape.batch
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn run(&mut self) {
         let graph = self.inputs.graph;
         self.input();
@@ -207,6 +236,9 @@ impl<'a> Builder<'a> {
             self.name.clone_from(&node.name);
             self.backward(node);
         }
+        // The logits are read at the end.
+        let logits = self.value(graph.logits);
+        self.slots.touch(logits.slot, self.steps.len());
     }
 
     /// Appends a step that uses the places `slots`.

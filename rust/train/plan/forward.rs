@@ -181,11 +181,7 @@ impl Builder<'_> {
         );
         let (v, v_offset) = self.slots.add(layer.v.len_bytes());
         let (p, p_offset) = self.slots.add(layer.p.len_bytes());
-        let layer = WinogradLayer {
-            v: layer.v.shifted(v_offset),
-            p: layer.p.shifted(p_offset),
-            ..layer
-        };
+        let layer = layer.placed(v_offset, p_offset);
         let wanted = self.wanted_items();
         let adds = [accumulate, false];
         for step in layer.steps(input.view, out.view, adds, 0, tile, wanted) {

@@ -8,5 +8,5 @@ mod reach;
 mod slots;
 mod step;
 
-pub use build::{TrainPlan, Trainable};
+pub use build::{Inputs, TrainPlan, Trainable};
 pub use step::{OutAt, PlannedTrainStep, TrainContext, TrainStep, WeightsAt, run_item};

@@ -6,9 +6,11 @@ use crate::kernels::conv::f32::{
 };
 use crate::kernels::conv::winograd::TransformPacked;
 use crate::kernels::input::Pixels;
+use crate::kernels::loss::{CrossEntropyLayer, ImageLoss};
 use crate::kernels::norm::{
     Activate, FinishGradient, FinishStatistics, GradientSums, NormGradient, Statistics,
 };
+use crate::kernels::pool::{AvgPoolGradient, MaxPoolGradient};
 use crate::kernels::view::View;
 use crate::plan::{self, Step, StepContext};
 
@@ -73,8 +75,16 @@ pub enum TrainStep {
     MaskGroups(MaskGroups),
     /// The gradient of biases.
     BiasGradient(BiasGradient),
+    /// The loss.
+    Loss(CrossEntropyLayer),
+    /// Backwards through a max pool.
+    MaxPoolGradient(MaxPoolGradient),
+    /// Backwards through an average pool.
+    AvgPoolGradient(AvgPoolGradient),
     /// Zeros.
     Zero(View),
+    /// Zeros around a tensor.
+    ZeroBorder(View),
 }
 
 /// The state that the steps of one pass share.
@@ -88,6 +98,10 @@ pub struct TrainContext<'a> {
     pub gradients: *mut f32,
     /// The running statistics.
     pub running: *mut f32,
+    /// The labels, `[batch, classes]`.
+    pub targets: &'a [f32],
+    /// The losses, a place for each image.
+    pub losses: *mut ImageLoss,
     /// The tier's kernels.
     pub table: &'a KernelTable,
     /// The arena.
@@ -118,7 +132,10 @@ impl TrainStep {
             Self::SumParts(step) => step.items(),
             Self::MaskGroups(step) => step.items(),
             Self::BiasGradient(step) => step.items(),
-            Self::Zero(view) => view.batch,
+            Self::Loss(step) => step.items(),
+            Self::MaxPoolGradient(step) => step.items(),
+            Self::AvgPoolGradient(step) => step.items(),
+            Self::Zero(view) | Self::ZeroBorder(view) => view.batch,
         }
     }
 
@@ -156,7 +173,11 @@ impl TrainStep {
             Self::SumParts(_) => "sum_parts",
             Self::MaskGroups(_) => "mask_groups",
             Self::BiasGradient(_) => "bias_gradient",
+            Self::Loss(_) => "loss",
+            Self::MaxPoolGradient(_) => "max_pool_gradient",
+            Self::AvgPoolGradient(_) => "avg_pool_gradient",
             Self::Zero(_) => "zero",
+            Self::ZeroBorder(_) => "zero_border",
         }
     }
 }
@@ -174,6 +195,8 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
         parameters,
         gradients,
         running,
+        targets,
+        losses,
         table,
         arena,
         scratch,
@@ -226,6 +249,17 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
             }
             TrainStep::MaskGroups(step) => step.run_item(item, gradients),
             TrainStep::BiasGradient(step) => step.run_item(item, arena, gradients),
+            TrainStep::Loss(step) => {
+                let kernel = kernels.loss.cross_entropy;
+                step.run_item(item, arena, targets, 1.0, losses, kernel);
+            }
+            TrainStep::MaxPoolGradient(step) => {
+                step.run_item(item, arena, kernels.pool_gradients.max);
+            }
+            TrainStep::AvgPoolGradient(step) => {
+                step.run_item(item, arena, kernels.pool_gradients.avg);
+            }
+            TrainStep::ZeroBorder(view) => view.zero_border(item, arena),
             TrainStep::Zero(view) => view.zero_image(item, arena),
         }
     }

@@ -1,0 +1,217 @@
+//! The class `Trainer`.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use numpy::{PyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray4, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrays::Arrays;
+use super::signals::interruptible;
+use crate::graph::config::Config;
+use crate::shape::Shape;
+use crate::simd::Isa;
+use crate::threads::resolve_threads;
+use crate::train::{Set, TrainOptions, Trainer as Core};
+use crate::weights::Tensors;
+
+/// A network that learns.
+#[pyclass(frozen, module = "resnet_rs._core")]
+pub struct Trainer {
+    core: Mutex<Core>,
+}
+
+/// The set of numbers that `name` means.
+fn set(name: &str) -> PyResult<Set> {
+    match name {
+        "values" => Ok(Set::Values),
+        "gradients" => Ok(Set::Gradients),
+        "first" => Ok(Set::First),
+        "second" => Ok(Set::Second),
+        "average" => Ok(Set::Average),
+        _ => Err(PyValueError::new_err(format!(
+            "set: expected values, gradients, first, second or average, found {name:?}"
+        ))),
+    }
+}
+
+impl Trainer {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        // A panic in a step leaves numbers behind that are wrong, but not undefined.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The trainer, if no other thread uses it.
+    fn only(&self) -> PyResult<MutexGuard<'_, Core>> {
+        match self.core.try_lock() {
+            Ok(core) => Ok(core),
+            Err(std::sync::TryLockError::Poisoned(error)) => Ok(error.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
+                "trainer: another thread is using it",
+            )),
+        }
+    }
+}
+
+#[pymethods]
+impl Trainer {
+    #[new]
+    #[pyo3(signature = (
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, norm_momentum=0.1,
+        frozen=HashSet::new()
+    ))]
+    #[allow(clippy::too_many_arguments)] // They are keywords in Python.
+    fn new(
+        py: Python<'_>,
+        tensors: &Bound<'_, PyAny>,
+        config: &str,
+        origin: &str,
+        isa: Option<&str>,
+        threads: Option<isize>,
+        winograd: bool,
+        norm_momentum: f64,
+        frozen: HashSet<String>,
+    ) -> PyResult<Self> {
+        let threads = super::network::positive(threads)?;
+        let options = TrainOptions {
+            isa: Some(Isa::resolve(isa.map(str::parse::<Isa>).transpose()?)?),
+            threads: Some(resolve_threads(threads)?),
+            winograd,
+            norm_momentum,
+            frozen,
+        };
+        let path = Path::new(origin);
+        let config = Config::parse(config.as_bytes(), path)?;
+        let arrays = Arrays::new(tensors)?;
+        let tensors = Tensors::new(path, arrays.entries()?);
+        let core = py.detach(|| Core::new(config, &tensors, &options))?;
+        Ok(Self {
+            core: Mutex::new(core),
+        })
+    }
+
+    #[getter]
+    fn isa(&self) -> &'static str {
+        self.core().isa().name()
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.core().threads()
+    }
+
+    #[getter]
+    fn num_classes(&self) -> usize {
+        self.core().num_classes()
+    }
+
+    #[getter]
+    fn in_channels(&self) -> usize {
+        self.core().in_channels()
+    }
+
+    #[getter]
+    fn arena_bytes(&self) -> usize {
+        self.core().arena_bytes()
+    }
+
+    fn tensors(&self) -> Vec<(String, Vec<usize>, bool)> {
+        let core = self.core();
+        core.tensors()
+            .map(|(name, shape, is_statistic)| (name.into(), shape.into(), is_statistic))
+            .collect()
+    }
+
+    #[pyo3(signature = (x, targets, *, accumulate=false, threads=None))]
+    fn backward(
+        &self,
+        py: Python<'_>,
+        x: PyReadonlyArray4<'_, f32>,
+        targets: PyReadonlyArray2<'_, f32>,
+        accumulate: bool,
+        threads: Option<isize>,
+    ) -> PyResult<(Vec<f64>, Vec<usize>)> {
+        let mut core = self.only()?;
+        let &[batch, height, width, channels] = x.shape() else {
+            return Err(PyValueError::new_err("x: expected [batch, height, width, channels]"));
+        };
+        if channels != core.in_channels() {
+            return Err(PyValueError::new_err(format!(
+                "x: expected shape [batch, height, width, {}], found {:?}",
+                core.in_channels(),
+                x.shape()
+            )));
+        }
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        let (images, targets) = (x.as_slice()?, targets.as_slice()?);
+        let outcome = interruptible(py, super::network::positive(threads)?, |call| {
+            core.backward(call, images, targets, shape, accumulate)
+        })?;
+        Ok((outcome.losses, outcome.predictions))
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &str,
+        name: &str,
+    ) -> PyResult<Option<Bound<'py, PyArrayDyn<f32>>>> {
+        let core = self.only()?;
+        let Some(values) = core.read(set(kind)?, name) else {
+            return Ok(None);
+        };
+        let shape = core
+            .tensors()
+            .find_map(|(found, shape, _)| (found == name).then(|| shape.to_vec()));
+        let array = PyArray::from_vec(py, values);
+        Ok(Some(array.reshape(shape.unwrap_or_default())?))
+    }
+
+    fn write(&self, kind: &str, name: &str, values: &Bound<'_, PyArrayDyn<f32>>) -> PyResult<()> {
+        let values = values.try_readonly()?;
+        self.only()?.write(set(kind)?, name, values.as_slice()?)?;
+        Ok(())
+    }
+
+    fn freeze(&self, names: HashSet<String>) -> PyResult<()> {
+        Ok(self.only()?.freeze(&names)?)
+    }
+
+    #[pyo3(signature = (batch, height, width, *, threads=None))]
+    fn plan<'py>(
+        &self,
+        py: Python<'py>,
+        batch: usize,
+        height: usize,
+        width: usize,
+        threads: Option<isize>,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let mut core = self.only()?;
+        let threads = super::network::positive(threads)?.unwrap_or(core.threads());
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        let steps = core.steps_of(shape, threads)?;
+        steps
+            .into_iter()
+            .map(|(name, operation, is_backward, macs, items)| {
+                let entry = PyDict::new(py);
+                entry.set_item("name", name)?;
+                entry.set_item("operation", operation)?;
+                entry.set_item("backward", is_backward)?;
+                entry.set_item("macs", macs)?;
+                entry.set_item("items", items)?;
+                Ok(entry)
+            })
+            .collect()
+    }
+}
