@@ -2,11 +2,11 @@
 
 use resnet_rs::Shape;
 use resnet_rs::graph::layer::Layer;
-use resnet_rs::plan::{StepContext, run_item};
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
 use resnet_rs::memory::Buffer;
 use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep};
+use resnet_rs::plan::{StepContext, run_item};
 
 use super::random::random;
 use super::resnet50::IN_CHANNELS;

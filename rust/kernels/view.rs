@@ -186,7 +186,11 @@ impl View {
     pub unsafe fn zero_image(&self, n: usize, arena: *mut u8) {
         let bytes = self.image_stride_bytes();
         // SAFETY: the caller keeps the same contract.
-        unsafe { arena.add(self.offset_bytes + n * bytes).write_bytes(0, bytes) };
+        unsafe {
+            arena
+                .add(self.offset_bytes + n * bytes)
+                .write_bytes(0, bytes)
+        };
     }
 
     /// The same pixels as a tensor without a border.

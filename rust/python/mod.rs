@@ -9,11 +9,13 @@ mod json;
 mod network;
 mod operations;
 mod signals;
+mod trainer;
 
 use pyo3::prelude::*;
 
 use errors::{UnsupportedIsaError, WeightsError};
 use network::Network;
+use trainer::Trainer;
 
 /// The compiled core of resnet_rs (private: use the classes of `resnet_rs`).
 #[pymodule(gil_used = false)]
@@ -23,6 +25,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WeightsError", py.get_type::<WeightsError>())?;
     module.add("UnsupportedIsaError", py.get_type::<UnsupportedIsaError>())?;
     module.add_class::<Network>()?;
+    module.add_class::<Trainer>()?;
     module.add_function(wrap_pyfunction!(functions::architectures, module)?)?;
     module.add_function(wrap_pyfunction!(operations::operations, module)?)?;
     module.add_function(wrap_pyfunction!(functions::safetensors_index, module)?)?;

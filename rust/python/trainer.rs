@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use numpy::{PyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray4, PyUntypedArrayMethods};
+use numpy::{
+    PyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray4, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -136,7 +138,9 @@ impl Trainer {
     ) -> PyResult<(Vec<f64>, Vec<usize>)> {
         let mut core = self.only()?;
         let &[batch, height, width, channels] = x.shape() else {
-            return Err(PyValueError::new_err("x: expected [batch, height, width, channels]"));
+            return Err(PyValueError::new_err(
+                "x: expected [batch, height, width, channels]",
+            ));
         };
         if channels != core.in_channels() {
             return Err(PyValueError::new_err(format!(
@@ -151,8 +155,9 @@ impl Trainer {
             width,
         };
         let (images, targets) = (x.as_slice()?, targets.as_slice()?);
+        let trainer = &mut *core;
         let outcome = interruptible(py, super::network::positive(threads)?, |call| {
-            core.backward(call, images, targets, shape, accumulate)
+            trainer.backward(call, images, targets, shape, accumulate)
         })?;
         Ok((outcome.losses, outcome.predictions))
     }

@@ -123,7 +123,9 @@ impl State {
     ) -> Result<(), Error> {
         let found = all(parameters).find(|(named, _)| named.name == name);
         let Some((named, is_statistic)) = found else {
-            return Err(Error::Argument(format!("{name}: not a tensor of this network")));
+            return Err(Error::Argument(format!(
+                "{name}: not a tensor of this network"
+            )));
         };
         let expected: usize = named.shape.iter().product();
         if values.len() != expected {
@@ -139,7 +141,10 @@ impl State {
             (Set::Gradients, false) => Some(&mut self.gradients),
             (Set::First, false) => self.first.as_mut(),
             (Set::Second, false) => self.second.as_mut(),
-            (Set::Average, _) => self.average.as_mut().map(|a| &mut a[usize::from(is_statistic)]),
+            (Set::Average, _) => self
+                .average
+                .as_mut()
+                .map(|a| &mut a[usize::from(is_statistic)]),
             (_, true) => None,
         };
         let Some(out) = out else {

@@ -164,7 +164,11 @@ impl Trainer {
             scratch_bytes * turn.threads(),
             "scratch memory",
         )?;
-        let arena = grown(&mut self.arena, plan.arena_bytes, "activations and gradients")?;
+        let arena = grown(
+            &mut self.arena,
+            plan.arena_bytes,
+            "activations and gradients",
+        )?;
         let mut losses = vec![ImageLoss::default(); shape.batch];
         let context = TrainContext {
             pixels: Pixels::F32(images),

@@ -19,7 +19,7 @@ pub struct CrossEntropyArgs<'a> {
 /// An image's loss, and the class that the network sees in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ImageLoss {
-    /// The loss. Infinite or missing logits make it NaN.
+    /// The loss; infinite or NaN if one of the logits is.
     pub loss: f64,
     /// The largest logit, the first of equals. A NaN counts as the largest, as in torch.
     pub best: usize,
@@ -27,7 +27,7 @@ pub struct ImageLoss {
 
 /// # Safety
 /// The machine has the tier; `logits` is valid for reading as many values as there are targets, and
-/// `gradient` for writing them.
+/// `gradient` for writing them; there is at least one.
 pub type CrossEntropy = unsafe fn(&CrossEntropyArgs) -> ImageLoss;
 
 /// The routines of losses, for one tier. Only a proof that this machine has the tier makes them.
@@ -72,8 +72,8 @@ unsafe fn cross_entropy<S: Simd>(args: &CrossEntropyArgs) -> ImageLoss {
                 for c in (0..classes).filter(|&c| c != best) {
                     others += (logit(c) - max).exp();
                 }
-                // The largest itself adds exp(0). An infinite one is not far from the others, but unknown.
-                let sum = 1.0 + others + (max - max);
+                // The largest itself adds exp(0), and NaN if it is infinite.
+                let sum = (max - max).exp() + others;
                 let log_sum = others.ln_1p();
                 let mut loss = 0.0;
                 let mut total = 0.0;

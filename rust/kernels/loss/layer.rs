@@ -26,7 +26,7 @@ impl CrossEntropyLayer {
     /// - `losses`: the place of the losses, `[batch]`; the item's is overwritten.
     ///
     /// # Panics
-    /// If there are fewer targets.
+    /// If there are fewer targets, or no classes.
     ///
     /// # Safety
     /// The machine has the tier of `cross_entropy`; the views lie inside `arena` and do not overlap,
@@ -42,6 +42,7 @@ impl CrossEntropyLayer {
         cross_entropy: CrossEntropy,
     ) {
         let classes = self.logits.channels;
+        assert!(classes > 0);
         // SAFETY: the views lie inside the arena and have `classes` channels; `losses` has a value for
         // each image; the caller guarantees the tier.
         unsafe {

@@ -290,7 +290,11 @@ impl Builder<'_> {
         // The last one to read the gradient takes its place.
         for (i, &y) in normalized.iter().enumerate() {
             let is_last = i + 1 == normalized.len() && plain.is_empty();
-            let into = if is_last { gradient } else { self.like(gradient) };
+            let into = if is_last {
+                gradient
+            } else {
+                self.like(gradient)
+            };
             self.norm_gradient(y, gradient, false, into);
         }
         for (i, &t) in plain.iter().enumerate() {
@@ -413,7 +417,8 @@ impl Builder<'_> {
             self.push(TrainStep::Zero(into.view), &[into.slot]);
         }
         let tile = self.inputs.kernels.f32;
-        let transposed = ChannelWindow::new(conv.out_channels, conv.in_channels, conv.groups, tile.nr);
+        let transposed =
+            ChannelWindow::new(conv.out_channels, conv.in_channels, conv.groups, tile.nr);
         let panels = tile.panels(conv.in_channels);
         for row in &rows {
             for column in &columns {
@@ -460,10 +465,7 @@ impl Builder<'_> {
                     offset_bytes,
                     len_bytes,
                 };
-                self.push(
-                    TrainStep::Run(step, at),
-                    &[gradient.slot, into.slot, slot],
-                );
+                self.push(TrainStep::Run(step, at), &[gradient.slot, into.slot, slot]);
             }
         }
     }

@@ -254,7 +254,11 @@ impl<'a> Builder<'a> {
     }
 
     /// A new tensor of the batch.
-    pub(super) fn tensor(&mut self, [height, width, channels]: [usize; 3], border: usize) -> Placed {
+    pub(super) fn tensor(
+        &mut self,
+        [height, width, channels]: [usize; 3],
+        border: usize,
+    ) -> Placed {
         let shape = [self.shape.batch, height, width, channels].into();
         let layout = self.inputs.kernels.layout;
         self.place(layout.activations(Dtype::F32, shape, border))

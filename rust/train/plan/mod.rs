@@ -9,4 +9,4 @@ mod slots;
 mod step;
 
 pub use build::{Inputs, TrainPlan, Trainable};
-pub use step::{OutAt, PlannedTrainStep, TrainContext, TrainStep, WeightsAt, run_item};
+pub use step::{PlannedTrainStep, TrainContext, run_item};
