@@ -27,6 +27,7 @@ mod activations;
 pub mod conv;
 pub mod elementwise;
 pub mod input;
+pub mod loss;
 pub mod peak;
 pub mod pool;
 pub mod reference;

@@ -5,6 +5,7 @@ use super::conv::f32::ConvKernels;
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
+use super::loss::LossKernels;
 use super::peak::Peak;
 use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
@@ -36,6 +37,8 @@ pub struct F32Kernels {
     pub pool: PoolKernels<f32>,
     /// Gradients of pools.
     pub pool_gradients: PoolGradients,
+    /// Losses, and their gradients.
+    pub loss: LossKernels,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
@@ -51,6 +54,7 @@ impl F32Kernels {
             winograd: WinogradKernels::new(proof),
             pool: PoolKernels::new(proof),
             pool_gradients: PoolGradients::new(proof),
+            loss: LossKernels::new(proof),
             elementwise: elementwise::<S>,
             peak: Peak::new(proof),
         })
