@@ -28,6 +28,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod input;
 pub mod loss;
+pub mod optimizer;
 pub mod peak;
 pub mod pool;
 pub mod reference;

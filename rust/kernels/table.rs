@@ -6,6 +6,7 @@ use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::loss::LossKernels;
+use super::optimizer::OptimizerKernels;
 use super::peak::Peak;
 use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
@@ -39,6 +40,8 @@ pub struct F32Kernels {
     pub pool_gradients: PoolGradients,
     /// Losses, and their gradients.
     pub loss: LossKernels,
+    /// Steps of the weights.
+    pub optimizer: OptimizerKernels,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
@@ -55,6 +58,7 @@ impl F32Kernels {
             pool: PoolKernels::new(proof),
             pool_gradients: PoolGradients::new(proof),
             loss: LossKernels::new(proof),
+            optimizer: OptimizerKernels::new(proof),
             elementwise: elementwise::<S>,
             peak: Peak::new(proof),
         })
