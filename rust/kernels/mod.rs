@@ -29,6 +29,7 @@ pub mod elementwise;
 pub mod input;
 pub mod loss;
 pub mod norm;
+pub mod optimizer;
 pub mod peak;
 pub mod pool;
 pub mod reference;

@@ -230,6 +230,18 @@ pub fn softmax(x: &[f64]) -> Vec<f64> {
     exp.iter().map(|e| e / sum).collect()
 }
 
+/// The cross-entropy `-Σ_c targets_c · log softmax(logits)_c`, and its gradient by the logits
+/// `softmax(logits)_c · Σ targets - targets_c`.
+pub fn cross_entropy(logits: &[f64], targets: &[f64]) -> (f64, Vec<f64>) {
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = max + logits.iter().map(|v| (v - max).exp()).sum::<f64>().ln();
+    let pairs = || logits.iter().zip(targets);
+    let loss = pairs().map(|(v, t)| t * (log_sum - v)).sum();
+    let total: f64 = targets.iter().sum();
+    let gradient = pairs().map(|(v, t)| (v - log_sum).exp() * total - t);
+    (loss, gradient.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

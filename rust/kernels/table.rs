@@ -7,6 +7,7 @@ use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::loss::LossKernels;
 use super::norm::NormKernels;
+use super::optimizer::OptimizerKernels;
 use super::peak::Peak;
 use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
@@ -42,8 +43,10 @@ pub struct F32Kernels {
     pub pool: PoolKernels<f32>,
     /// Gradients of pools.
     pub pool_gradients: PoolGradients,
-    /// Losses, and their gradients by the logits.
+    /// Losses, and their gradients.
     pub loss: LossKernels,
+    /// Steps of the weights.
+    pub optimizer: OptimizerKernels,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise,
     /// The loop whose speed is the tier's peak.
@@ -65,6 +68,7 @@ impl F32Kernels {
             pool: PoolKernels::new(proof),
             pool_gradients: PoolGradients::new(proof),
             loss: LossKernels::new(proof),
+            optimizer: OptimizerKernels::new(proof),
             elementwise: elementwise::<S>,
             peak: Peak::new(proof),
         })

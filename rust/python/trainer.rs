@@ -17,7 +17,7 @@ use crate::graph::config::Config;
 use crate::shape::Shape;
 use crate::simd::Isa;
 use crate::threads::resolve_threads;
-use crate::train::{Set, TrainOptions, Trainer as Core};
+use crate::train::{Group, Hyperparameters, Method, Set, TrainOptions, Trainer as Core};
 use crate::weights::Tensors;
 
 /// A network that learns.
@@ -162,6 +162,32 @@ impl Trainer {
         Ok((outcome.losses, outcome.predictions))
     }
 
+    #[pyo3(signature = (x, targets, *, threads=None))]
+    fn profile(
+        &self,
+        py: Python<'_>,
+        x: PyReadonlyArray4<'_, f32>,
+        targets: PyReadonlyArray2<'_, f32>,
+        threads: Option<isize>,
+    ) -> PyResult<Vec<f64>> {
+        let mut core = self.only()?;
+        let &[batch, height, width, _] = x.shape() else {
+            return Err(PyValueError::new_err(
+                "x: expected [batch, height, width, channels]",
+            ));
+        };
+        let shape = Shape {
+            batch,
+            height,
+            width,
+        };
+        let (images, targets) = (x.as_slice()?, targets.as_slice()?);
+        let trainer = &mut *core;
+        interruptible(py, super::network::positive(threads)?, |call| {
+            trainer.profile(call, images, targets, shape)
+        })
+    }
+
     fn read<'py>(
         &self,
         py: Python<'py>,
@@ -183,6 +209,65 @@ impl Trainer {
         let values = values.try_readonly()?;
         self.only()?.write(set(kind)?, name, values.as_slice()?)?;
         Ok(())
+    }
+
+    #[pyo3(signature = (
+        *, lr, method="sgd", momentum=0.9, nesterov=false, beta1=0.9, beta2=0.999, eps=1e-8,
+        weight_decay=0.0, clip_norm=None, average=None, threads=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // They are keywords in Python.
+    fn update(
+        &self,
+        py: Python<'_>,
+        lr: f64,
+        method: &str,
+        momentum: f64,
+        nesterov: bool,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+        weight_decay: f64,
+        clip_norm: Option<f64>,
+        average: Option<f64>,
+        threads: Option<isize>,
+    ) -> PyResult<Option<f64>> {
+        let method = match method {
+            "sgd" => Method::Sgd { momentum, nesterov },
+            "adamw" => Method::AdamW { beta1, beta2, eps },
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "method: expected sgd or adamw, found {method:?}"
+                )));
+            }
+        };
+        let numbers = Hyperparameters {
+            method,
+            lr,
+            weight_decay,
+            clip_norm,
+            average,
+        };
+        let mut core = self.only()?;
+        let trainer = &mut *core;
+        interruptible(py, super::network::positive(threads)?, |call| {
+            trainer.update(call, &numbers)
+        })
+    }
+
+    fn set_groups(&self, groups: Vec<(String, f64, bool)>) -> PyResult<()> {
+        let group = |(name, lr_scale, decays)| (name, Group { lr_scale, decays });
+        let groups: Vec<_> = groups.into_iter().map(group).collect();
+        Ok(self.only()?.set_groups(&groups)?)
+    }
+
+    #[getter]
+    fn steps(&self) -> u64 {
+        self.core().steps()
+    }
+
+    #[setter]
+    fn set_steps(&self, steps: u64) {
+        self.core().set_steps(steps);
     }
 
     fn freeze(&self, names: HashSet<String>) -> PyResult<()> {

@@ -76,10 +76,19 @@ fn check<S: Simd>() {
                 for i in 0..S::LANES {
                     assert_eq!(out[i], if i < n { a[i] } else { 0.0 });
                 }
+                s.store(out.as_mut_ptr(), s.load_up_to(n, a.as_ptr()));
+                for i in 0..S::LANES {
+                    assert_eq!(out[i], if i < n { a[i] } else { 0.0 });
+                }
                 out.fill(7.0);
                 s.store_first(n, out.as_mut_ptr(), vb);
                 for i in 0..S::LANES {
                     assert_eq!(out[i], if i < n { b[i] } else { 7.0 });
+                }
+                out.fill(7.0);
+                s.store_up_to(n, out.as_mut_ptr(), va);
+                for i in 0..S::LANES {
+                    assert_eq!(out[i], if i < n { a[i] } else { 7.0 });
                 }
             }
         }

@@ -93,6 +93,39 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `n <= LANES`, and `p` is valid for writing `n` values.
     unsafe fn store_first(self, n: usize, p: *mut f32, v: Self::V);
 
+    /// Loads the first `n` lanes from `p`: with [`load`](Simd::load) if these are all, else with
+    /// [`load_first`](Simd::load_first). A caller that knows `n` at compile time pays for no choice.
+    ///
+    /// # Safety
+    /// As for `load_first`.
+    #[inline(always)]
+    unsafe fn load_up_to(self, n: usize, p: *const f32) -> Self::V {
+        // SAFETY: the caller guarantees `n` values.
+        unsafe {
+            if n == Self::LANES {
+                self.load(p)
+            } else {
+                self.load_first(n, p)
+            }
+        }
+    }
+
+    /// Stores the first `n` lanes of `v` to `p`, as [`load_up_to`](Simd::load_up_to) loads them.
+    ///
+    /// # Safety
+    /// As for `store_first`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, n: usize, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller guarantees `n` values.
+        unsafe {
+            if n == Self::LANES {
+                self.store(p, v);
+            } else {
+                self.store_first(n, p, v);
+            }
+        }
+    }
+
     /// Prefetches the cache line at `p` into the second-level cache; `p` may be any address.
     fn prefetch(self, p: *const f32);
 }

@@ -8,5 +8,6 @@ mod state;
 mod trainer;
 mod walk;
 
+pub use optimizer::{Group, Hyperparameters, Method};
 pub use state::Set;
 pub use trainer::{Outcome, TrainOptions, Trainer};

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::graph::{Graph, NodeKind};
+use super::optimizer::Group;
 use super::parameters::Parameters;
 use super::plan::{Inputs, PlannedTrainStep, TrainContext, TrainPlan, Trainable};
 use super::state::{Set, State, all};
@@ -80,6 +82,8 @@ pub struct Trainer {
     arena: Option<Buffer>,
     scratch: Option<Buffer>,
     pub(super) progress: Progress,
+    /// The part of each parameter in a step.
+    pub(super) groups: Vec<Group>,
     /// Steps of the optimiser so far.
     pub(super) steps: u64,
 }
@@ -115,6 +119,7 @@ impl Trainer {
         let trainable = trainable(&operations, &options.frozen)?;
         let state = State::new(&parameters, tensors)?;
         Ok(Self {
+            groups: vec![Group::default(); parameters.tensors.len()],
             parameters,
             state,
             table,
@@ -153,6 +158,20 @@ impl Trainer {
         shape: Shape,
         accumulate: bool,
     ) -> Result<Outcome, Error> {
+        let (outcome, _) = self.run(call, images, targets, shape, accumulate, false)?;
+        Ok(outcome)
+    }
+
+    /// A backward pass, and the time of each step if it is `timed`.
+    fn run(
+        &mut self,
+        call: Call,
+        images: &[f32],
+        targets: &[f32],
+        shape: Shape,
+        accumulate: bool,
+        timed: bool,
+    ) -> Result<(Outcome, Vec<f64>), Error> {
         let (threads, watch) = call.checked(self.threads)?;
         self.check(images, targets, shape)?;
         let team = Team::get(threads);
@@ -183,11 +202,40 @@ impl Trainer {
             scratch_bytes,
         };
         // SAFETY: the buffers have the lengths that the plan and the parameters ask for.
-        unsafe { walk(&plan.steps, &turn, &mut self.progress, &context, watch)? };
-        Ok(Outcome {
+        let mut walk_steps = |steps: &[PlannedTrainStep]| unsafe {
+            walk(steps, &turn, &mut self.progress, &context, watch)
+        };
+        let mut times = Vec::new();
+        if timed {
+            for step in plan.steps.chunks(1) {
+                let begin = Instant::now();
+                walk_steps(step)?;
+                times.push(begin.elapsed().as_secs_f64());
+            }
+        } else {
+            walk_steps(&plan.steps)?;
+        }
+        let outcome = Outcome {
             losses: losses.iter().map(|loss| loss.loss).collect(),
             predictions: losses.iter().map(|loss| loss.best).collect(),
-        })
+        };
+        Ok((outcome, times))
+    }
+
+    /// The time of each step of a backward pass, in seconds. Steps run one after the other with a wait for all
+    /// threads between.
+    ///
+    /// # Errors
+    /// As for [`Trainer::backward`].
+    pub fn profile(
+        &mut self,
+        call: Call,
+        images: &[f32],
+        targets: &[f32],
+        shape: Shape,
+    ) -> Result<Vec<f64>, Error> {
+        self.run(call, images, targets, shape, false, true)
+            .map(|(_, times)| times)
     }
 
     fn check(&self, images: &[f32], targets: &[f32], shape: Shape) -> Result<(), Error> {
@@ -309,6 +357,16 @@ impl Trainer {
             self.plans.clear();
         }
         Ok(())
+    }
+
+    /// Steps of the optimiser so far; they correct AdamW's means.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Sets the number of steps, when a training run goes on.
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
     }
 
     /// The network's description.

@@ -45,31 +45,20 @@ pub(super) unsafe fn avg_pool_backward<S: Simd>(args: &AvgPoolBackwardArgs) {
                     let pixel = pixels.at(args.y, x);
                     for c in (0..args.channels).step_by(S::LANES) {
                         let n = S::LANES.min(args.channels - c);
-                        let load = |p: *const f32| {
-                            if n == S::LANES {
-                                s.load(p)
-                            } else {
-                                s.load_first(n, p)
-                            }
-                        };
                         let mut sum = s.splat(0.0);
                         for oy in oys.clone() {
                             let ys = inside(args.window, oy, pixels.height);
                             for ox in oxs.clone() {
                                 let xs = inside(args.window, ox, pixels.width);
                                 let scale = 1.0 / divisor(args.window, &ys, &xs) as f32;
-                                let gradient = load(windows.at(oy, ox).add(c));
+                                let gradient = s.load_up_to(n, windows.at(oy, ox).add(c));
                                 sum = s.add(sum, s.mul(gradient, s.splat(scale)));
                             }
                         }
                         if args.accumulate {
-                            sum = s.add(load(pixel.add(c)), sum);
+                            sum = s.add(s.load_up_to(n, pixel.add(c)), sum);
                         }
-                        if n == S::LANES {
-                            s.store(pixel.add(c), sum);
-                        } else {
-                            s.store_first(n, pixel.add(c), sum);
-                        }
+                        s.store_up_to(n, pixel.add(c), sum);
                     }
                 }
             },

@@ -57,7 +57,7 @@ pub(super) unsafe fn max_pool_backward<S: Simd>(args: &MaxPoolBackwardArgs) {
                         let xs = inside(window, ox, input.width);
                         for c in (0..args.channels).step_by(S::LANES) {
                             let n = S::LANES.min(args.channels - c);
-                            let gradient = load(s, n, args.out_gradient.at(oy, ox).add(c));
+                            let gradient = s.load_up_to(n, args.out_gradient.at(oy, ox).add(c));
                             let winner = winner(s, args, [&ys, &xs], c, n);
                             add_to(s, args, [&ys, &xs], c, n, winner, gradient);
                         }
@@ -76,32 +76,6 @@ fn place(k: u32) -> f32 {
     f32::from_bits(1_f32.to_bits() + k)
 }
 
-/// The first `n` lanes.
-#[inline(always)]
-unsafe fn load<S: Simd>(s: S, n: usize, p: *const f32) -> S::V {
-    // SAFETY: the caller guarantees `n` values.
-    unsafe {
-        if n == S::LANES {
-            s.load(p)
-        } else {
-            s.load_first(n, p)
-        }
-    }
-}
-
-/// Stores the first `n` lanes.
-#[inline(always)]
-unsafe fn store<S: Simd>(s: S, n: usize, p: *mut f32, v: S::V) {
-    // SAFETY: the caller guarantees `n` values.
-    unsafe {
-        if n == S::LANES {
-            s.store(p, v);
-        } else {
-            s.store_first(n, p, v);
-        }
-    }
-}
-
 /// The place of the pixel that wins, for `n` channels from `c` on.
 #[inline(always)]
 unsafe fn winner<S: Simd>(
@@ -115,13 +89,13 @@ unsafe fn winner<S: Simd>(
     unsafe {
         let norm = args
             .norm
-            .map(|arrays| arrays.map(|array| load(s, n, array.add(c))));
+            .map(|arrays| arrays.map(|array| s.load_up_to(n, array.add(c))));
         let mut max = s.splat(f32::NEG_INFINITY);
         let mut winner = s.splat(place(0));
         let mut k = 0;
         for y in ys.clone() {
             for x in xs.clone() {
-                let mut value = load(s, n, args.input.at(y, x).add(c));
+                let mut value = s.load_up_to(n, args.input.at(y, x).add(c));
                 if let Some([scale, shift]) = norm {
                     // The larger of it and zero; a NaN stays.
                     value = s.max_or_nan(s.mul_add(value, scale, shift), s.splat(0.0));
@@ -152,10 +126,10 @@ unsafe fn add_to<S: Simd>(
         for y in ys.clone() {
             for x in xs.clone() {
                 let p = args.in_gradient.at(y, x).add(c);
-                let before = load(s, n, p);
+                let before = s.load_up_to(n, p);
                 let after = s.add(before, gradient);
                 let here = s.splat(place(k));
-                store(s, n, p, s.if_equal(winner, here, after, before));
+                s.store_up_to(n, p, s.if_equal(winner, here, after, before));
                 k += 1;
             }
         }
@@ -170,7 +144,7 @@ unsafe fn zero_rows<S: Simd>(s: S, args: &MaxPoolBackwardArgs, rows: Range<usize
             for c in (0..args.channels).step_by(S::LANES) {
                 let n = S::LANES.min(args.channels - c);
                 // SAFETY: the caller guarantees `channels` values at each pixel.
-                unsafe { store(s, n, args.in_gradient.at(y, x).add(c), s.splat(0.0)) };
+                unsafe { s.store_up_to(n, args.in_gradient.at(y, x).add(c), s.splat(0.0)) };
             }
         }
     }
