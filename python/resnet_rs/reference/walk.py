@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import layers
-from .layers import Array
+from .windows import Array
 
 Operation = Mapping[str, Any]
 
