@@ -1,11 +1,10 @@
-"""Whole networks and optimisers of `resnet_rs.reference` against torch in float64.
+"""The training of whole networks in `resnet_rs.reference` against torch in float64.
 
 The networks are the small modules of `torch_variants`, one for each way in which gradients flow.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,9 @@ from network_pairs import Array, nchw, relative_l2
 from torch import nn
 from torch.nn import functional
 from torch_variants import DEFAULTS, VariantResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from resnet_rs import _core, reference
+from resnet_rs import reference
 from resnet_rs.targets import target_matrix
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -87,15 +87,9 @@ class Pair:
         counters = {k: v for k, v in model.state_dict().items() if k.endswith("_tracked")}
         shapes = {k: v.shape for k, v in model.state_dict().items() if k not in counters}
         self.model = fill(model, random_tensors(shapes, seed=3) | counters)
-        grey = [0.5] * self.variant["in_channels"]
-        config = {
-            "format_version": 1,
-            "architecture": "resnet50",
-            "variant": self.variant,
-            "num_classes": CLASSES,
-            "preprocessing": {"crop": list(size), "mean": grey, "std": grey},
-        }
-        self.operations = _core.operations(json.dumps(config), *size)
+        self.operations = reference.operations(
+            "resnet50", *size, num_classes=CLASSES, variant=self.variant
+        )
         self.tensors = self.state()
 
     def state(self) -> dict[str, Array]:
@@ -237,20 +231,6 @@ def test_frozen_operations(trained: tuple[str, ...]) -> None:
     assert_close(step.statistics, {n: after[n] for n in moved})
 
 
-SGD: list[dict[str, Any]] = [
-    {"lr": 0.1},
-    {"lr": 0.1, "weight_decay": 0.05},
-    {"lr": 0.1, "momentum": 0.9},
-    {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05},
-    {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05, "nesterov": True},
-]
-ADAMW: list[dict[str, Any]] = [
-    {"lr": 0.01},
-    {"lr": 0.01, "weight_decay": 0.0},
-    {"lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.95), "eps": 1e-3},
-]
-
-
 def train_ours(pair: Pair, rule: Callable[..., Any], steps: int) -> list[dict[str, Array]]:
     """The tensors after each step; `rule` maps name, tensor, gradient and number to a tensor."""
     tensors, history = dict(pair.tensors), []
@@ -276,7 +256,11 @@ def train_theirs(pair: Pair, optimizer: Any, steps: int) -> list[dict[str, Array
 
 
 @pytest.mark.parametrize("name", ["basic", "grouped"])
-@pytest.mark.parametrize("options", [SGD[0], SGD[4]], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.1}, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05, "nesterov": True}],
+    ids=str,
+)
 def test_a_network_after_one_and_three_steps_of_sgd(name: str, options: dict[str, Any]) -> None:
     pair = Pair(NETWORKS[name], (32, 32))
     velocity = {n: np.zeros(t.shape) for n, t in pair.tensors.items()}
@@ -319,65 +303,38 @@ def test_a_network_after_one_and_three_steps_of_adamw(name: str) -> None:
             assert relative_l2(ours[number][n], expected) <= 1e-8, n
 
 
-def random_steps() -> tuple[Array, list[Array]]:
-    random = np.random.default_rng(5)
-    return random.standard_normal((3, 4)), [random.standard_normal((3, 4)) for _ in range(5)]
+def test_initial_tensors_are_drawn_as_torchvision_does() -> None:
+    for block, variant in ((BasicBlock, {"block": "basic"}), (Bottleneck, {})):
+        model = ResNet(block, [1, 1, 1, 1], CLASSES, zero_init_residual=True)
+        listed = reference.operations(
+            "resnet50", 32, 32, num_classes=CLASSES, variant={"blocks": [1, 1, 1, 1], **variant}
+        )
+        tensors = reference.initial_tensors(listed, np.random.default_rng(0), zero_last=True)
+        expected = {n: t for n, t in model.state_dict().items() if "tracked" not in n}
+        assert list(tensors) == list(expected)
+        for name, theirs in expected.items():
+            ours = tensors[name]
+            assert ours.shape == theirs.shape
+            if ours.ndim > 1:
+                assert ours.std() == pytest.approx(theirs.std().item(), rel=0.05), name
+                assert abs(ours.mean()) < 5 * ours.std() / ours.size**0.5
+            elif name != "fc.bias":
+                np.testing.assert_array_equal(ours, theirs, name)
+        assert np.abs(tensors["fc.weight"]).max() <= model.fc.in_features**-0.5
+
+    changed = reference.operations("resnet50", 32, 32, variant={"relu_before_add": True})
+    zero = reference.initial_tensors(changed, np.random.default_rng(0), zero_last=True)
+    assert not zero["layer1.0.bn3.weight"].any()
+    plain = reference.initial_tensors(changed, np.random.default_rng(0))
+    assert plain["layer1.0.bn3.weight"].all()
+    np.testing.assert_array_equal(zero["fc.weight"], plain["fc.weight"])
 
 
-@pytest.mark.parametrize("options", SGD, ids=str)
-def test_sgd(options: dict[str, Any]) -> None:
-    ours, gradients = random_steps()
-    velocity = np.zeros(ours.shape)
-    theirs = nn.Parameter(torch.from_numpy(ours.copy()))
-    optimizer = torch.optim.SGD([theirs], **options)
-    for number, gradient in enumerate(gradients):
-        if number == 3:  # a schedule changes the rate between two steps
-            options = {**options, "lr": 0.01}
-            optimizer.param_groups[0]["lr"] = 0.01
-        theirs.grad = torch.from_numpy(gradient)
-        optimizer.step()
-        ours, velocity = reference.sgd_step(ours, gradient, velocity, **options)
-        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-13)
-
-
-@pytest.mark.parametrize("options", ADAMW, ids=str)
-def test_adamw(options: dict[str, Any]) -> None:
-    ours, gradients = random_steps()
-    mean, square = np.zeros(ours.shape), np.zeros(ours.shape)
-    theirs = nn.Parameter(torch.from_numpy(ours.copy()))
-    optimizer = torch.optim.AdamW([theirs], **options)
-    own = {("epsilon" if name == "eps" else name): value for name, value in options.items()}
-    for number, gradient in enumerate(gradients, start=1):
-        theirs.grad = torch.from_numpy(gradient)
-        optimizer.step()
-        ours, mean, square = reference.adamw_step(ours, gradient, mean, square, number, **own)
-        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12)
-
-
-def test_average_of_weights() -> None:
-    ours, later = random_steps()
-    average = torch.optim.swa_utils.get_ema_avg_fn(0.9)
-    theirs = torch.from_numpy(ours.copy())
-    for number, parameter in enumerate(later):
-        theirs = average(theirs, torch.from_numpy(parameter), number)
-        ours = reference.average_step(ours, parameter, 0.9)
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-13)
-
-
-@pytest.mark.parametrize("max_norm", [0.5, 1e3])
-def test_clipping(max_norm: float) -> None:
-    _, gradients = random_steps()
-    named = {str(number): gradient for number, gradient in enumerate(gradients)}
-    parameters = [nn.Parameter(torch.zeros(3, 4, dtype=torch.float64)) for _ in gradients]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = torch.from_numpy(gradient.copy())
-    expected = torch.nn.utils.clip_grad_norm_(parameters, max_norm).item()
-
-    clipped, norm = reference.clip_gradients(named, max_norm)
-
-    assert norm == pytest.approx(expected, rel=1e-13)
-    for gradient, parameter in zip(clipped.values(), parameters, strict=True):
-        np.testing.assert_allclose(gradient, parameter.grad.numpy(), rtol=1e-13)
+def test_initial_weights_of_groups() -> None:
+    model = ResNet(Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4)
+    listed = reference.operations("resnext50_32x4d", 32, 32, variant={"blocks": [1, 1, 1, 1]})
+    ours = reference.initial_tensors(listed, np.random.default_rng(0))["layer4.0.conv2.weight"]
+    assert ours.std() == pytest.approx(model.layer4[0].conv2.weight.std().item(), rel=0.05)
 
 
 def test_wrong_arguments_of_a_walk() -> None:

@@ -7,8 +7,8 @@ Read it in this order:
    `softmax`, each a few lines.
 2. `blocks.py`: `basic_block` and `bottleneck`, the two residual blocks of the paper.
 3. `networks.py`: `resnet18`, `resnet34`, `resnet50`, ... put together from those blocks.
-4. `walk.py`: `run`, which walks the compiled core's list of operations and so computes any
-   network of the family, and gives every operation's result by name.
+4. `walk.py`: `operations`, the compiled core's list of a network's operations, and `run`, which
+   walks it and so computes any network of the family, and gives every operation's result by name.
 
 Then training:
 
@@ -18,6 +18,7 @@ Then training:
 7. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
    every operation's result.
 8. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
+9. `initial.py`: `initial_tensors`, the random weights that a training begins with.
 
 `windows.py` has the few lines about borders and windows that the others share.
 
@@ -51,6 +52,7 @@ from .gradients import (
     pad_shortcut_gradient,
     relu_gradient,
 )
+from .initial import initial_tensors
 from .layers import (
     add,
     avg_pool,
@@ -80,7 +82,7 @@ from .training_norm import (
     batch_norm_training,
     batch_norm_training_gradients,
 )
-from .walk import evaluate, run
+from .walk import evaluate, operations, run
 from .walk_back import Backward, backward, pull_back
 
 __all__ = [
@@ -114,11 +116,13 @@ __all__ = [
     "global_avg_pool_gradient",
     "global_max_pool",
     "global_max_pool_gradient",
+    "initial_tensors",
     "log_softmax",
     "max_pool",
     "max_pool_gradient",
     "ohwi",
     "oihw",
+    "operations",
     "pad_shortcut",
     "pad_shortcut_gradient",
     "pull_back",

@@ -47,7 +47,7 @@ def backward(
     """Compute a network's loss in training mode, and its gradient by every result and tensor.
 
     Args:
-        operations: the result of `_core.operations` or `Network.operations`.
+        operations: the result of `walk.operations` or `Network.operations`.
         tensors: torchvision's names to arrays, convolutions OIHW.
         image: `[batch, height, width, channels]`, normalised.
         targets: `[batch, classes]`, the matrix of `resnet_rs.targets.target_matrix`.
