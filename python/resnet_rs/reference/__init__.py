@@ -7,8 +7,20 @@ Read it in this order:
    `softmax`, each a few lines.
 2. `blocks.py`: `basic_block` and `bottleneck`, the two residual blocks of the paper.
 3. `networks.py`: `resnet18`, `resnet34`, `resnet50`, ... put together from those blocks.
-4. `walk.py`: `run`, which walks the compiled core's list of operations and so computes any
-   network of the family, and gives every operation's result by name.
+4. `walk.py`: `operations`, the compiled core's list of a network's operations, and `run`, which
+   walks it and so computes any network of the family, and gives every operation's result by name.
+
+Then training:
+
+5. `losses.py`: `cross_entropy` and its gradient.
+6. `gradients.py`, `pool_gradients.py`, `training_norm.py`: the gradient of each operation by its
+   inputs and its weights; batch norm with the statistics of the batch.
+7. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
+   every operation's result.
+8. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
+9. `initial.py`: `initial_tensors`, the random weights that a training begins with.
+
+`windows.py` has the few lines about borders and windows that the others share.
 
 Nothing here is fast or clever: it defines the right numbers. The tests compare it with torch in
 float64, and the compiled core with it. `ResNet50("weights", backend="reference")` runs
@@ -29,6 +41,18 @@ assert np.array_equal(y[0, :, :-1, 1], x[0, :, 1:, 0])
 """
 
 from .blocks import basic_block, bottleneck
+from .gradients import (
+    add_gradient,
+    conv2d_bias_gradient,
+    conv2d_input_gradient,
+    conv2d_weight_gradient,
+    flatten_gradient,
+    fully_connected_gradients,
+    oihw,
+    pad_shortcut_gradient,
+    relu_gradient,
+)
+from .initial import initial_tensors
 from .layers import (
     add,
     avg_pool,
@@ -44,25 +68,66 @@ from .layers import (
     relu,
     softmax,
 )
+from .losses import cross_entropy, cross_entropy_gradient, log_softmax
 from .networks import resnet, resnet18, resnet34, resnet50, resnet101, resnet152
-from .walk import evaluate, run
+from .optimizers import adamw_step, average_step, clip_gradients, sgd_step
+from .pool_gradients import (
+    avg_pool_gradient,
+    global_avg_pool_gradient,
+    global_max_pool_gradient,
+    max_pool_gradient,
+)
+from .training_norm import (
+    batch_norm_gradients,
+    batch_norm_training,
+    batch_norm_training_gradients,
+)
+from .walk import evaluate, operations, run
+from .walk_back import Backward, backward, pull_back
 
 __all__ = [
+    "Backward",
+    "adamw_step",
     "add",
+    "add_gradient",
+    "average_step",
     "avg_pool",
+    "avg_pool_gradient",
+    "backward",
     "basic_block",
     "batch_norm",
+    "batch_norm_gradients",
+    "batch_norm_training",
+    "batch_norm_training_gradients",
     "bottleneck",
+    "clip_gradients",
     "conv2d",
+    "conv2d_bias_gradient",
+    "conv2d_input_gradient",
+    "conv2d_weight_gradient",
+    "cross_entropy",
+    "cross_entropy_gradient",
     "evaluate",
     "flatten",
+    "flatten_gradient",
     "fully_connected",
+    "fully_connected_gradients",
     "global_avg_pool",
+    "global_avg_pool_gradient",
     "global_max_pool",
+    "global_max_pool_gradient",
+    "initial_tensors",
+    "log_softmax",
     "max_pool",
+    "max_pool_gradient",
     "ohwi",
+    "oihw",
+    "operations",
     "pad_shortcut",
+    "pad_shortcut_gradient",
+    "pull_back",
     "relu",
+    "relu_gradient",
     "resnet",
     "resnet18",
     "resnet34",
@@ -70,5 +135,6 @@ __all__ = [
     "resnet101",
     "resnet152",
     "run",
+    "sgd_step",
     "softmax",
 ]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import Array, add, batch_norm, conv2d, ohwi, relu
+from .layers import add, batch_norm, conv2d, ohwi, relu
+from .windows import Array
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -5,17 +5,18 @@ Layouts: activations are NHWC, `[batch, height, width, channels]`; a convolution
 as OIHW, as torch does: `ohwi` turns them.
 
 A **tap** is one position `(ky, kx)` of a kernel's window. Convolution and pooling loop over the
-taps; the values under one tap, for all output pixels at once, are a slice of the padded input.
+taps; the values under one tap, for all output pixels at once, are a slice of the padded input
+(`windows.py`).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
+from .windows import Array, counted_places, pad, pad_for_pool, pooled_size, under_tap
 
 
 def conv2d(
@@ -63,7 +64,7 @@ def conv2d(
             f"{group_in * groups} input channels; x is {list(x.shape)} (NHWC)"
         )
     group_out = out_channels // groups
-    padded = _pad(x, padding, 0.0)  # [batch, in_h + 2 * padding, in_w + 2 * padding, in_channels]
+    padded = pad(x, padding, 0.0)  # [batch, in_h + 2 * padding, in_w + 2 * padding, in_channels]
     out_h = (padded.shape[1] - (kernel_h - 1) * dilation - 1) // stride + 1
     out_w = (padded.shape[2] - (kernel_w - 1) * dilation - 1) // stride + 1
 
@@ -71,7 +72,7 @@ def conv2d(
     for ky in range(kernel_h):
         for kx in range(kernel_w):
             # [batch, out_h, out_w, in]
-            tap = _under_tap(padded, ky * dilation, kx * dilation, stride, out_h, out_w)
+            tap = under_tap(padded, ky * dilation, kx * dilation, stride, out_h, out_w)
             for group in range(groups):
                 ins = slice(group * group_in, (group + 1) * group_in)
                 outs = slice(group * group_out, (group + 1) * group_out)
@@ -142,14 +143,13 @@ def max_pool(
     Returns:
         `[batch, out_h, out_w, channels]`, sized as for `avg_pool`.
     """
-    out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
-    overhang = kernel  # more than a window can hang over the end
-    padded = _pad(x, padding + overhang, -np.inf)[:, overhang:, overhang:]
+    out_h, out_w = (pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
+    padded = pad_for_pool(x, kernel, padding, -np.inf)
 
     y = np.full((len(x), out_h, out_w, x.shape[3]), -np.inf)
     for ky in range(kernel):
         for kx in range(kernel):
-            y = np.maximum(y, _under_tap(padded, ky, kx, stride, out_h, out_w))
+            y = np.maximum(y, under_tap(padded, ky, kx, stride, out_h, out_w))
     return y
 
 
@@ -180,19 +180,16 @@ def avg_pool(
         or ceil with `ceil_mode`, less 1 if the last window would start beyond the picture.
     """
     x = np.pad(x, ((0, 0), (0, extra), (0, extra), (0, 0)))
-    out_h, out_w = (_pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
-    overhang = kernel  # more than a window can hang over the end
-    padded = _pad(_pad(x, padding, 0.0), overhang, 0.0)[:, overhang:, overhang:]
-    # 1 for a value that counts and 0 for one that does not: the sums over it are the divisors.
-    counted = _pad(np.ones((1, *x.shape[1:3], 1)), padding, float(count_include_pad))
-    counted = _pad(counted, overhang, 0.0)[:, overhang:, overhang:]
+    out_h, out_w = (pooled_size(size, kernel, stride, padding, ceil_mode) for size in x.shape[1:3])
+    padded = pad_for_pool(x, kernel, padding, 0.0)
+    count = counted_places(
+        x.shape[1], x.shape[2], kernel, stride, padding, ceil_mode, count_include_pad
+    )
 
     total = np.zeros((len(x), out_h, out_w, x.shape[3]))
-    count = np.zeros((1, out_h, out_w, 1))
     for ky in range(kernel):
         for kx in range(kernel):
-            total += _under_tap(padded, ky, kx, stride, out_h, out_w)
-            count += _under_tap(counted, ky, kx, stride, out_h, out_w)
+            total += under_tap(padded, ky, kx, stride, out_h, out_w)
     return total / count
 
 
@@ -273,28 +270,3 @@ def softmax(logits: Array) -> Array:
 def ohwi(weights: NDArray[Any]) -> NDArray[Any]:
     """Transpose a convolution's weights from torch's OIHW (out, in, height, width) to OHWI."""
     return weights.transpose(0, 2, 3, 1)
-
-
-def _pad(x: Array, padding: int, value: float) -> Array:
-    """Put `padding` rows and columns of `value` around each picture."""
-    sides = (padding, padding)
-    return np.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=value)
-
-
-def _under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: int) -> Array:
-    """Slice the values under one tap, for all output pixels: `[batch, out_h, out_w, channels]`."""
-    return padded[
-        :,
-        ky : ky + (out_h - 1) * stride + 1 : stride,
-        kx : kx + (out_w - 1) * stride + 1 : stride,
-    ]
-
-
-def _pooled_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Count the windows of a pool along one side."""
-    room = size + 2 * padding - kernel
-    if not ceil_mode:
-        return room // stride + 1
-    count = -(-room // stride) + 1
-    starts_beyond = (count - 1) * stride >= size + padding
-    return count - 1 if starts_beyond else count

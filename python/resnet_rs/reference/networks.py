@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .blocks import Weights, basic_block, bottleneck, conv, norm, tensor
-from .layers import Array, flatten, fully_connected, global_avg_pool, max_pool, relu
+from .layers import flatten, fully_connected, global_avg_pool, max_pool, relu
+from .windows import Array
 
 Block = Callable[[Array, Weights, str, int], Array]
 

@@ -1,6 +1,6 @@
 """Any network of the family: a walk over its list of operations.
 
-The compiled core describes each network as a list of operations in order (`_core.operations`).
+The compiled core describes each network as a list of operations in order (`operations`).
 Every operation names its kind, its inputs (other operations, or `image`) and its tensors. The walk
 takes each operation in turn: it takes the results of the inputs, applies the formula, and keeps the
 result until no later operation needs it.
@@ -8,6 +8,7 @@ result until no later operation needs it.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,10 +16,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _core
 from . import layers
-from .layers import Array
+from .windows import Array
 
 Operation = Mapping[str, Any]
+
+
+def operations(
+    architecture: str,
+    height: int,
+    width: int,
+    *,
+    num_classes: int = 1000,
+    variant: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """List the operations of a network of the family, in order, as the compiled core states them.
+
+    Args:
+        architecture: a name such as `resnet50` or `cifar_resnet20`.
+        height: of an image.
+        width: of an image.
+        num_classes: the number of logits; 0 for no fc.
+        variant: fields of config.json's `variant`, such as `{"widths": [8, 16, 32, 64]}`.
+
+    Raises:
+        WeightsError: there is no such network.
+    """
+    variant = dict(variant or {})
+    channels = variant.get("in_channels", 3)
+    config = {
+        "format_version": 1,
+        "architecture": architecture,
+        "variant": variant,
+        "num_classes": num_classes,
+        "preprocessing": {
+            "crop": [height, width],
+            "mean": [0.0] * channels,
+            "std": [1.0] * channels,
+        },
+    }
+    return _core.operations(json.dumps(config), height, width)
 
 
 def run(
@@ -27,7 +65,7 @@ def run(
     """Compute a network, operation by operation.
 
     Args:
-        operations: the result of `_core.operations` or `Network.operations`.
+        operations: the result of `operations` or `Network.operations`.
         tensors: torchvision's names to arrays, convolutions OIHW.
         image: `[batch, height, width, channels]`, normalised.
 
