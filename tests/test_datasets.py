@@ -188,6 +188,17 @@ class TestFolders:
         with pytest.raises(DataError, match="'val', 'valid'"):
             read(tmp_path)
 
+    def test_parts_without_classes_are_refused(self, tmp_path: Path) -> None:
+        write_classes(tmp_path, {"train": 2, "test": 2})
+        with pytest.raises(DataError, match=r"CLASS/photo.jpg; found no folder in 'test', 'train'"):
+            read(tmp_path)
+
+    def test_classes_one_folder_deeper_are_pointed_to(self, tmp_path: Path) -> None:
+        write_classes(tmp_path / "Data", {"a": 2, "b": 2})
+        with pytest.raises(DataError, match=r"found one folder, 'Data'.*pass .*/Data$"):
+            read(tmp_path)
+        assert read_part(tmp_path, classes=("Data",))[0].counts().tolist() == [4]
+
     def test_missing_part_is_named(self, tmp_path: Path) -> None:
         write_classes(tmp_path / "train", {"a": 1})
         write_classes(tmp_path / "test", {"a": 1})

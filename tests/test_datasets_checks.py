@@ -219,6 +219,7 @@ class TestCache:
         cache, reader = PhotoCache(), Reduced(12)
         first = [read_pixels(photos, index, reader, cache) for index in range(6)]
         assert len(cache) == 6
+        assert not cache.is_full
         assert cache.nbytes == sum(pixels.nbytes for pixels in first) == 6 * 12 * 16 * 3
         shutil.rmtree(tmp_path / "a")
         assert read_pixels(photos, 0, Reduced(12), cache) is first[0]
@@ -236,6 +237,7 @@ class TestCache:
                 pixels = read_pixels(photos, index, reader, cache)
                 assert np.array_equal(pixels, reader(photos.images[index]))
         assert len(cache) == 2
+        assert cache.is_full
 
     def test_check_fills_it_with_the_photos_to_learn_from(self, tmp_path: Path) -> None:
         write_classes(tmp_path, {"a": 10, "b": 10})

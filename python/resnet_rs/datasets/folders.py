@@ -33,7 +33,7 @@ class Folder:
         parts: as `Place` describes.
 
     Raises:
-        DataError: two folders are the same part.
+        DataError: two folders are the same part, or all parts have photos without classes.
         OSError: it cannot be listed.
     """
 
@@ -65,7 +65,8 @@ def read_classes(
         The photos, and remarks on files that were left out.
 
     Raises:
-        DataError: it has no class or no photo, or a class that is not among `classes`.
+        DataError: it has no class or no photo, or a class that is not among `classes`; or there
+            is one folder alone, and the classes seem to be in that.
         OSError: a folder cannot be listed.
     """
     names, loose = _listed(folder)
@@ -78,6 +79,11 @@ def read_classes(
         labels += [name] * len(photos)
     if not paths:
         raise DataError(_no_photos(folder, names, loose, others))
+    if classes is None and len(names) == 1 and _listed(folder / names[0])[0]:
+        raise DataError(
+            f"{folder}: {_LAYOUT.format(folder=folder)}, for two classes or more; found one folder, "
+            f"{names[0]!r}, with folders in it. If those are the classes, pass {folder / names[0]}"
+        )
     indices, found = labels_by_name(labels, names, os.fspath(folder), classes)
     return Labelled(tuple(paths), indices, found), _remarks_on_files(folder, loose, others)
 
@@ -99,7 +105,13 @@ def _parts_of(path: Path) -> dict[str, Path]:
     # A class may be called train, as in plane, ship and train: then it holds photos.
     if TRAIN in found and _listed(found[TRAIN])[0]:
         return found
-    if found and len(found) == len(names) and any(_listed(one)[0] for one in found.values()):
+    if found and len(found) == len(names):
+        if not any(_listed(one)[0] for one in found.values()):
+            raise DataError(
+                f"{path}: {_LAYOUT.format(folder=next(iter(found.values())))}; found no folder in "
+                f"{listed([one.name for one in found.values()])}. If a table has the labels, pass "
+                "that file"
+            )
         return found  # val and test alone, to be evaluated
     return {ALL: path}
 

@@ -120,6 +120,7 @@ class PhotoCache:
 
     Attributes:
         limit: the bytes to keep at most.
+        is_full: True once a photo found no room.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -127,6 +128,7 @@ class PhotoCache:
             limit = int(available_bytes() * CACHE_SHARE)
         self.limit = arguments.count("limit", limit, least=0, most=None)
         self._kept: dict[tuple[Reader, Path], Pixels] = {}
+        self.is_full = False
         self._bytes = 0
         self._lock = threading.Lock()
         _caches.add(self)
@@ -152,8 +154,9 @@ class PhotoCache:
         pixels = reader(path)
         pixels.setflags(write=False)
         with self._lock:
-            if (reader, path) not in self._kept and self._bytes + pixels.nbytes <= self.limit:
-                self._kept[reader, path] = pixels
+            if self._bytes + pixels.nbytes > self.limit:
+                self.is_full = True
+            elif self._kept.setdefault((reader, path), pixels) is pixels:
                 self._bytes += pixels.nbytes
         return pixels
 
