@@ -167,6 +167,22 @@ def test_thread_that_cannot_be_started_is_done_without(monkeypatch: pytest.Monke
     assert [o.value for o in pipeline] == list(range(9))
 
 
+def test_threads_may_be_started_before_the_first_outcome() -> None:
+    loaded = threading.Event()
+
+    def load_and_tell(item: int) -> tuple[np.ndarray, ...]:
+        loaded.set()
+        return load(item)
+
+    pipeline = Pipeline(range(5), load_and_tell, values, batch_size=2, computers=1, workers=1)
+    pipeline.start()
+    assert loaded.wait(60)
+    pipeline.start()
+    assert [o.value for o in pipeline] == list(range(5))
+    pipeline.start()
+    assert not [t for t in threading.enumerate() if t.name.startswith("resnet_rs-work")]
+
+
 def test_outcome_names_its_item() -> None:
     one = {"batch_size": 1, "computers": 1, "workers": 1}
     assert next(Pipeline("a", lambda _: load(7), values, **one)) == Outcome(0, "a", 7)

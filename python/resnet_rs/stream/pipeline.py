@@ -36,8 +36,8 @@ COMPUTE_ERRORS = (ValueError, MemoryError)
 class Pipeline(Iterator[Outcome]):
     """Items in, outcomes out, while threads load and compute ahead.
 
-    Threads start with the first outcome that is asked for. They end with the last one, with
-    `close()`, with an error that is raised here, or when the pipeline is dropped.
+    Threads start with `start()`, or with the first outcome that is asked for. They end with the
+    last one, with `close()`, with an error that is raised here, or when the pipeline is dropped.
 
     Args:
         items: any iterable, an endless one too; it is read in a thread of its own, a little ahead.
@@ -90,9 +90,7 @@ class Pipeline(Iterator[Outcome]):
                 "child: begin one here"
             )
         try:
-            if not self._started:
-                self._started = True
-                _start_threads(self._state, *self._start)
+            self.start()
             with self._state.lock:
                 outcome = self._state.take_outcome()
         except BaseException:
@@ -105,6 +103,12 @@ class Pipeline(Iterator[Outcome]):
                 raise error
             raise StopIteration
         return outcome
+
+    def start(self) -> None:
+        """Start the threads, unless they are started or the pipeline is closed."""
+        if not self._started:
+            self._started = True
+            _start_threads(self._state, *self._start)
 
     def close(self) -> None:
         """Stop the threads: it takes as long as the image or batch that each of them is at."""
