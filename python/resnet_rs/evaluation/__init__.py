@@ -10,13 +10,22 @@ for mistake in evaluation.mistakes():
     print(mistake.image, evaluation.classes[mistake.predicted], mistake.score)
 ```
 
-`measure` does the same for outputs that are there already. `resnet_rs.evaluation.pictures` draws
-the confusion matrix and the mistakes.
+`measure` does the same for outputs that are there already. `History` is the file of a training's
+results, epoch by epoch, and `read_history` reads it.
 """
 
 from .evaluation import Evaluation
 from .figures import Mistake, Skipped
+from .history import History, read_history
 from .metrics import measure
 from .run import evaluate
 
-__all__ = ["Evaluation", "Mistake", "Skipped", "evaluate", "measure"]
+__all__ = [
+    "Evaluation",
+    "History",
+    "Mistake",
+    "Skipped",
+    "evaluate",
+    "measure",
+    "read_history",
+]
