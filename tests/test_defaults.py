@@ -18,6 +18,7 @@ from resnet_rs.options import flags
 MODULES = (
     "resnet_rs",
     "resnet_rs.evaluation",
+    "resnet_rs.evaluation.pictures",
     "resnet_rs.stream",
     "resnet_rs.images",
     "resnet_rs.inspect.compare",
@@ -83,7 +84,10 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "Evaluation.mistakes": {"most": None},
     "Evaluation.to_dict": {"mistakes": None},
     "Evaluation.to_json": {"mistakes": None},
+    "Evaluation.save": {"mistakes": None},
     "Evaluation.text": {"mistakes": 10},
+    "batch_mosaic": {"most": 32},
+    "mistake_mosaic": {"most": 20, "decoding": resnet_rs.images.options.DEFAULT},
     "Comparison.text": {"color": False},
     "write_dump": {"image": None, "layout": "NHWC"},
     "activation_maps": {"shifts": None},
@@ -129,6 +133,13 @@ FOLDER: dict[str, Any] = {
 COMMANDS: dict[str, dict[str, Any]] = {
     "predict": {**FOLDER, "top_k": 5},
     "embed": {**FOLDER, "pool": "avg", "normalize": False},
+    "evaluate": {
+        **MODEL,
+        "top": 20,
+        "format": "text",
+        "on_error": "skip",
+        "batch_size": 8,
+    },
     "convert": {"force": False, "dtype": "f32"},
     "pretrained": {"force": False, "progress": True, "format": "text"},
     "summary": {**MODEL, "format": "text"},

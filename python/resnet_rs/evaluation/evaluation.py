@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from .figures import Figures
+from .files import replacing
 from .report import as_dict, as_json, as_text
 
 
@@ -70,6 +72,21 @@ class Evaluation(Figures):
             TypeError, ValueError: as `mistakes()` does.
         """
         return as_json(self, mistakes)
+
+    def save(self, path: str | os.PathLike[str], mistakes: int | None = None) -> None:
+        """Write `to_json` to a file, which has its old content or the new one at any time.
+
+        Args:
+            path: the file.
+            mistakes: the number of mistakes to include, at most; None for all.
+
+        Raises:
+            OSError: the file cannot be written; the error names it.
+            TypeError, ValueError: as `mistakes()` does.
+        """
+        text = self.to_json(mistakes)
+        with replacing(path) as unfinished, open(unfinished, "w", encoding="ascii") as file:
+            file.write(text)
 
     def text(self, mistakes: int = 10) -> str:
         """Write the totals, a table of the classes, the confusion matrix and some mistakes.

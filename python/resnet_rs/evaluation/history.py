@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from .. import arguments
 from ..file_errors import names_file
+from .files import replacing
 
 COLUMNS = (
     "epoch",
@@ -115,17 +116,10 @@ class History:
         """Write the header and the rows that are kept, to a new file that takes the name."""
         lines = [_line(self._columns)]
         lines += [_line([_text(row[name]) for name in self._columns]) for row in self.rows]
-        unfinished = f"{self.path}.{os.getpid()}.tmp"
-        try:
-            with names_file(self.path), open(unfinished, "wb") as file:
-                file.write(b"".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
-        except BaseException:
-            if os.path.exists(unfinished):
-                os.unlink(unfinished)
-            raise
+        with replacing(self.path) as unfinished, open(unfinished, "wb") as file:
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_history(path: str | os.PathLike[str]) -> list[Row]:
