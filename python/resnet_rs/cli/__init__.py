@@ -18,6 +18,7 @@ examples:
   resnet-rs predict cat.jpg --weights weights/
   resnet-rs predict photos/ --weights weights/ -o labels.jsonl --resume
   resnet-rs embed photos/ --weights weights/ -o photos.npy
+  resnet-rs evaluate signs/val --weights weights/ --pictures pictures/
   resnet-rs convert best.pth weights/ --architecture resnet50 --labels labels.txt
   resnet-rs COMMAND --help
 
@@ -36,6 +37,11 @@ _COMMANDS = {
     "embed": (
         "turn images into vectors",
         "Turn images into vectors: the features before the last layer.",
+    ),
+    "evaluate": (
+        "measure a model on labelled photos",
+        "Compare a model's answers with the labels of photos: accuracy, the figures of each\n"
+        "class, the confusion matrix and the most confident mistakes.",
     ),
     "convert": (
         "write weights of any format as a weights directory",

@@ -1,0 +1,138 @@
+"""`resnet-rs evaluate`: layouts, reports, pictures, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from resnet_rs.cli import main
+
+
+@pytest.fixture
+def data(tmp_path: Path, demo_photos: list[Path]) -> Path:
+    """Two photos of each digit, one of them in a folder of another digit."""
+    root = tmp_path / "signs"
+    for photo in demo_photos:
+        folder = root / photo.name[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    (root / "3" / "3_IMG_4479.jpg").rename(root / "8" / "wrong.jpg")
+    (root / "3" / "notes.txt").write_text("not a photo")
+    (root / ".cache").mkdir()
+    return root
+
+
+def evaluate(demo_dir: Path, *arguments: object) -> int:
+    return main(["evaluate", "--weights", str(demo_dir), *map(str, arguments)])
+
+
+def test_text(demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(demo_dir, data) == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[0].split() == ["images", "20"]
+    assert lines[1].split(maxsplit=2) == ["top-1", "95.00%", "(19 of 20)"]
+    row = next(line for line in lines if line.startswith("8 "))
+    assert row.split() == ["8", "3", "100.00%", "66.67%", "80.00%"]
+    assert lines[-3] == "1 mistake, the most confident first:"
+    assert lines[-1].split()[::2] == ["3", "8", str(data / "8" / "wrong.jpg")]
+    assert output.err == ""
+
+
+def test_report_and_pictures(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, pictures = tmp_path / "report.json", tmp_path / "new" / "pictures"
+    assert evaluate(demo_dir, data, "-o", report, "--pictures", pictures, "--top", "1") == 0
+    capsys.readouterr()
+    found = json.loads(report.read_text(encoding="ascii"))
+    assert (found["images"], found["correct"], found["top1"]) == (20, 19, 0.95)
+    assert found["mistakes"][0]["image"] == str(data / "8" / "wrong.jpg")
+    assert found["confusion"][8][3] == 1
+    assert sorted(path.name for path in pictures.iterdir()) == ["confusion.png", "mistakes.jpg"]
+    for path in pictures.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 400
+
+
+def test_json_on_stdout(demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(demo_dir, data, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["classes"][8]["recall"] == pytest.approx(2 / 3)
+
+
+def test_split(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "split"
+    shutil.copytree(data, root / "val")
+    shutil.copytree(data / "5", root / "train" / "5")
+    for arguments, images in (((root,), 20), ((root, "--split", "train"), 2)):
+        assert evaluate(demo_dir, *arguments, "--format", "json") == 0
+        assert json.loads(capsys.readouterr().out)["images"] == images
+    assert evaluate(demo_dir, root, "--split", "test") == 2
+    assert "expected a folder test; found train and val" in capsys.readouterr().err
+    shutil.rmtree(root / "val")
+    assert evaluate(demo_dir, root) == 2
+    assert "expected a folder val; found train: add --split train" in capsys.readouterr().err
+
+
+def test_unreadable_photo_is_listed_and_the_status_is_1(
+    demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = data / "5" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not really")
+    assert evaluate(demo_dir, data) == 1
+    text = capsys.readouterr().out
+    assert "not read                1" in text
+    assert f"  {broken}: " in text
+    assert evaluate(demo_dir, data, "--on-error", "fail") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert str(broken) in output.err
+
+
+def test_no_mistake(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(data / "8")
+    assert evaluate(demo_dir, data, "--pictures", tmp_path / "pictures") == 0
+    assert "confusion matrix" not in capsys.readouterr().out
+    assert (tmp_path / "pictures" / "mistakes.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], "No such file or directory: 'missing'"),
+        (["file.txt"], "file.txt: expected a folder with a folder of photos for each class"),
+        (["empty"], "empty: expected photos as class/photo.jpg; found no folder"),
+        (["hollow"], "hollow: expected photos as class/photo.jpg; found 1 folder without photos"),
+        (["other"], "expects names among '0', '1', '2', '3', '4', '5', ... (10 in all); found 'ca"),
+        (["good", "-o", "no/report.json"], "there is no such folder: 'no'"),
+        (["good", "--weights", "nothing"], "nothing"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_the_status_is_2(
+    arguments: list[str],
+    message: str,
+    demo_dir: Path,
+    demo_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("")
+    for name in ("empty", "hollow/2", "other/cat", "good/2"):
+        (tmp_path / name).mkdir(parents=True)
+    for folder in ("other/cat", "good/2"):
+        shutil.copy(demo_photo, tmp_path / folder)
+    assert evaluate(demo_dir, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert message in output.err
+    assert len(output.err.splitlines()) == 1
