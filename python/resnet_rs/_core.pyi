@@ -1,6 +1,7 @@
 """The compiled core of resnet_rs (private: use the classes of `resnet_rs`)."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from os import PathLike
 from typing import Any, final
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Network",
+    "Trainer",
     "UnsupportedIsaError",
     "WeightsError",
     "__version__",
@@ -226,6 +228,139 @@ def top_k(
     Raises:
         ValueError: there is no such activation.
     """
+
+@final
+class Trainer:
+    """A network that learns: parameters, gradients, and the memory of an optimiser.
+
+    Sets of numbers have names: `values` (parameters and running statistics), `gradients`, `first`
+    (SGD's momentum, AdamW's mean of gradients), `second` (AdamW's mean of squares), `average` (the
+    running averages of `values`).
+
+    Args:
+        tensors: the first values, as for `Network.from_tensors`.
+        config: the text of a config.
+        origin: the name of the weights in messages.
+        isa: as for `Network`, like `threads` and `winograd`.
+        threads: see `isa`.
+        winograd: see `isa`.
+        norm_momentum: the share of a batch in the running statistics.
+        frozen: the names of the parameters that do not learn.
+
+    Raises:
+        WeightsError, UnsupportedIsaError, TypeError: as for `Network`.
+        ValueError: the network cannot be trained, or `frozen` names no parameter.
+        MemoryError: it does not fit in memory.
+    """
+
+    def __new__(
+        cls,
+        tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
+        config: str,
+        *,
+        origin: str,
+        isa: str | None = None,
+        threads: int | None = None,
+        winograd: bool = True,
+        norm_momentum: float = 0.1,
+        frozen: AbstractSet[str] = ...,
+    ) -> Trainer: ...
+    @property
+    def isa(self) -> str:
+        """The tier in use."""
+    @property
+    def threads(self) -> int:
+        """The number of threads."""
+    @property
+    def num_classes(self) -> int:
+        """The number of logits."""
+    @property
+    def in_channels(self) -> int:
+        """The channels of an image."""
+    @property
+    def arena_bytes(self) -> int:
+        """The memory of activations and gradients by them, for the batches so far."""
+    @property
+    def steps(self) -> int:
+        """The number of steps so far, which corrects AdamW's means; it may be set."""
+    @steps.setter
+    def steps(self, steps: int) -> None: ...
+    def tensors(self) -> list[tuple[str, list[int], bool]]:
+        """List name, shape, and True for running statistics, of all tensors of `values`."""
+    def backward(
+        self,
+        x: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        *,
+        accumulate: bool = False,
+        threads: int | None = None,
+    ) -> tuple[list[float], list[int]]:
+        """Compute the gradients of a batch; batch norm is in training mode.
+
+        Args:
+            x: normalised, `[batch, height, width, channels]`, C-contiguous.
+            targets: `[batch, classes]`; the loss is `-sum(targets * log_softmax(logits))`.
+            accumulate: add to the gradients that are there.
+            threads: the number of threads of this call.
+
+        Returns:
+            For each image its loss, and the index of its largest logit. If a loss is not finite, the
+            running statistics are as before.
+
+        Raises:
+            ValueError: a shape does not fit, or batch norm has a single value of a channel.
+            MemoryError: the batch does not fit in memory.
+            RuntimeError: another thread uses the trainer.
+        """
+    def update(
+        self,
+        *,
+        lr: float,
+        method: str = "sgd",
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        average: float | None = None,
+        threads: int | None = None,
+    ) -> float | None:
+        """Do a step of the optimiser.
+
+        Returns:
+            With `clip_norm`, the norm of all gradients together; if it is not finite, nothing has
+            changed.
+        """
+    def read(self, kind: str, name: str) -> NDArray[np.float32] | None:
+        """Copy a tensor of a set, in torch's layout; None if the set has no such tensor."""
+    def write(self, kind: str, name: str, values: NDArray[np.float32]) -> None:
+        """Overwrite a tensor of a set.
+
+        Raises:
+            ValueError: there is no such tensor, or it has another number of elements.
+        """
+    def freeze(self, names: AbstractSet[str]) -> None:
+        """Set the parameters that do not learn, those of an operation together.
+
+        Raises:
+            ValueError: a name is not that of a parameter, or an operation is frozen in part.
+        """
+    def set_groups(self, groups: Sequence[tuple[str, float, bool]]) -> None:
+        """Set the factor of the learning rate of parameters, and whether they decay, by name."""
+    def plan(
+        self, batch: int, height: int, width: int, *, threads: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Describe the steps of `backward`: `name`, `operation`, `backward`, `macs`, `items`."""
+    def profile(
+        self,
+        x: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        *,
+        threads: int | None = None,
+    ) -> list[float]:
+        """The seconds of each step of `backward`, one after the other."""
 
 def architectures() -> list[str]:
     """Return the known values of a config's `architecture`."""

@@ -189,6 +189,8 @@ impl Trainer {
             "activations and gradients",
         )?;
         let mut losses = vec![ImageLoss::default(); shape.batch];
+        // They change in the forward pass, and come back if the pass does not end well.
+        let statistics = self.state.statistics.to_vec();
         let context = TrainContext {
             pixels: Pixels::F32(images),
             parameters: self.state.values.as_slice_of(),
@@ -206,15 +208,20 @@ impl Trainer {
             walk(steps, &turn, &mut self.progress, &context, watch)
         };
         let mut times = Vec::new();
-        if timed {
-            for step in plan.steps.chunks(1) {
+        let walked = if timed {
+            plan.steps.chunks(1).try_for_each(|step| {
                 let begin = Instant::now();
                 walk_steps(step)?;
                 times.push(begin.elapsed().as_secs_f64());
-            }
+                Ok(())
+            })
         } else {
-            walk_steps(&plan.steps)?;
+            walk_steps(&plan.steps)
+        };
+        if walked.is_err() || losses.iter().any(|loss| !loss.loss.is_finite()) {
+            self.state.statistics.copy_from_slice(&statistics);
         }
+        walked?;
         let outcome = Outcome {
             losses: losses.iter().map(|loss| loss.loss).collect(),
             predictions: losses.iter().map(|loss| loss.best).collect(),

@@ -1,0 +1,208 @@
+"""The beginning of a training: a network with random weights, or one that exists."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core, arguments
+from ..images.spec import Preprocessing
+from ..options import Options
+from ..reference.initial import initial_tensors
+from ..weights.config import Config, merged
+from ..weights.load import load
+from ..weights.loaded import Loaded
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before its first step.
+
+    Attributes:
+        config: the fields of its config.json.
+        tensors: torchvision's names to float32 arrays, convolutions OIHW.
+        origin: its name in messages.
+        fresh: True for random weights.
+        remarks: what was assumed or changed, as sentences.
+    """
+
+    config: dict[str, Any]
+    tensors: Tensors
+    origin: str
+    fresh: bool
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def config_text(self) -> str:
+        """config.json as the core takes it."""
+        return json.dumps(self.config)
+
+
+def start(
+    weights: Any,
+    *,
+    num_classes: int | None,
+    labels: Sequence[str] | None,
+    seed: int,
+    zero_last: bool,
+    preprocessing: Preprocessing | None,
+    variant: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Start:
+    """Make the network that a training begins with.
+
+    Args:
+        weights: the name of an architecture, for random weights; or weights as `Options` takes
+            them, or a loaded model.
+        num_classes: the number of logits; None for as many as `labels`, else the weights' own.
+        labels: the names of the classes; None for the weights' own.
+        seed: the seed of random weights.
+        zero_last: begin with the last scale of each block at 0.
+        preprocessing: of the images; None for the weights' own.
+        variant: fields of config.json's `variant`, for random weights.
+        options: further arguments of `Options`, for weights that exist.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind or out of range, or nothing states the
+            number of classes.
+        FileNotFoundError, WeightsError: as for `resnet_rs.load`.
+    """
+    count = _count(num_classes, labels)
+    if isinstance(weights, str) and weights in _core.architectures():
+        if options:
+            raise ValueError(
+                f"{', '.join(sorted(options))}: expected with weights only; {weights!r} is an "
+                "architecture, whose weights are drawn"
+            )
+        if count is None:
+            raise ValueError(
+                f"num_classes: expected the number of classes to learn; {weights!r} is an "
+                "architecture, and there are no weights that state it"
+            )
+        return _drawn(weights, count, labels, seed, zero_last, preprocessing, variant or {})
+    if variant:
+        raise ValueError("variant: expected with an architecture only; weights state their own")
+    loaded = getattr(weights, "loaded", None)
+    if not isinstance(loaded, Loaded):
+        loaded = _loaded(weights, options)
+    elif options:
+        raise ValueError(
+            f"{', '.join(sorted(options))}: expected with a path; this is a loaded model already"
+        )
+    return _existing(loaded, count, labels, seed, preprocessing)
+
+
+def _count(num_classes: int | None, labels: Sequence[str] | None) -> int | None:
+    if labels is not None:
+        labels = arguments.texts("labels", labels)
+    if num_classes is None:
+        return None if labels is None else len(labels)
+    count = arguments.count("num_classes", num_classes)
+    if labels is not None and len(labels) != count:
+        raise ValueError(
+            f"labels: expected {count}, the number of classes; found {len(labels)}"
+        )
+    return count
+
+
+def _loaded(weights: Any, options: Mapping[str, Any]) -> Loaded:
+    try:
+        return load(Options(weights, **options))
+    except FileNotFoundError as error:
+        if isinstance(weights, (str, os.PathLike)) and os.sep not in str(weights):
+            names = ", ".join(_core.architectures())
+            error.args = (
+                *error.args[:1],
+                f"{error.args[1] if len(error.args) > 1 else error}: neither a file nor an "
+                f"architecture (architectures are {names})",
+                *error.args[2:],
+            )
+        raise
+
+
+def _drawn(
+    architecture: str,
+    count: int,
+    labels: Sequence[str] | None,
+    seed: int,
+    zero_last: bool,
+    preprocessing: Preprocessing | None,
+    variant: Mapping[str, Any],
+) -> Start:
+    config: dict[str, Any] = {
+        "format_version": 1,
+        "architecture": architecture,
+        "variant": dict(variant),
+        "num_classes": count,
+        "labels": None if labels is None else list(labels),
+    }
+    if preprocessing is not None:
+        config["preprocessing"] = preprocessing.as_dict()
+    elif variant.get("in_channels", 3) != 3:
+        channels = variant["in_channels"]
+        config["preprocessing"] = {"mean": [0.5] * channels, "std": [0.5] * channels}
+    height, width = 224, 224
+    if preprocessing is not None:
+        height, width = preprocessing.input_size
+    operations = _core.operations(json.dumps(config), height, width)
+    random = np.random.default_rng(np.random.SeedSequence([seed, 0x1217]))
+    drawn = initial_tensors(operations, random, zero_last=zero_last)
+    tensors = {name: _f32(array) for name, array in drawn.items()}
+    return Start(config, tensors, architecture, fresh=True)
+
+
+def _existing(
+    loaded: Loaded,
+    count: int | None,
+    labels: Sequence[str] | None,
+    seed: int,
+    preprocessing: Preprocessing | None,
+) -> Start:
+    tensors = {
+        name: _f32(array)
+        for name, array in loaded.tensors().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    config: Config = loaded.config
+    if preprocessing is not None:
+        config = replace(config, preprocessing=preprocessing)
+    origin = loaded.options.origin
+    fields = config.as_dict()
+    remarks: tuple[str, ...] = ()
+    if count is None and config.num_classes == 0:
+        raise ValueError(
+            f"num_classes: expected the number of classes to learn; {origin} has no last layer"
+        )
+    if count is not None and count != config.num_classes:
+        features = loaded.network.embedding_size
+        random = np.random.default_rng(np.random.SeedSequence([seed, 0xFC]))
+        bound = features**-0.5
+        tensors["fc.weight"] = _f32(random.uniform(-bound, bound, (count, features)))
+        tensors["fc.bias"] = _f32(random.uniform(-bound, bound, count))
+        fields = merged(fields, {"num_classes": count, "activation": "softmax"})
+        before = "no last layer" if config.num_classes == 0 else f"{config.num_classes} classes"
+        remarks = (
+            f"the last layer is new, with random weights for {count} classes: the weights have "
+            f"{before}",
+        )
+    if labels is not None:
+        fields["labels"] = list(labels)
+    if fields["activation"] != "softmax":
+        raise ValueError(
+            f"{origin}: expected a network that names one class of several (activation softmax); "
+            f"found activation {fields['activation']!r}, which training does not have. Pass "
+            "num_classes for a new last layer"
+        )
+    return Start(fields, tensors, origin, fresh=False, remarks=remarks)
+
+
+def _f32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)
