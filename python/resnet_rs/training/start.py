@@ -76,7 +76,7 @@ def start(
         FileNotFoundError, WeightsError: as for `resnet_rs.load`.
     """
     count = _count(num_classes, labels)
-    if isinstance(weights, str) and weights in _core.architectures():
+    if is_architecture(weights):
         if options:
             raise ValueError(
                 f"{', '.join(sorted(options))}: expected with weights only; {weights!r} is an "
@@ -90,14 +90,30 @@ def start(
         return _drawn(weights, count, labels, seed, zero_last, preprocessing, variant or {})
     if variant:
         raise ValueError("variant: expected with an architecture only; weights state their own")
+    loaded = open_weights(weights, options)
+    return _existing(loaded, count, labels, seed, preprocessing)
+
+
+def is_architecture(weights: Any) -> bool:
+    """True for the name of a network of the family."""
+    return isinstance(weights, str) and weights in _core.architectures()
+
+
+def open_weights(weights: Any, options: Mapping[str, Any] | None = None) -> Loaded:
+    """Load weights, or take those of a loaded model.
+
+    Raises:
+        ValueError: there are options, and the model is loaded already.
+        FileNotFoundError, WeightsError, OSError: as for `resnet_rs.load`.
+    """
     loaded = getattr(weights, "loaded", None)
     if not isinstance(loaded, Loaded):
-        loaded = _loaded(weights, options)
-    elif options:
+        return _loaded(weights, options or {})
+    if options:
         raise ValueError(
             f"{', '.join(sorted(options))}: expected with a path; this is a loaded model already"
         )
-    return _existing(loaded, count, labels, seed, preprocessing)
+    return loaded
 
 
 def _count(num_classes: int | None, labels: Sequence[str] | None) -> int | None:

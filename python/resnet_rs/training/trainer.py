@@ -143,7 +143,6 @@ class Trainer:
         self._lr_scales = scales(lr_scales)
         self._decay_norms = arguments.flag("decay_norms", decay_norms)
         self._smoothing = number("label_smoothing", label_smoothing, most=1.0)
-        self._class_weights = class_weights
         self._core = _core.Trainer(
             begin.tensors,
             begin.config_text,
@@ -155,9 +154,7 @@ class Trainer:
         )
         # The loss checks labels, smoothing and weights; these may be wrong before the first one.
         target_matrix([0], self.num_classes, smoothing=self._smoothing)
-        if class_weights is not None:
-            uniform = np.full((1, self.num_classes), 1 / self.num_classes)
-            target_matrix(uniform, self.num_classes, class_weights=class_weights)
+        self.set_class_weights(class_weights)
         tensors = self._core.tensors()
         statistics = {name for name, _, is_statistic in tensors if is_statistic}
         self._names = [name for name, _, is_statistic in tensors if not is_statistic]
@@ -179,6 +176,12 @@ class Trainer:
     def config(self) -> dict[str, Any]:
         """The fields of config.json."""
         return dict(self._begin.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preparation of images that `save` writes."""
+        fields = self._network(False).config["preprocessing"]
+        return Preprocessing.from_dict(fields)
 
     @property
     def steps(self) -> int:
@@ -355,6 +358,36 @@ class Trainer:
         step = arguments.count("batch_size", batch_size)
         parts = [network.logits(images[i : i + step]) for i in range(0, len(images), step)]
         return np.concatenate(parts)
+
+    def embed(self, x: ArrayLike) -> NDArray[np.float32]:
+        """The pooled features of images, float32 `[batch, features]`, as `ResNet.embed` gives."""
+        embedded: NDArray[np.float32] = self._network(False).embed(self._images(x))
+        return embedded
+
+    def set_head(self, weight: ArrayLike, bias: ArrayLike) -> None:
+        """Overwrite the last layer.
+
+        Args:
+            weight: `[classes, features]`.
+            bias: `[classes]`.
+
+        Raises:
+            ValueError: another shape.
+        """
+        for name, values in (("fc.weight", weight), ("fc.bias", bias)):
+            self._core.write("values", name, np.ascontiguousarray(values, np.float32))
+        self._evaluated = None
+
+    def set_class_weights(self, class_weights: ArrayLike | None) -> None:
+        """Set the factor of the loss for each class; None for 1 each.
+
+        Raises:
+            ValueError: not a number of at least 0 for each class.
+        """
+        if class_weights is not None:
+            uniform = np.full((1, self.num_classes), 1 / self.num_classes)
+            target_matrix(uniform, self.num_classes, class_weights=class_weights)
+        self._class_weights = class_weights
 
     def _network(self, average: bool) -> Any:
         """The network for inference, made again after each step."""

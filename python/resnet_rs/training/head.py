@@ -1,0 +1,126 @@
+"""A last layer alone: embeddings are computed once, and the layer is fitted to them in seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.checks import Report
+from ..datasets.labelled import Labelled
+from ..datasets.loader import Loader
+from ..datasets.photos import PhotoCache
+from ..evaluation import measure
+from ..evaluation.linear_probe import linear_probe
+from .directory import RunDirectory
+from .recipe import Recipe
+from .show import Show
+from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+def fit_head(
+    trainer: Trainer,
+    recipe: Recipe,
+    report: Report,
+    photos: PhotoCache,
+    workers: int | None,
+    directory: RunDirectory | None,
+    show: Show,
+    remarks: tuple[str, ...],
+) -> Run:
+    """Fit the last layer to the embeddings of the photos, without random changes.
+
+    Returns:
+        The run, whose history has no rows.
+
+    Raises:
+        DataError, OSError, ValueError: as `train` does.
+    """
+    from .run import Run
+
+    begin = time.monotonic()
+    train_x = _embeddings(trainer, recipe, report.train, photos, workers, show)
+    val_x = train_x
+    val_y = report.train.labels
+    has_val = len(report.val) > 0
+    if has_val:
+        val_x = _embeddings(trainer, recipe, report.val, photos, workers, show)
+        val_y = report.val.labels
+    show.say(f"embeddings of {len(train_x) + len(report.val)} photos: "
+             f"{time.monotonic() - begin:.1f} s")
+    probe = linear_probe(
+        train_x, report.train.labels, val_x, val_y, classes=report.train.classes, seed=recipe.seed
+    )
+    trainer.set_head(probe.weight, probe.bias)
+    evaluation = None
+    if has_val:
+        images = report.val.images
+        evaluation = measure(
+            val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias,
+            val_y,
+            report.train.classes,
+            images=None if isinstance(images, np.ndarray) else images,
+        )
+        show.say(f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
+                 f"{time.monotonic() - begin:.1f} s in all")
+    if directory is not None:
+        trainer.save(directory.best, force=True)
+        directory.write_json(
+            "args.json",
+            {
+                "recipe": recipe.as_dict(),
+                "classes": list(report.train.classes),
+                "l2": probe.l2,
+                "remarks": list(remarks),
+            },
+        )
+        if evaluation is not None:
+            directory.report(evaluation)
+    return Run(
+        None if directory is None else directory.path,
+        trainer,
+        evaluation,
+        (),
+        0,
+        False,
+        remarks,
+        time.monotonic() - begin,
+    )
+
+
+def _embeddings(
+    trainer: Trainer,
+    recipe: Recipe,
+    photos: Labelled,
+    cache: PhotoCache,
+    workers: int | None,
+    show: Show,
+) -> NDArray[np.float32]:
+    spec = trainer.preprocessing
+    assert recipe.size is not None
+    loader = Loader(
+        photos,
+        batch_size=max(recipe.batch_size, 32),
+        size=recipe.size,
+        resize=spec.resize if isinstance(spec.resize, int) else None,
+        mean=spec.mean,
+        std=spec.std,
+        workers=workers,
+        cache=cache,
+        channels=None if isinstance(photos.images, np.ndarray) else len(spec.mean),
+    )
+    show.begin_check(len(photos))
+    parts: list[NDArray[np.float32]] = []
+    done = 0
+    with loader.epoch() as batches:
+        for batch in batches:
+            parts.append(trainer.embed(batch.x))
+            done += len(batch.x)
+            show.checked(done, 0)
+    show.end_check(())
+    return np.concatenate(parts)

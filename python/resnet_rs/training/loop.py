@@ -1,0 +1,248 @@
+"""The loop of a training: epochs of steps, measuring, and everything that is kept on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.loader import Batch, Loader
+from ..evaluation import Evaluation, measure
+from .directory import RunDirectory
+from .interrupt import Interrupt
+from .recipe import Recipe
+from .trainer import Trainer
+
+
+@dataclass
+class Position:
+    """How far a training has come: kept in its checkpoint.
+
+    Attributes:
+        epoch: the epoch that runs, from 0.
+        batch: the batches of it that are done.
+        seconds: the time of training so far.
+        loss: the sum of the losses of this epoch's photos so far.
+        right: the photos of this epoch that were seen as what they are so far.
+        photos: this epoch's photos so far.
+        best_score: the best result on the validation photos: accuracy, then loss with the sign
+            turned.
+        best_epoch: its epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    loss: float = 0.0
+    right: int = 0
+    photos: int = 0
+    best_score: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """The result of an epoch, a row of `results.csv`.
+
+    Attributes:
+        epoch: from 1.
+        row: the numbers by column.
+        is_best: True if it is the best so far.
+    """
+
+    epoch: int
+    row: dict[str, Any]
+    is_best: bool
+
+
+Watch = Callable[["Loop", float], None]
+
+
+class Loop:
+    """A training that runs.
+
+    Args:
+        trainer: the network.
+        recipe: all choices, completed.
+        train: batches to learn from.
+        val: batches to measure on; None if there are no validation photos.
+        directory: the directory of the run; None keeps nothing on disk.
+        position: how far it has come.
+        watch: called after each step with the loop and the loss.
+        on_epoch: called after each epoch.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        recipe: Recipe,
+        train: Loader,
+        val: Loader | None,
+        directory: RunDirectory | None,
+        position: Position,
+        *,
+        watch: Watch,
+        on_epoch: Callable[[EpochResult], None],
+    ) -> None:
+        self.trainer = trainer
+        self.recipe = recipe
+        self.position = position
+        self._train = train
+        self._val = val
+        self._directory = directory
+        self._watch = watch
+        self._on_epoch = on_epoch
+        self._schedule = recipe.schedule_of()
+        self._history = None
+        if directory is not None:
+            self._history = directory.history(position.epoch if position.epoch else None)
+            if not position.epoch and self._history.rows:
+                self._history = directory.history(0)
+        self.rows: list[dict[str, Any]] = list(self._history.rows) if self._history else []
+        self.interrupted = False
+        self._begin = time.monotonic()
+        self._before = position.seconds
+
+    @property
+    def seconds(self) -> float:
+        """The time of training so far, with that before a resumption."""
+        return self._before + time.monotonic() - self._begin
+
+    @property
+    def batches(self) -> int:
+        """The number of batches of an epoch."""
+        return len(self._train)
+
+    @property
+    def done(self) -> float:
+        """The part of the training that is done, from 0 to 1."""
+        if self.recipe.time is not None:
+            assert isinstance(self.recipe.time, float)
+            return min(self.seconds / self.recipe.time, 1.0)
+        assert self.recipe.epochs is not None
+        at = self.position
+        return (at.epoch * self.batches + at.batch) / (self.recipe.epochs * self.batches)
+
+    def run(self) -> None:
+        """Train to the end, or until Ctrl-C, which sets `interrupted` after the step."""
+        with Interrupt() as interrupt:
+            while not self._is_over():
+                self._freeze()
+                if not self._epoch(interrupt):
+                    self.interrupted = True
+                    self.keep()
+                    return
+
+    def keep(self) -> None:
+        """Write the checkpoint and the last weights."""
+        if self._directory is None:
+            return
+        self.position.seconds = self.seconds
+        self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
+        self.trainer.save(self._directory.last, force=True, average=self._averages)
+
+    @property
+    def _averages(self) -> bool:
+        return self.recipe.average is not None
+
+    def _is_over(self) -> bool:
+        at, recipe = self.position, self.recipe
+        if recipe.epochs is not None and at.epoch >= recipe.epochs:
+            return True
+        if isinstance(recipe.time, float) and at.batch == 0 and self.seconds >= recipe.time:
+            return True
+        waits = at.epoch - 1 - at.best_epoch
+        return recipe.patience is not None and at.epoch > 0 and waits >= recipe.patience
+
+    def _freeze(self) -> None:
+        """Freeze what this epoch does not train."""
+        assert self.recipe.frozen_epochs is not None
+        freeze = set(self.recipe.freeze)
+        if self.position.epoch < self.recipe.frozen_epochs:
+            freeze.add("backbone")
+        self.trainer.freeze(sorted(freeze))
+
+    def _epoch(self, interrupt: Interrupt) -> bool:
+        """Run an epoch, or the rest of one; False if Ctrl-C ended it."""
+        at = self.position
+        begin = self.seconds
+        photos_before = at.photos
+        waited = 0.0
+        rate = self._schedule.lr
+        with self._train.epoch(at.epoch, skip=at.batch) as batches:
+            for batch in batches:
+                rate = self._schedule.at(self.done)
+                self._step(batch, rate)
+                if interrupt.is_set:
+                    return False
+                if isinstance(self.recipe.time, float) and self.seconds >= self.recipe.time:
+                    break
+            waited = batches.waited_s
+        took = self.seconds - begin
+        row: dict[str, Any] = {
+            "epoch": at.epoch + 1,
+            "train_loss": at.loss / max(at.photos, 1),
+            "train_accuracy": at.right / max(at.photos, 1),
+            "learning_rate": rate,
+            "images_per_second": (at.photos - photos_before) / max(took, 1e-9),
+            "waited_seconds": waited,
+        }
+        is_best = self._measure(row, at.epoch)
+        row["seconds"] = self.seconds
+        at.epoch, at.batch, at.loss, at.right, at.photos = at.epoch + 1, 0, 0.0, 0, 0
+        if self._directory is not None and self._history is not None:
+            if is_best:
+                self.trainer.save(self._directory.best, force=True, average=self._averages)
+            self.keep()
+            self._history.append(row)
+        self.rows.append(row)
+        self._on_epoch(EpochResult(at.epoch, row, is_best))
+        return True
+
+    def _step(self, batch: Batch, rate: float) -> None:
+        loss, seen = self.trainer.backward(batch.x, batch.y)
+        self.trainer.update(lr=rate)
+        at = self.position
+        labels = batch.y if batch.y.ndim == 1 else batch.y.argmax(axis=1)
+        at.batch += 1
+        at.loss += loss * len(batch.x)
+        at.right += int((seen == labels).sum())
+        at.photos += len(batch.x)
+        self._watch(self, loss)
+
+    def _measure(self, row: dict[str, Any], epoch: int) -> bool:
+        """Measure on the validation photos; True if it is the best result so far."""
+        at = self.position
+        score = [row["train_accuracy"], -row["train_loss"]]
+        if self._val is not None:
+            evaluation = self.evaluate()
+            row["val_loss"], row["val_accuracy"] = evaluation.loss, evaluation.top1
+            score = [evaluation.top1, -(evaluation.loss or 0.0)]
+        if at.best_score and score <= at.best_score:
+            return False
+        at.best_score, at.best_epoch = score, epoch
+        return True
+
+    def evaluate(self) -> Evaluation:
+        """Measure the weights of now on the validation photos."""
+        assert self._val is not None
+        photos = self._val.photos
+        return measure(
+            logits_of(self._val, lambda x: self.trainer.logits(x, average=self._averages)),
+            photos.labels,
+            photos.classes,
+            images=None if isinstance(photos.images, np.ndarray) else photos.images,
+        )
+
+
+def logits_of(
+    loader: Loader, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Run a network over all photos of a loader that measures."""
+    with loader.epoch() as batches:
+        return np.concatenate([run(batch.x) for batch in batches])
+

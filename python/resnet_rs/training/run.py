@@ -1,0 +1,406 @@
+"""`train`: a whole run, from photos to a trained network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets import read
+from ..datasets.checks import Report, check
+from ..datasets.loader import Loader
+from ..datasets.photos import PhotoCache
+from ..evaluation import Evaluation, measure
+from ..images.spec import Preprocessing
+from .directory import RunDirectory
+from .errors import TrainingError
+from .head import fit_head
+from .loop import EpochResult, Loop, Position, logits_of
+from .recipe import Recipe
+from .show import Show
+from .start import is_architecture, open_weights
+from .trainer import Trainer
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A training that has ended.
+
+    Attributes:
+        directory: its directory; None if nothing was kept on disk.
+        trainer: the network with its last weights.
+        evaluation: the best weights on the validation photos; None if there are none.
+        history: the rows of `results.csv`.
+        best_epoch: the epoch of the best weights, from 1.
+        interrupted: True if Ctrl-C ended it.
+        remarks: everything that was found out, assumed or left out, as sentences.
+        seconds: the time that it took.
+    """
+
+    directory: Path | None
+    trainer: Trainer = field(repr=False)
+    evaluation: Evaluation | None = field(repr=False)
+    history: tuple[dict[str, Any], ...] = field(repr=False)
+    best_epoch: int
+    interrupted: bool
+    remarks: tuple[str, ...]
+    seconds: float
+
+    @property
+    def best(self) -> Path | None:
+        """The directory of the best weights, which `resnet_rs.load` loads."""
+        return None if self.directory is None else self.directory / "best"
+
+
+def train(
+    data: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    weights: Any = "resnet50",
+    recipe: Recipe | None = None,
+    val: Any = None,
+    val_fraction: float = 0.2,
+    on_error: str = "skip",
+    duplicates: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+    cache: int | None = None,
+    zero_last: bool = True,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool | Show | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    **choices: Any,
+) -> Run:
+    """Train a network on labelled photos.
+
+    ```python
+    run = resnet_rs.train("signs", "run", weights="resnet50", size=64)
+    print(run.evaluation)
+    print(resnet_rs.load("run/best").predict("photo.jpg"))
+    ```
+
+    The photos are divided for training and validation if they are not divided yet, checked, and
+    decoded and changed at random beside the computing. After each epoch the network is measured on
+    the validation photos, and the best weights are kept. Ctrl-C ends the training after the step;
+    `resume=True` goes on, to the bit.
+
+    Args:
+        data: `class/photo.jpg` below a folder, a folder with `train/` and `val/`, a CSV file of
+            paths and labels, or a pair `(images, labels)` (docs/datasets.md).
+        output: the directory of the run (docs/training.md lists its files); None keeps nothing on
+            disk.
+        weights: the name of an architecture, to begin with random weights; or weights of any kind
+            that `resnet_rs.load` takes, to go on from. If these have other classes, the last layer
+            is a new one.
+        recipe: all choices of the training; by default one of `choices`.
+        val: photos for validation, if they are not in `data`.
+        val_fraction: the part of each class that is drawn for validation if there is none.
+        on_error: `skip` to leave out photos that cannot be read, or `raise`.
+        duplicates: as `resnet_rs.datasets.checks.check` takes it.
+        workers: threads that decode photos; by default the CPUs that this process may use.
+        threads: threads that compute; by default as for `resnet_rs.load`.
+        isa: the kernels, as for `resnet_rs.load`.
+        cache: the bytes of photos that are kept in memory; by default a quarter of what is free.
+        zero_last: begin random weights with the last scale of each block at 0.
+        resume: go on with the run in `output`, with its own choices.
+        force: begin anew over a run in `output`.
+        progress: True or False to show or hide the progress; by default it is shown on a terminal.
+        on_epoch: called after each epoch.
+        choices: the fields of `Recipe`: `epochs`, `time`, `size`, `batch_size`, `optimizer`, `lr`,
+            `schedule`, `weight_decay`, `label_smoothing`, `augment`, `freeze`, `patience`, `seed`
+            and others. With `freeze="backbone"` embeddings are computed once, and the last layer
+            is fitted to them.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: nothing can be learnt from the photos.
+        TrainingError: the loss is no number; the last good weights are kept.
+        FileExistsError: `output` holds a run, and neither `resume` nor `force` is set.
+        FileNotFoundError, WeightsError, OSError, TypeError, ValueError: as their message says.
+    """
+    show = progress if isinstance(progress, Show) else Show(progress)
+    if resume and output is None:
+        raise ValueError("resume: expected the directory of a run as output; found none")
+    directory = None
+    if output is not None:
+        directory = RunDirectory(output, resume=resume, force=force)
+    saved: dict[str, Any] = {}
+    if resume and directory is not None:
+        saved = directory.read_json("args.json")
+        if recipe is not None or choices:
+            raise ValueError(
+                f"{', '.join(sorted(choices)) or 'recipe'}: a run is resumed with its own choices; "
+                "begin another one to change them"
+            )
+        recipe = Recipe.from_dict(saved["recipe"])
+        weights, zero_last = saved["weights"], saved["zero_last"]
+    elif recipe is None:
+        recipe = Recipe(**choices)
+    elif choices:
+        recipe = replace(recipe, **choices)
+    split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
+    classes = split.train.classes
+    for remark in split.remarks:
+        show.say(remark)
+
+    trainer, recipe = _trainer(weights, recipe, classes, split.train, zero_last, threads, isa)
+    remarks = [*split.remarks, *trainer.remarks]
+    for remark in trainer.remarks:
+        show.say(remark)
+    photos = PhotoCache(cache) if cache is not None else PhotoCache()
+    loader = _loader(split.train, recipe, trainer, photos, workers, learns=True)
+    show.begin_check(len(split.train) + len(split.val))
+    report: Report = check(
+        split,
+        reader=loader.reader,
+        cache=photos,
+        on_error=on_error,
+        duplicates=duplicates,
+        workers=workers,
+        watch=show.checked,
+    )
+    show.end_check(report.remarks)
+    remarks += report.remarks
+    train_loader = _loader(report.train, recipe, trainer, photos, workers, learns=True)
+    remarks += train_loader.remarks
+    for remark in train_loader.remarks:
+        show.say(remark)
+    val_loader = None
+    if len(report.val):
+        val_loader = _loader(report.val, recipe, trainer, photos, workers, learns=False)
+    else:
+        remarks.append("there are no validation photos: the best weights are those of the best "
+                       "training result")
+        show.say(remarks[-1])
+
+    if "backbone" in recipe.freeze:
+        return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
+
+    if recipe.balanced:
+        counts = np.maximum(report.train.counts(), 1)
+        trainer.set_class_weights(counts.mean() / counts)
+    position = Position()
+    if directory is not None:
+        if resume:
+            position = Position(**trainer.resume(directory.checkpoint)["position"])
+            show.say(f"going on with epoch {position.epoch + 1}")
+        else:
+            directory.write_json(
+                "args.json",
+                _arguments(data, val, val_fraction, weights, zero_last, recipe, report, remarks),
+            )
+            _draw_batch(directory, train_loader, classes)
+    loop = Loop(
+        trainer,
+        recipe,
+        train_loader,
+        val_loader,
+        directory,
+        position,
+        watch=show.step,
+        on_epoch=lambda result: _after_epoch(result, loop, directory, show, on_epoch),
+    )
+    show.begin(loop)
+    try:
+        loop.run()
+    except TrainingError:
+        # The trainer holds the weights before the step.
+        loop.keep()
+        raise
+    finally:
+        show.end()
+    if loop.interrupted:
+        where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
+        show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
+    evaluation = _best_evaluation(loop, directory, val_loader)
+    if evaluation is not None and directory is not None:
+        directory.report(evaluation)
+    return Run(
+        None if directory is None else directory.path,
+        trainer,
+        evaluation,
+        tuple(loop.rows),
+        position.best_epoch + 1,
+        loop.interrupted,
+        tuple(dict.fromkeys(remarks)),
+        loop.seconds,
+    )
+
+
+def _trainer(
+    weights: Any,
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    photos: Any,
+    zero_last: bool,
+    threads: int | None,
+    isa: str | None,
+) -> tuple[Trainer, Recipe]:
+    """The network, and the recipe with all defaults."""
+    fresh = is_architecture(weights)
+    variant = {}
+    if fresh and isinstance(photos.images, np.ndarray) and photos.images.shape[3] != 3:
+        variant = {"in_channels": photos.images.shape[3]}
+
+    def make(recipe: Recipe, preprocessing: Preprocessing | None) -> Trainer:
+        assert recipe.lr is not None and recipe.weight_decay is not None
+        assert recipe.backbone_lr is not None
+        return Trainer(
+            weights,
+            labels=classes,
+            seed=recipe.seed,
+            preprocessing=preprocessing,
+            variant=variant,
+            zero_last=zero_last,
+            optimizer=recipe.optimizer,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.optimizer == "sgd" and recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+            clip_norm=recipe.clip_norm,
+            average=recipe.average,
+            label_smoothing=recipe.label_smoothing,
+            lr_scales={"backbone": recipe.backbone_lr} if recipe.backbone_lr != 1 else {},
+            threads=threads,
+            isa=isa,
+        )
+
+    if fresh:
+        complete = recipe.completed(fresh=True, new_head=True, size=None)
+        channels = variant.get("in_channels", 3)
+        return make(complete, _preprocessing(complete, channels, None)), complete
+    loaded = open_weights(weights)
+    weights = _Holder(loaded)
+    own = loaded.config.preprocessing
+    height, width = own.input_size
+    size = height if height == width else None
+    complete = recipe.completed(
+        fresh=False, new_head=loaded.config.num_classes != len(classes), size=size
+    )
+    own_size = complete.size == size and own.crop is not None
+    spec = own if own_size else _preprocessing(complete, loaded.config.in_channels, own)
+    return make(complete, spec), complete
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """A loaded network, in the form that a trainer takes."""
+
+    loaded: Any
+
+
+def _preprocessing(recipe: Recipe, channels: int, own: Preprocessing | None) -> Preprocessing:
+    from ..datasets.loader import measuring
+
+    assert recipe.size is not None
+    if own is None:
+        return measuring(recipe.size, channels=channels)
+    return measuring(recipe.size, channels=channels, mean=own.mean, std=own.std)
+
+
+def _loader(
+    photos: Any,
+    recipe: Recipe,
+    trainer: Trainer,
+    cache: PhotoCache,
+    workers: int | None,
+    *,
+    learns: bool,
+) -> Loader:
+    spec = trainer.preprocessing
+    assert recipe.size is not None
+    return Loader(
+        photos,
+        batch_size=recipe.batch_size if learns else max(recipe.batch_size, 32),
+        size=recipe.size,
+        resize=spec.resize if isinstance(spec.resize, int) else None,
+        mean=spec.mean,
+        std=spec.std,
+        augment=recipe.augment if learns else None,
+        seed=recipe.seed,
+        workers=workers,
+        cache=cache,
+        channels=None if isinstance(photos.images, np.ndarray) else len(spec.mean),
+    )
+
+
+def _arguments(
+    data: Any,
+    val: Any,
+    val_fraction: float,
+    weights: Any,
+    zero_last: bool,
+    recipe: Recipe,
+    report: Report,
+    remarks: list[str],
+) -> dict[str, Any]:
+    """The contents of args.json."""
+    def named(value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+
+    return {
+        "data": named(data),
+        "val": named(val),
+        "val_fraction": val_fraction,
+        "weights": named(weights),
+        "zero_last": zero_last,
+        "recipe": recipe.as_dict(),
+        "classes": list(report.train.classes),
+        "photos": {"train": len(report.train), "val": len(report.val)},
+        "dropped": [vars(one) for one in report.dropped],
+        "remarks": list(dict.fromkeys(remarks)),
+    }
+
+
+def _draw_batch(directory: RunDirectory, loader: Loader, classes: tuple[str, ...]) -> None:
+    """Draw the first batch as the network sees it."""
+    from ..evaluation.pictures import batch_mosaic
+
+    spec = loader.preprocessing
+    with loader.epoch() as batches:
+        batch = next(batches)
+    picture = batch_mosaic(batch.x, batch.y, classes, mean=spec.mean, std=spec.std)
+    directory.draw_batch(picture)
+
+
+def _after_epoch(
+    result: EpochResult,
+    loop: Loop,
+    directory: RunDirectory | None,
+    show: Show,
+    on_epoch: Callable[[EpochResult], None] | None,
+) -> None:
+    if directory is not None:
+        directory.draw_curves(loop.rows)
+    show.epoch(result, loop)
+    if on_epoch is not None:
+        on_epoch(result)
+
+
+def _best_evaluation(
+    loop: Loop, directory: RunDirectory | None, val: Loader | None
+) -> Evaluation | None:
+    """Measure the best weights, as whoever loads them would."""
+    if val is None or not loop.rows:
+        return None
+    if directory is None or not directory.best.exists():
+        return loop.evaluate()
+    from ..options import Options
+    from ..weights.load import load
+
+    network = load(Options(directory.best, threads=loop.trainer.threads)).network
+    photos = val.photos
+    return measure(
+        logits_of(val, network.logits),
+        photos.labels,
+        photos.classes,
+        images=None if isinstance(photos.images, np.ndarray) else photos.images,
+    )
+
