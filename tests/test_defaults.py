@@ -80,6 +80,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "workers": None,
         "progress": None,
     },
+    "knn": {"k": 10, "classes": None, "images": None},
+    "linear_probe": {"classes": None, "images": None, "l2": None, "seed": 0},
     "measure": {"classes": None, "activation": "softmax", "images": None},
     "Evaluation.mistakes": {"most": None},
     "Evaluation.to_dict": {"mistakes": None},
