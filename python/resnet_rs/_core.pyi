@@ -304,8 +304,8 @@ class Trainer:
             threads: the number of threads of this call.
 
         Returns:
-            For each image its loss, and the index of its largest logit. If a loss is not finite, the
-            running statistics are as before.
+            For each image its loss, and the index of its largest logit. If a loss is not finite,
+            the running statistics are as before.
 
         Raises:
             ValueError: a shape does not fit, or batch norm has a single value of a channel.

@@ -35,9 +35,7 @@ def frozen_names(
     return frozen
 
 
-def matching(
-    argument: str, prefix: str, names: Sequence[str], norms: frozenset[str]
-) -> set[str]:
+def matching(argument: str, prefix: str, names: Sequence[str], norms: frozenset[str]) -> set[str]:
     """The names that a prefix, or the name of a group, means."""
     if prefix == BACKBONE:
         return {name for name in names if not name.startswith("fc.")}

@@ -51,8 +51,9 @@ def fit_head(
     if has_val:
         val_x = _embeddings(trainer, recipe, report.val, photos, workers, show)
         val_y = report.val.labels
-    show.say(f"embeddings of {len(train_x) + len(report.val)} photos: "
-             f"{time.monotonic() - begin:.1f} s")
+    show.say(
+        f"embeddings of {len(train_x) + len(report.val)} photos: {time.monotonic() - begin:.1f} s"
+    )
     probe = linear_probe(
         train_x, report.train.labels, val_x, val_y, classes=report.train.classes, seed=recipe.seed
     )
@@ -66,8 +67,10 @@ def fit_head(
             report.train.classes,
             images=None if isinstance(images, np.ndarray) else images,
         )
-        show.say(f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
-                 f"{time.monotonic() - begin:.1f} s in all")
+        show.say(
+            f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
+            f"{time.monotonic() - begin:.1f} s in all"
+        )
     if directory is not None:
         trainer.save(directory.best, force=True)
         directory.write_json(

@@ -245,4 +245,3 @@ def logits_of(
     """Run a network over all photos of a loader that measures."""
     with loader.epoch() as batches:
         return np.concatenate([run(batch.x) for batch in batches])
-

@@ -45,9 +45,7 @@ class Numbers:
 
     def __post_init__(self) -> None:
         if self.optimizer not in METHODS:
-            raise ValueError(
-                f"optimizer: expected {' or '.join(METHODS)}; got {self.optimizer!r}"
-            )
+            raise ValueError(f"optimizer: expected {' or '.join(METHODS)}; got {self.optimizer!r}")
         number("lr", self.lr)
         number("momentum", self.momentum, most=1.0)
         number("eps", self.eps)

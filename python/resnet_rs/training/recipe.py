@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .. import arguments
@@ -73,7 +73,7 @@ class Recipe:
     frozen_epochs: int | None = None
     backbone_lr: float | None = None
     patience: int | None = None
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
     def __post_init__(self) -> None:

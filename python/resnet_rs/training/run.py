@@ -25,6 +25,7 @@ from .show import Show
 from .start import is_architecture, open_weights
 from .trainer import Trainer
 
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A training that has ended.
@@ -176,8 +177,9 @@ def train(
     if len(report.val):
         val_loader = _loader(report.val, recipe, trainer, photos, workers, learns=False)
     else:
-        remarks.append("there are no validation photos: the best weights are those of the best "
-                       "training result")
+        remarks.append(
+            "there are no validation photos: the best weights are those of the best training result"
+        )
         show.say(remarks[-1])
 
     if "backbone" in recipe.freeze:
@@ -250,7 +252,8 @@ def _trainer(
         variant = {"in_channels": photos.images.shape[3]}
 
     def make(recipe: Recipe, preprocessing: Preprocessing | None) -> Trainer:
-        assert recipe.lr is not None and recipe.weight_decay is not None
+        assert recipe.lr is not None
+        assert recipe.weight_decay is not None
         assert recipe.backbone_lr is not None
         return Trainer(
             weights,
@@ -342,6 +345,7 @@ def _arguments(
     remarks: list[str],
 ) -> dict[str, Any]:
     """The contents of args.json."""
+
     def named(value: Any) -> Any:
         return os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
 
@@ -403,4 +407,3 @@ def _best_evaluation(
         photos.classes,
         images=None if isinstance(photos.images, np.ndarray) else photos.images,
     )
-

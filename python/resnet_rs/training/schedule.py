@@ -1,11 +1,11 @@
 """Schedules: the learning rate as a function of the part of a training that is done.
 
-```text
-one_cycle   lr/25 ╱ lr ╲ lr/10000     rises for the first 25 %, then falls, both as a cosine
-cosine      ╱ lr ╲ 0                  rises linearly during the warm-up, then falls as a cosine
-step        lr ‾‾|_ lr/10 |_ lr/100   falls at 1/2 and at 3/4
-constant    lr ‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾
-```
+| schedule | the learning rate |
+|---|---|
+| `one_cycle` | rises from lr/25 to lr during the first quarter, then falls to 0, both as a cosine |
+| `cosine` | rises linearly during the warm-up, then falls to 0 as a cosine |
+| `step` | a tenth at one half of the training, a hundredth at three quarters |
+| `constant` | stays |
 
 Sources: Smith and Topin, "Super-Convergence", 2018 (one cycle); Loshchilov and Hutter, "SGDR", 2017
 (cosine); He et al., "Deep Residual Learning", 2015 (step).

@@ -123,9 +123,7 @@ def _count(num_classes: int | None, labels: Sequence[str] | None) -> int | None:
         return None if labels is None else len(labels)
     count = arguments.count("num_classes", num_classes)
     if labels is not None and len(labels) != count:
-        raise ValueError(
-            f"labels: expected {count}, the number of classes; found {len(labels)}"
-        )
+        raise ValueError(f"labels: expected {count}, the number of classes; found {len(labels)}")
     return count
 
 

@@ -121,7 +121,7 @@ class Trainer:
             lr,
             momentum,
             nesterov,
-            tuple(betas),
+            betas,
             eps,
             weight_decay,
             clip_norm,
@@ -477,8 +477,7 @@ class Trainer:
             )
         if images.ndim != 4:
             raise ValueError(
-                "x: expected shape [batch, height, width, channels]; found "
-                f"{list(images.shape)}"
+                f"x: expected shape [batch, height, width, channels]; found {list(images.shape)}"
             )
         channels = self._core.in_channels
         if images.shape[3] != channels:
@@ -494,6 +493,4 @@ class Trainer:
         kept = "the weights and running statistics are those before the step"
         if not np.isfinite(images).all():
             return f"{step}, and x has values that are not finite; {kept}"
-        return (
-            f"{step}; {kept}. Try a smaller learning rate, a warm-up, or clip_norm=1.0"
-        )
+        return f"{step}; {kept}. Try a smaller learning rate, a warm-up, or clip_norm=1.0"
