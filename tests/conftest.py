@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def pytest_report_header() -> str:
     return (
         f"resnet_rs {resnet_rs.__version__}, tiers on this machine: {', '.join(available_isas())}"
     )
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """torch without a team: its threads wait for each other longer than small tensors take."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def required_isas() -> list[str]:

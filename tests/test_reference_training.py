@@ -6,7 +6,7 @@ The networks are the small modules of `torch_variants`, one for each way in whic
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from random_resnet import random_tensors
 from torch_reference import fill
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 TOLERANCE = 1e-10
 """Largest relative L2 error of any gradient against torch; both are float64.
 
@@ -34,15 +36,6 @@ A batch norm over few values divides by small deviations and makes rounding visi
 """
 
 CLASSES = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """torch's threads wait for each other longer than these networks take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def option_a(reduce: str, zeros: str) -> dict[str, Any]:

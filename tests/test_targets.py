@@ -132,6 +132,11 @@ def test_what_does_not_fit_is_named(
         target_matrix(y, CLASSES, **options)
 
 
+def test_a_message_shows_five_of_many_weights() -> None:
+    with pytest.raises(ValueError, match=r"got 0\.5, 0\.5, 0\.5, 0\.5, 0\.5, \.\.\.$"):
+        target_matrix([0], 7, class_weights=[0.5] * 6 + [-1])
+
+
 @pytest.mark.parametrize("f", [reference.cross_entropy, reference.cross_entropy_gradient])
 def test_logits_and_targets_of_other_shapes(f: Any) -> None:
     logits: Array = np.zeros((2, 1))
