@@ -68,12 +68,15 @@ unsafe fn cross_entropy<S: Simd>(args: &CrossEntropyArgs) -> ImageLoss {
                 }
                 // Relative to the largest, so that no exponential overflows.
                 let max = logit(best);
-                let mut others = 0.0;
-                for c in (0..classes).filter(|&c| c != best) {
-                    others += (logit(c) - max).exp();
+                let (mut sum, mut others) = (0.0, 0.0);
+                for c in 0..classes {
+                    let term = (logit(c) - max).exp();
+                    sum += term;
+                    if c != best {
+                        others += term;
+                    }
                 }
-                // The largest itself adds exp(0), and NaN if it is infinite.
-                let sum = (max - max).exp() + others;
+                // The largest itself adds 1: this form is exact if the others are far below it.
                 let log_sum = others.ln_1p();
                 let mut loss = 0.0;
                 let mut total = 0.0;

@@ -7,6 +7,7 @@ use crate::simd::Simd;
 
 /// The arguments of a row: `in_gradient(y, x)[c] = Σ 1 / divisor · out_gradient(oy, ox)[c]` over the
 /// windows (oy, ox) that cover the pixel, in the order of their rows and columns.
+#[derive(Clone, Copy)]
 pub struct AvgPoolBackwardArgs {
     /// The gradient of each window.
     pub out_gradient: ImagePixels<f32>,
@@ -38,6 +39,8 @@ pub(super) unsafe fn avg_pool_backward<S: Simd>(args: &AvgPoolBackwardArgs) {
         s.vectorize(
             #[inline(always)]
             || {
+                // A copy, which no store can change, stays in registers.
+                let args = *args;
                 let (windows, pixels) = (args.out_gradient, args.in_gradient);
                 let oys = over(args.window, args.y, windows.height);
                 for x in 0..pixels.width {

@@ -13,6 +13,7 @@ use crate::simd::Simd;
 /// A window's winner is torch's (`ATen/native/cpu/MaxPoolKernel.cpp`): the scan goes row by row from
 /// -inf at the first pixel inside the image, and a pixel wins if it is larger or NaN. So the first of
 /// equals wins, and the last NaN. Windows add in the order of their rows and columns.
+#[derive(Clone, Copy)]
 pub struct MaxPoolBackwardArgs {
     /// The forward's input, or what `norm` makes it from.
     pub input: ImagePixels<f32>,
@@ -46,24 +47,26 @@ pub(super) unsafe fn max_pool_backward<S: Simd>(args: &MaxPoolBackwardArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                let MaxPoolBackwardArgs { input, window, .. } = *args;
+                // A copy, which no store can change, stays in registers.
+                let args = *args;
+                let MaxPoolBackwardArgs { input, window, .. } = args;
                 // Rows become zero just before the first window that covers them, in cache.
                 let mut zeroed = 0;
                 for oy in 0..args.out_gradient.height {
                     let ys = inside(window, oy, input.height);
-                    zero_rows(s, args, zeroed..ys.end);
+                    zero_rows(s, &args, zeroed..ys.end);
                     zeroed = zeroed.max(ys.end);
                     for ox in 0..args.out_gradient.width {
                         let xs = inside(window, ox, input.width);
                         for c in (0..args.channels).step_by(S::LANES) {
                             let n = S::LANES.min(args.channels - c);
                             let gradient = s.load_up_to(n, args.out_gradient.at(oy, ox).add(c));
-                            let winner = winner(s, args, [&ys, &xs], c, n);
-                            add_to(s, args, [&ys, &xs], c, n, winner, gradient);
+                            let winner = winner(s, &args, [&ys, &xs], c, n);
+                            add_to(s, &args, [&ys, &xs], c, n, winner, gradient);
                         }
                     }
                 }
-                zero_rows(s, args, zeroed..input.height);
+                zero_rows(s, &args, zeroed..input.height);
             },
         );
     }
@@ -101,7 +104,7 @@ unsafe fn winner<S: Simd>(
                     value = s.max_or_nan(s.mul_add(value, scale, shift), s.splat(0.0));
                 }
                 winner = s.if_above_or_nan(value, max, s.splat(place(k)), winner);
-                max = s.if_above_or_nan(value, max, value, max);
+                max = s.max_or_nan(value, max);
                 k += 1;
             }
         }
@@ -126,10 +129,10 @@ unsafe fn add_to<S: Simd>(
         for y in ys.clone() {
             for x in xs.clone() {
                 let p = args.in_gradient.at(y, x).add(c);
-                let before = s.load_up_to(n, p);
-                let after = s.add(before, gradient);
-                let here = s.splat(place(k));
-                s.store_up_to(n, p, s.if_equal(winner, here, after, before));
+                // Zero for all others, instead of a choice of the sum: compilers make that a masked
+                // store, which the next window's load would wait for.
+                let added = s.if_equal(winner, s.splat(place(k)), gradient, s.splat(0.0));
+                s.store_up_to(n, p, s.add(s.load_up_to(n, p), added));
                 k += 1;
             }
         }
