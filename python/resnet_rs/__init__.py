@@ -59,7 +59,9 @@ from .results import Prediction
 from .weights.config import Config
 
 if TYPE_CHECKING:
+    from .evaluation import Evaluation, evaluate
     from .inspect.compare import compare
+    from .training import Recipe, Run, Trainer, TrainingError, train
 
 __all__ = [
     "CifarResNet20",
@@ -68,9 +70,11 @@ __all__ = [
     "CifarResNet56",
     "CifarResNet110",
     "Config",
+    "Evaluation",
     "ImageError",
     "Prediction",
     "Preprocessing",
+    "Recipe",
     "ResNeXt50_32x4d",
     "ResNeXt50d_32x4d",
     "ResNeXt101_32x4d",
@@ -91,20 +95,38 @@ __all__ = [
     "ResNet152d",
     "ResNet200",
     "ResNet200d",
+    "Run",
+    "Trainer",
+    "TrainingError",
     "UnsupportedIsaError",
     "WeightsError",
     "WideResNet50_2",
     "WideResNet101_2",
     "__version__",
     "compare",
+    "evaluate",
     "load",
+    "train",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what few programs need only where it is used."""
-    if name == "compare":
-        from .inspect.compare import compare
+_LATE = {
+    "compare": "inspect.compare",
+    "evaluate": "evaluation",
+    "Evaluation": "evaluation",
+    "Recipe": "training",
+    "Run": "training",
+    "Trainer": "training",
+    "TrainingError": "training",
+    "train": "training",
+}
 
-        return compare
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what not every program needs only where it is used."""
+    module = _LATE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{module}", __name__), name)
