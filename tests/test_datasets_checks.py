@@ -16,7 +16,7 @@ from resnet_rs.datasets import DataError, Labelled, Split, read
 from resnet_rs.datasets.checks import check
 from resnet_rs.datasets.memory import available_bytes
 from resnet_rs.datasets.photos import PhotoCache, Prepared, Reduced, channels_of, read_pixels
-from resnet_rs.images.options import DEFAULT
+from resnet_rs.images.options import DEFAULT, Decoding
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.images.spec import Preprocessing
 
@@ -198,6 +198,16 @@ class TestReaders:
         path = write_photo(tmp_path / "1.png", 1, size=(70, 50))
         assert np.array_equal(Prepared(SPEC)(path), load_pixels(path, SPEC, 3, DEFAULT))
         assert Prepared(SPEC, channels=1)(path).shape == (16, 16, 1)
+
+    def test_photos_are_turned_upright(self, tmp_path: Path) -> None:
+        path = write_photo(tmp_path / "1.png", 1, size=(30, 20))
+        turned = Image.open(path)
+        exif = turned.getexif()
+        exif[0x0112] = 6
+        turned.save(tmp_path / "2.png", exif=exif)
+        assert np.array_equal(Reduced(40)(tmp_path / "2.png"), np.rot90(Reduced(40)(path), -1))
+        plain = Reduced(40, choices=Decoding(exif=False))
+        assert np.array_equal(plain(tmp_path / "2.png"), Reduced(40)(path))
 
     def test_reader_for_crops_leaves_a_margin(self) -> None:
         assert Reduced.for_crops(64) == Reduced(96)
