@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,39 +20,10 @@ from .errors import TrainingError
 from .head import fit_head
 from .loop import EpochResult, Loop, Position, logits_of
 from .recipe import Recipe
+from .result import Run
 from .show import Show
 from .start import is_architecture, open_weights
 from .trainer import Trainer
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A training that has ended.
-
-    Attributes:
-        directory: its directory; None if nothing was kept on disk.
-        trainer: the network with its last weights.
-        evaluation: the best weights on the validation photos; None if there are none.
-        history: the rows of `results.csv`.
-        best_epoch: the epoch of the best weights, from 1.
-        interrupted: True if Ctrl-C ended it.
-        remarks: everything that was found out, assumed or left out, as sentences.
-        seconds: the time that it took.
-    """
-
-    directory: Path | None
-    trainer: Trainer = field(repr=False)
-    evaluation: Evaluation | None = field(repr=False)
-    history: tuple[dict[str, Any], ...] = field(repr=False)
-    best_epoch: int
-    interrupted: bool
-    remarks: tuple[str, ...]
-    seconds: float
-
-    @property
-    def best(self) -> Path | None:
-        """The directory of the best weights, which `resnet_rs.load` loads."""
-        return None if self.directory is None else self.directory / "best"
 
 
 def train(

@@ -1,7 +1,6 @@
 //! Backwards through ReLU and batch norm: the sums over all pixels, then dy.
 
 use super::coefficients::{Array, Coefficients};
-use super::kernels::NormKernels;
 use super::rows::{Blocks, Rows};
 use super::statistics::block_places;
 use crate::kernels::view::View;
@@ -20,35 +19,35 @@ pub enum Mask {
 
 /// The mask of some channels of some pixels.
 #[derive(Clone, Copy)]
-pub(super) enum MaskRows<'a> {
+pub enum MaskRows<'a> {
     None,
     Output(&'a [*mut f32]),
     Normalized,
 }
 
 /// The arguments of a block's sums: for each channel `Σ dz` and `Σ dz · (y - mean)`.
-pub(super) struct SumsArgs<'a> {
-    pub(super) gradient: &'a [*mut f32],
+pub struct SumsArgs<'a> {
+    pub gradient: &'a [*mut f32],
     /// None if there is no batch norm, and nothing is summed.
-    pub(super) y: Option<&'a [*mut f32]>,
-    pub(super) mask: MaskRows<'a>,
+    pub y: Option<&'a [*mut f32]>,
+    pub mask: MaskRows<'a>,
     /// Writes dz in place of the gradient.
-    pub(super) in_place: bool,
-    pub(super) first: usize,
-    pub(super) channels: usize,
+    pub in_place: bool,
+    pub first: usize,
+    pub channels: usize,
     /// Of the first channel: the mean, the scale, the shift.
-    pub(super) mean: *const f32,
-    pub(super) scale: *const f32,
-    pub(super) shift: *const f32,
+    pub mean: *const f32,
+    pub scale: *const f32,
+    pub shift: *const f32,
     /// The results' places.
-    pub(super) sum: *mut f32,
-    pub(super) dot: *mut f32,
+    pub sum: *mut f32,
+    pub dot: *mut f32,
 }
 
 /// # Safety
 /// The machine has the tier; the channels of each row and of each array, rounded up to whole vectors, are
 /// valid for reads, those of the results and, in place, of the gradient for writes.
-pub(super) type Sums = unsafe fn(&SumsArgs);
+pub type Sums = unsafe fn(&SumsArgs);
 
 /// The routine of tier `S`.
 ///
@@ -146,7 +145,7 @@ impl GradientSums {
     ///
     /// # Safety
     /// As for [`Statistics::run_item`](super::Statistics::run_item).
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, sums: Sums) {
         let (block, channels) = Blocks::of(&self.gradient).item(item);
         let gradient = Rows::of(&self.gradient, block, arena);
         let out = match &self.mask {
@@ -167,7 +166,7 @@ impl GradientSums {
         };
         // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
         unsafe {
-            (kernels.sums)(&SumsArgs {
+            sums(&SumsArgs {
                 gradient: gradient.as_slice(),
                 y: y.as_ref().map(Rows::as_slice),
                 mask: match (&self.mask, &out) {
@@ -189,24 +188,24 @@ impl GradientSums {
 }
 
 /// The arguments of a row: `dy = factor · (dz - offset - (y - mean) · slope)`.
-pub(super) struct GradientArgs {
-    pub(super) gradient: *const f32,
-    pub(super) gradient_stride: usize,
-    pub(super) y: *const f32,
-    pub(super) y_stride: usize,
-    pub(super) out: *mut f32,
-    pub(super) out_stride: usize,
+pub struct GradientArgs {
+    pub gradient: *const f32,
+    pub gradient_stride: usize,
+    pub y: *const f32,
+    pub y_stride: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
     /// Applies the mask of `y · scale + shift`.
-    pub(super) mask: bool,
+    pub mask: bool,
     /// Mean, scale, shift, factor, offset and slope.
-    pub(super) arrays: [*const f32; 6],
-    pub(super) pixels: usize,
-    pub(super) channels: usize,
+    pub arrays: [*const f32; 6],
+    pub pixels: usize,
+    pub channels: usize,
 }
 
 /// # Safety
 /// As for [`ActivateRow`](super::activate::ActivateRow); `out` may be the gradient.
-pub(super) type GradientRow = unsafe fn(&GradientArgs);
+pub type GradientRow = unsafe fn(&GradientArgs);
 
 /// The routine of tier `S`.
 ///
@@ -265,7 +264,7 @@ impl NormGradient {
     ///
     /// # Safety
     /// As for [`Activate::run_item`](super::Activate::run_item).
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, gradient: GradientRow) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -283,7 +282,7 @@ impl NormGradient {
         ];
         // SAFETY: the caller keeps the same contract.
         unsafe {
-            (kernels.gradient)(&GradientArgs {
+            gradient(&GradientArgs {
                 gradient: self.gradient.pixel_ptr(arena, n, row, 0),
                 gradient_stride: self.gradient.pixel_stride,
                 y: self.y.pixel_ptr(arena, n, row, 0),

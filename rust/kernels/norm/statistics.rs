@@ -1,26 +1,25 @@
 //! The statistics of a batch: the mean and the squares around it, block by block.
 
-use super::kernels::NormKernels;
 use super::rows::{Blocks, Rows};
 use crate::kernels::view::View;
 use crate::simd::Simd;
 
 /// The arguments of a block: for each channel the mean, and the sum of the squares around it.
-pub(super) struct MomentsArgs<'a> {
+pub struct MomentsArgs<'a> {
     /// The pixels' first channels.
-    pub(super) rows: &'a [*mut f32],
+    pub rows: &'a [*mut f32],
     /// The channels, beginning with `first`, rounded up to whole vectors.
-    pub(super) first: usize,
-    pub(super) channels: usize,
+    pub first: usize,
+    pub channels: usize,
     /// The results' places, of the first channel.
-    pub(super) mean: *mut f32,
-    pub(super) squares: *mut f32,
+    pub mean: *mut f32,
+    pub squares: *mut f32,
 }
 
 /// # Safety
 /// The machine has the tier; the channels of each row, rounded up to whole vectors, are valid for reads and
 /// those of the results for writes.
-pub(super) type Moments = unsafe fn(&MomentsArgs);
+pub type Moments = unsafe fn(&MomentsArgs);
 
 /// The routine of tier `S`.
 ///
@@ -92,14 +91,14 @@ impl Statistics {
     /// # Safety
     /// The views lie inside `arena`; all threads are past the steps before, and each item is done by one
     /// thread.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, moments: Moments) {
         let (block, channels) = Blocks::of(&self.y).item(item);
         let rows = Rows::of(&self.y, block, arena);
         let places = block_places(self.blocks_bytes, block, self.y.channels, arena);
         let [mean, squares] = places.map(|place| place.wrapping_add(channels.start));
         // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
         unsafe {
-            (kernels.moments)(&MomentsArgs {
+            moments(&MomentsArgs {
                 rows: rows.as_slice(),
                 first: channels.start,
                 channels: channels.len(),

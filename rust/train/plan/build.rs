@@ -39,7 +39,7 @@ pub struct TrainPlan {
     pub logits: View,
 }
 
-/// What a plan is made of.
+/// The parts that a plan is made of.
 pub struct Inputs<'a> {
     /// The network.
     pub graph: &'a Graph,

@@ -228,14 +228,14 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
                 let transform = kernels.winograd.of_size(step.size).packed;
                 step.run_item(item, arena, parameters, transform);
             }
-            TrainStep::Statistics(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::Statistics(step) => step.run_item(item, arena, kernels.norm.moments),
             TrainStep::FinishStatistics(step) => {
                 step.run_item(item, arena, parameters.as_ptr(), running);
             }
-            TrainStep::Activate(step) => step.run_item(item, arena, &kernels.norm),
-            TrainStep::GradientSums(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::Activate(step) => step.run_item(item, arena, kernels.norm.activate),
+            TrainStep::GradientSums(step) => step.run_item(item, arena, kernels.norm.sums),
             TrainStep::FinishGradient(step) => step.run_item(item, arena, gradients),
-            TrainStep::NormGradient(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::NormGradient(step) => step.run_item(item, arena, kernels.norm.gradient),
             TrainStep::WeightGradient(step, at) => {
                 let out = match *at {
                     OutAt::Gradients(first) => gradients.add(first),
