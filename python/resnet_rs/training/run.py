@@ -50,9 +50,14 @@ def train(
     """Train a network on labelled photos.
 
     ```python
-    run = resnet_rs.train("signs", "run", weights="resnet50", size=64)
+    import numpy as np
+    from resnet_rs import load, train
+
+    # For the example; usually a folder such as "photos", with class/photo.jpg.
+    photos = (np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8), [0, 1] * 10)
+    run = train(photos, "run", weights="cifar_resnet20", size=32, epochs=1)
     print(run.evaluation)
-    print(resnet_rs.load("run/best").predict("photo.jpg"))
+    print(load("run/best").predict("photo.jpg"))
     ```
 
     The photos are divided for training and validation if they are not divided yet, checked, and
