@@ -151,6 +151,10 @@ class TestBatches:
         assert measuring(224).as_dict() == resnet_rs.images.spec.preset("IMAGENET1K_V2")
         assert measuring(64).resize == 66
         assert measuring(64, resize=64).resize == 64
+        spec = Loader(ARRAYS, batch_size=4, size=8, resize=11, mean=(0.1, 0.2, 0.3)).preprocessing
+        assert spec == measuring(8, resize=11, mean=(0.1, 0.2, 0.3))
+        with pytest.raises(ValueError, match="resize must be at least 1"):
+            measuring(64, resize=0)
         with pytest.raises(ValueError, match="mean must be 3 numbers"):
             measuring(64, mean=(0.5,))
         with pytest.raises(ValueError, match="std must be above 0"):
