@@ -297,6 +297,12 @@ class TestValues:
         assert photos.classes == ("a", "b", "c")
         assert photos.labels.tolist() == [1, 0, 1, 1, 0, 2]
 
+    def test_no_photo_at_all(self) -> None:
+        nothing = (PIXELS[:0], np.array([], str))
+        assert read_part(nothing, classes=("a",))[0].classes == ("a",)
+        with pytest.raises(ValueError, match="one or more"):
+            read_part(nothing)
+
     def test_val_has_the_classes_of_train(self) -> None:
         split = read((PIXELS, [0, 1, 2, 0, 1, 2]), val=(PIXELS[:2], [1, 0]))
         assert split.val.classes == ("0", "1", "2")
