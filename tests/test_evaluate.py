@@ -157,6 +157,18 @@ class TestClasses:
         with pytest.raises(ValueError, match="They look like ImageNet's synsets"):
             match_classes(thousand.loaded, synsets[:10])
 
+    def test_thousand_classes_without_names_are_imagenets(self, thousand: _Thousand) -> None:
+        nameless = _Thousand()
+        nameless.loaded.config.labels = None
+        names = [f"class {index}" for index in range(999)]
+        try:
+            with pytest.raises(ValueError, match="expects names among 'tench'"):
+                match_classes(nameless.loaded, names)
+            assert match_classes(nameless.loaded, [*names, "last"]).names[999] == "last"
+            assert match_classes(nameless.loaded, ["goldfish"]).indices.tolist() == [1]
+        finally:
+            nameless.loaded.config.labels = imagenet_labels()
+
     def test_model_without_classes(self, demo_dir: Path, paths: list[str]) -> None:
         headless = ResNet50(demo_dir, num_classes=0)
         with pytest.raises(ValueError, match="this model has no classes"):
