@@ -121,7 +121,7 @@ class TestClasses:
     ) -> None:
         with pytest.raises(ValueError, match="expects names among '0', '1'") as caught:
             evaluate(model, paths[:2], [0, 1], ["3", "seven"])
-        assert "(10 in all); found 'seven' and 1 that agree" in str(caught.value)
+        assert "'5', ... (10 in all); found 'seven' and 1 that agree" in str(caught.value)
         assert model.loaded.options.origin in str(caught.value)
 
     def test_close_name_is_suggested(self, demo_dir: Path) -> None:

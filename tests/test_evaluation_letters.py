@@ -14,6 +14,7 @@ from PIL import Image
 from resnet_rs.evaluation import Evaluation, measure
 from resnet_rs.evaluation.pictures import (
     batch_mosaic,
+    canvas,
     confusion_matrix,
     learning_curves,
     mistake_mosaic,
@@ -150,6 +151,8 @@ class TestConfusionMatrix:
         picture = np.asarray(confusion_matrix(answers(3, labels, given)))
         numbers = [one for one in written if one.text in ("20", "3", "12", "18")]
         assert [one.text for one in numbers] == ["20", "3", "12", "18"]
+        # The names of the three classes, twice; an empty cell has no number.
+        assert texts(written).count("0") == 2
         places = [one.middle for one in numbers]
         cell = 46 * SCALE
         # 20 at (0, 0), 3 at (0, 1), 12 at (1, 2) and 18 at (2, 2).
@@ -225,6 +228,7 @@ class TestLearningCurves:
         for word, times in (("train", 2), ("val", 2), ("epoch", 3), ("accuracy", 1), ("loss", 1)):
             assert found.count(word) == times, word
         assert "learning rate" in found
+        assert found.count("6") == found.count("8") == 3, "the ticks of the epochs"
         # Each name stands above its own plot.
         title = next(one for one in written if one.text == "accuracy")
         names = [one for one in written if one.text == "val"]
@@ -277,6 +281,32 @@ class TestBatchMosaic:
 class TestFont:
     def test_common_letters_are_pillows_own(self) -> None:
         assert font_for("cat", 11).getname()[0].startswith("Aileron")
+
+    def test_other_letters_are_a_fonts_that_has_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Font:
+            def __init__(self, letters: str) -> None:
+                self.letters = letters
+
+            def getmask(self, letter: str) -> bytes:
+                pixels = letter.encode() if letter in self.letters else b"box"
+                return Mask(pixels)
+
+        class Mask(bytes):
+            size = (3, 1)
+
+        fonts = {None: Font("abc"), "some.ttf": Font("abcÄ"), "all.ttf": Font("abcÄ手")}
+
+        def font(name: str | None, size: int) -> Font:
+            if name not in fonts:
+                raise OSError("cannot open resource")
+            return fonts[name]
+
+        monkeypatch.setattr(canvas, "_font", font)
+        monkeypatch.setattr(canvas, "_OTHER_FONTS", ("none.ttf", "some.ttf", "all.ttf"))
+        chosen = canvas._font_with.__wrapped__
+        assert chosen("Ä") == "some.ttf"
+        assert chosen("Ä手") == "all.ttf"
+        assert chosen("é") is None
 
     def test_mix(self) -> None:
         assert mix(RED, 0.0) == WHITE

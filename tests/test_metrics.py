@@ -232,6 +232,10 @@ class TestJson:
 
     def test_dict(self, evaluation: Evaluation) -> None:
         found = evaluation.to_dict(mistakes=1)
+        for name in ("loss", "calibration_error", "top1", "top5", "activation", "correct"):
+            assert found[name] == getattr(evaluation, name)
+        for name in ("precision", "recall", "f1"):
+            assert found["macro"][name] == getattr(evaluation, f"macro_{name}")
         assert found["images"] == 6
         assert found["top1"] == 0.5
         assert found["confusion"] == evaluation.confusion.tolist()
