@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resnet_rs.cli import main
+from resnet_rs.stream.folder import paths
 
 
 @pytest.fixture
@@ -136,3 +137,63 @@ def test_what_does_not_fit_is_one_line_and_the_status_is_2(
     assert output.out == ""
     assert message in output.err
     assert len(output.err.splitlines()) == 1
+
+
+def test_folder_that_cannot_be_listed_is_an_error(
+    demo_dir: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its photos would be missing from the figures."""
+    real = paths._list
+
+    def refuse(directory: str) -> object:
+        if directory == str(data / "4"):
+            raise PermissionError(13, "Permission denied", directory)
+        return real(directory)
+
+    monkeypatch.setattr(paths, "_list", refuse)
+    assert evaluate(demo_dir, data) == 2
+    assert f"Permission denied: '{data / '4'}'" in capsys.readouterr().err
+
+
+def test_choices_about_photos_hold_in_pictures(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mistake is a photo that is cut off, which only --truncated shows."""
+    wrong = data / "8" / "wrong.jpg"
+    content = wrong.read_bytes()
+    wrong.write_bytes(content[: len(content) * 19 // 20])
+    pictures = tmp_path / "pictures"
+    assert evaluate(demo_dir, data, "--truncated", "--pictures", pictures) == 0
+    capsys.readouterr()
+    with Image.open(pictures / "mistakes.jpg") as picture:
+        tile = picture.crop((60, 140, 340, 420)).convert("L")
+        low, high = tile.getextrema()
+    assert high - low > 100, "the tile shows the photo"
+
+
+@pytest.mark.parametrize("flag", ["--top", "--batch-size", "--workers"])
+def test_numbers_are_checked(
+    flag: str, demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate(demo_dir, data, flag, "0")
+    assert caught.value.code == 2
+    assert "a whole number from 1 up; got '0'" in capsys.readouterr().err
+
+
+def test_files_are_named_on_a_terminal(
+    demo_dir: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    report = tmp_path / "report.json"
+    assert evaluate(demo_dir, data, "-o", report) == 0
+    output = capsys.readouterr()
+    assert output.err.endswith(f"resnet-rs: wrote {report}\n")
+    assert "/20 images" in output.err
