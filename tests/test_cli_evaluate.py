@@ -41,7 +41,7 @@ def test_text(demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert row.split() == ["8", "3", "100.00%", "66.67%", "80.00%"]
     assert lines[-3] == "1 mistake, the most confident first:"
     assert lines[-1].split()[::2] == ["3", "8", str(data / "8" / "wrong.jpg")]
-    assert output.err == ""
+    assert "left out 1 file" in output.err
 
 
 def test_report_and_pictures(
@@ -75,10 +75,10 @@ def test_split(
         assert evaluate(demo_dir, *arguments, "--format", "json") == 0
         assert json.loads(capsys.readouterr().out)["images"] == images
     assert evaluate(demo_dir, root, "--split", "test") == 2
-    assert "expected a folder test; found train and val" in capsys.readouterr().err
+    assert "expected the part 'test'; found train and val" in capsys.readouterr().err
     shutil.rmtree(root / "val")
-    assert evaluate(demo_dir, root) == 2
-    assert "expected a folder val; found train: add --split train" in capsys.readouterr().err
+    assert evaluate(demo_dir, root) == 0
+    assert "these are the photos of train, the only part" in capsys.readouterr().err
 
 
 def test_unreadable_photo_is_listed_and_the_status_is_1(
@@ -108,10 +108,10 @@ def test_no_mistake(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing"], "No such file or directory: 'missing'"),
-        (["file.txt"], "file.txt: expected a folder with a folder of photos for each class"),
-        (["empty"], "empty: expected photos as class/photo.jpg; found no folder"),
-        (["hollow"], "hollow: expected photos as class/photo.jpg; found 1 folder without photos"),
+        (["missing"], "no such folder or file of photos"),
+        (["file.txt"], "file.txt: the file is empty; expected a first line"),
+        (["empty"], "empty: expected a folder for each class, as in empty/CLASS/photo.jpg; found no"),
+        (["hollow"], "found the folders '2' without a photo"),
         (["other"], "expects names among '0', '1', '2', '3', '4', '5', ... (10 in all); found 'ca"),
         (["good", "-o", "no/report.json"], "there is no such folder: 'no'"),
         (["good", "--weights", "nothing"], "nothing"),

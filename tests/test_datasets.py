@@ -104,7 +104,7 @@ class TestFolders:
         assert names_of(photos) == [("a", "000.png"), ("b", "000.png")]
         loose, others = remarks
         assert "1 photo that no folder gives a class: 'loose.png'" in loose
-        assert "2 files that are no photos by suffix: 1 .md, 1 .txt" in others
+        assert "2 files without the suffix of a photo: 1 .md, 1 .txt" in others
 
     def test_links_to_classes_are_followed(self, tmp_path: Path) -> None:
         write_classes(tmp_path / "all", {"a": 1, "b": 1, "c": 1})

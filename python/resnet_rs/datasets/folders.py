@@ -170,8 +170,8 @@ def _remarks_on_files(folder: Path, loose: list[str], others: Counter[str]) -> t
             f"{count} {kind or 'without a suffix'}" for kind, count in sorted(kinds.items())
         )
         remarks.append(
-            f"{folder}: left out {plural(sum(kinds.values()), 'file')} that "
-            f"{'is' if sum(kinds.values()) == 1 else 'are'} no photos by suffix: {text}"
+            f"{folder}: left out {plural(sum(kinds.values()), 'file')} without the suffix of a "
+            f"photo: {text}"
         )
     return tuple(remarks)
 
