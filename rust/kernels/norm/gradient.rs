@@ -1,5 +1,8 @@
 //! Backwards through ReLU and batch norm: the sums over all pixels, then dy.
 
+// Loops over indices instead of iterators: the compiler keeps small arrays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::coefficients::{Array, Coefficients};
 use super::rows::{Blocks, Rows};
 use super::statistics::block_places;
@@ -49,6 +52,9 @@ pub struct SumsArgs<'a> {
 /// valid for reads, those of the results and, in place, of the gradient for writes.
 pub type Sums = unsafe fn(&SumsArgs);
 
+/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
+const WIDTH: usize = 4;
+
 /// The routine of tier `S`.
 ///
 /// # Safety
@@ -60,59 +66,92 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let at = args.first + c;
-                    let (mut sum, mut dot) = (s.splat(0.0), s.splat(0.0));
-                    let Some(ys) = args.y else {
-                        if let MaskRows::Output(outs) = args.mask {
-                            for (gradient, out) in args.gradient.iter().zip(outs) {
-                                let gradient = gradient.add(at);
-                                let dz = s.load(gradient);
-                                let dz = passed(s, s.load(out.add(at)), dz);
-                                s.store(gradient, dz);
-                            }
-                        }
-                        continue;
-                    };
-                    let mean = s.load(args.mean.add(c));
-                    match args.mask {
-                        MaskRows::None => {
-                            for (gradient, y) in args.gradient.iter().zip(ys) {
-                                let dz = s.load(gradient.add(at));
-                                let y = s.load(y.add(at));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                        MaskRows::Output(outs) => {
-                            for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
-                                let gradient = gradient.add(at);
-                                let dz = passed(s, s.load(out.add(at)), s.load(gradient));
-                                if args.in_place {
-                                    s.store(gradient, dz);
-                                }
-                                let y = s.load(y.add(at));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                        MaskRows::Normalized => {
-                            let (scale, shift) =
-                                (s.load(args.scale.add(c)), s.load(args.shift.add(c)));
-                            for (gradient, y) in args.gradient.iter().zip(ys) {
-                                let y = s.load(y.add(at));
-                                let a = s.mul_add(y, scale, shift);
-                                let dz = passed(s, a, s.load(gradient.add(at)));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                    }
-                    s.store(args.sum.add(c), sum);
-                    s.store(args.dot.add(c), dot);
+                let wide = WIDTH * S::LANES;
+                let mut c = 0;
+                while c + wide <= args.channels {
+                    sums_of::<S, WIDTH>(s, args, c);
+                    c += wide;
+                }
+                while c < args.channels {
+                    sums_of::<S, 1>(s, args, c);
+                    c += S::LANES;
                 }
             },
         );
+    }
+}
+
+/// The sums of `W` vectors of channels, beginning with channel `c` of those of the arguments.
+#[inline(always)]
+unsafe fn sums_of<S: Simd, const W: usize>(s: S, args: &SumsArgs, c: usize) {
+    // SAFETY: the caller guarantees the vectors.
+    unsafe {
+        let lanes = S::LANES;
+        let at = args.first + c;
+        let array = |p: *const f32| -> [S::V; W] {
+            std::array::from_fn(
+                #[inline(always)]
+                |i| s.load(p.add(c + i * lanes)),
+            )
+        };
+        let Some(ys) = args.y else {
+            if let MaskRows::Output(outs) = args.mask {
+                for (gradient, out) in args.gradient.iter().zip(outs) {
+                    for i in 0..W {
+                        let (gradient, out) =
+                            (gradient.add(at + i * lanes), out.add(at + i * lanes));
+                        s.store(gradient, passed(s, s.load(out), s.load(gradient)));
+                    }
+                }
+            }
+            return;
+        };
+        let mut sum = [s.splat(0.0); W];
+        let mut dot = [s.splat(0.0); W];
+        let mean = array(args.mean);
+        match args.mask {
+            MaskRows::None => {
+                for (gradient, y) in args.gradient.iter().zip(ys) {
+                    for i in 0..W {
+                        let dz = s.load(gradient.add(at + i * lanes));
+                        let y = s.load(y.add(at + i * lanes));
+                        sum[i] = s.add(sum[i], dz);
+                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                    }
+                }
+            }
+            MaskRows::Output(outs) => {
+                for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
+                    for i in 0..W {
+                        let gradient = gradient.add(at + i * lanes);
+                        let out = s.load(out.add(at + i * lanes));
+                        let dz = passed(s, out, s.load(gradient));
+                        if args.in_place {
+                            s.store(gradient, dz);
+                        }
+                        let y = s.load(y.add(at + i * lanes));
+                        sum[i] = s.add(sum[i], dz);
+                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                    }
+                }
+            }
+            MaskRows::Normalized => {
+                let (scale, shift) = (array(args.scale), array(args.shift));
+                for (gradient, y) in args.gradient.iter().zip(ys) {
+                    for i in 0..W {
+                        let y = s.load(y.add(at + i * lanes));
+                        let a = s.mul_add(y, scale[i], shift[i]);
+                        let dz = passed(s, a, s.load(gradient.add(at + i * lanes)));
+                        sum[i] = s.add(sum[i], dz);
+                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                    }
+                }
+            }
+        }
+        for i in 0..W {
+            s.store(args.sum.add(c + i * lanes), sum[i]);
+            s.store(args.dot.add(c + i * lanes), dot[i]);
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The statistics of a batch: the mean and the squares around it, block by block.
 
+// Loops over indices instead of iterators: the compiler keeps small arrays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::rows::{Blocks, Rows};
 use crate::kernels::view::View;
 use crate::simd::Simd;
@@ -21,6 +24,9 @@ pub struct MomentsArgs<'a> {
 /// those of the results for writes.
 pub type Moments = unsafe fn(&MomentsArgs);
 
+/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
+const WIDTH: usize = 4;
+
 /// The routine of tier `S`.
 ///
 /// # Safety
@@ -32,36 +38,49 @@ pub(super) unsafe fn moments<S: Simd>(args: &MomentsArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                let scale = s.splat(1.0 / args.rows.len() as f32);
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let at = args.first + c;
-                    // Two sums at once: an addition waits for the one before.
-                    let (mut a, mut b) = (s.splat(0.0), s.splat(0.0));
-                    let pairs = args.rows.chunks_exact(2);
-                    for row in pairs.remainder() {
-                        a = s.load(row.add(at));
-                    }
-                    for pair in pairs.clone() {
-                        a = s.add(a, s.load(pair[0].add(at)));
-                        b = s.add(b, s.load(pair[1].add(at)));
-                    }
-                    let mean = s.mul(s.add(a, b), scale);
-                    (a, b) = (s.splat(0.0), s.splat(0.0));
-                    for row in pairs.remainder() {
-                        let x = s.sub(s.load(row.add(at)), mean);
-                        a = s.mul(x, x);
-                    }
-                    for pair in pairs {
-                        let x = s.sub(s.load(pair[0].add(at)), mean);
-                        let y = s.sub(s.load(pair[1].add(at)), mean);
-                        a = s.mul_add(x, x, a);
-                        b = s.mul_add(y, y, b);
-                    }
-                    s.store(args.mean.add(c), mean);
-                    s.store(args.squares.add(c), s.add(a, b));
+                let wide = WIDTH * S::LANES;
+                let mut c = 0;
+                while c + wide <= args.channels {
+                    moments_of::<S, WIDTH>(s, args, c);
+                    c += wide;
+                }
+                while c < args.channels {
+                    moments_of::<S, 1>(s, args, c);
+                    c += S::LANES;
                 }
             },
         );
+    }
+}
+
+/// The moments of `W` vectors of channels, beginning with channel `c` of those of the arguments.
+#[inline(always)]
+unsafe fn moments_of<S: Simd, const W: usize>(s: S, args: &MomentsArgs, c: usize) {
+    // SAFETY: the caller guarantees the vectors.
+    unsafe {
+        let lanes = S::LANES;
+        let at = args.first + c;
+        let scale = s.splat(1.0 / args.rows.len() as f32);
+        let mut sum = [s.splat(0.0); W];
+        for row in args.rows {
+            for i in 0..W {
+                sum[i] = s.add(sum[i], s.load(row.add(at + i * lanes)));
+            }
+        }
+        let mut squares = [s.splat(0.0); W];
+        for i in 0..W {
+            sum[i] = s.mul(sum[i], scale);
+        }
+        for row in args.rows {
+            for i in 0..W {
+                let x = s.sub(s.load(row.add(at + i * lanes)), sum[i]);
+                squares[i] = s.mul_add(x, x, squares[i]);
+            }
+        }
+        for i in 0..W {
+            s.store(args.mean.add(c + i * lanes), sum[i]);
+            s.store(args.squares.add(c + i * lanes), squares[i]);
+        }
     }
 }
 
