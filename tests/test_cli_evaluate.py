@@ -110,7 +110,10 @@ def test_no_mistake(
     [
         (["missing"], "no such folder or file of photos"),
         (["file.txt"], "file.txt: the file is empty; expected a first line"),
-        (["empty"], "empty: expected a folder for each class, as in empty/CLASS/photo.jpg; found no"),
+        (
+            ["empty"],
+            "empty: expected a folder for each class, as in empty/CLASS/photo.jpg",
+        ),
         (["hollow"], "found the folders '2' without a photo"),
         (["other"], "expects names among '0', '1', '2', '3', '4', '5', ... (10 in all); found 'ca"),
         (["good", "-o", "no/report.json"], "there is no such folder: 'no'"),

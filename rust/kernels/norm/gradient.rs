@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::coefficients::{Array, Coefficients};
-use super::rows::{Blocks, Rows};
+use super::rows::{Blocks, CHUNK, Exact, Rows};
 use super::statistics::block_places;
 use crate::kernels::view::View;
 use crate::simd::Simd;
@@ -106,48 +106,67 @@ unsafe fn sums_of<S: Simd, const W: usize>(s: S, args: &SumsArgs, c: usize) {
             }
             return;
         };
-        let mut sum = [s.splat(0.0); W];
-        let mut dot = [s.splat(0.0); W];
+        let mut sums = Exact::<S, W>::zero(s);
+        let mut dots = Exact::<S, W>::zero(s);
         let mean = array(args.mean);
         match args.mask {
             MaskRows::None => {
-                for (gradient, y) in args.gradient.iter().zip(ys) {
-                    for i in 0..W {
-                        let dz = s.load(gradient.add(at + i * lanes));
-                        let y = s.load(y.add(at + i * lanes));
-                        sum[i] = s.add(sum[i], dz);
-                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for (gradients, ys) in chunks {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for (gradient, y) in gradients.iter().zip(ys) {
+                        for i in 0..W {
+                            let dz = s.load(gradient.add(at + i * lanes));
+                            let y = s.load(y.add(at + i * lanes));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                        }
                     }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
                 }
             }
             MaskRows::Output(outs) => {
-                for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
-                    for i in 0..W {
-                        let gradient = gradient.add(at + i * lanes);
-                        let out = s.load(out.add(at + i * lanes));
-                        let dz = passed(s, out, s.load(gradient));
-                        if args.in_place {
-                            s.store(gradient, dz);
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for ((gradients, ys), outs) in chunks.zip(outs.chunks(CHUNK)) {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for ((gradient, y), out) in gradients.iter().zip(ys).zip(outs) {
+                        for i in 0..W {
+                            let gradient = gradient.add(at + i * lanes);
+                            let out = s.load(out.add(at + i * lanes));
+                            let dz = passed(s, out, s.load(gradient));
+                            if args.in_place {
+                                s.store(gradient, dz);
+                            }
+                            let y = s.load(y.add(at + i * lanes));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
                         }
-                        let y = s.load(y.add(at + i * lanes));
-                        sum[i] = s.add(sum[i], dz);
-                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
                     }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
                 }
             }
             MaskRows::Normalized => {
                 let (scale, shift) = (array(args.scale), array(args.shift));
-                for (gradient, y) in args.gradient.iter().zip(ys) {
-                    for i in 0..W {
-                        let y = s.load(y.add(at + i * lanes));
-                        let a = s.mul_add(y, scale[i], shift[i]);
-                        let dz = passed(s, a, s.load(gradient.add(at + i * lanes)));
-                        sum[i] = s.add(sum[i], dz);
-                        dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for (gradients, ys) in chunks {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for (gradient, y) in gradients.iter().zip(ys) {
+                        for i in 0..W {
+                            let y = s.load(y.add(at + i * lanes));
+                            let a = s.mul_add(y, scale[i], shift[i]);
+                            let dz = passed(s, a, s.load(gradient.add(at + i * lanes)));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                        }
                     }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
                 }
             }
         }
+        let (sum, dot) = (sums.total(s), dots.total(s));
         for i in 0..W {
             s.store(args.sum.add(c + i * lanes), sum[i]);
             s.store(args.dot.add(c + i * lanes), dot[i]);

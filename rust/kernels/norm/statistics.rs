@@ -3,7 +3,7 @@
 // Loops over indices instead of iterators: the compiler keeps small arrays in registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::rows::{Blocks, Rows};
+use super::rows::{Blocks, CHUNK, Exact, Rows};
 use crate::kernels::view::View;
 use crate::simd::Simd;
 
@@ -61,24 +61,34 @@ unsafe fn moments_of<S: Simd, const W: usize>(s: S, args: &MomentsArgs, c: usize
         let lanes = S::LANES;
         let at = args.first + c;
         let scale = s.splat(1.0 / args.rows.len() as f32);
-        let mut sum = [s.splat(0.0); W];
-        for row in args.rows {
-            for i in 0..W {
-                sum[i] = s.add(sum[i], s.load(row.add(at + i * lanes)));
+        let mut total = Exact::<S, W>::zero(s);
+        for rows in args.rows.chunks(CHUNK) {
+            let mut sum = [s.splat(0.0); W];
+            for row in rows {
+                for i in 0..W {
+                    sum[i] = s.add(sum[i], s.load(row.add(at + i * lanes)));
+                }
             }
+            total.add(s, sum);
         }
-        let mut squares = [s.splat(0.0); W];
+        let mut mean = total.total(s);
         for i in 0..W {
-            sum[i] = s.mul(sum[i], scale);
+            mean[i] = s.mul(mean[i], scale);
         }
-        for row in args.rows {
-            for i in 0..W {
-                let x = s.sub(s.load(row.add(at + i * lanes)), sum[i]);
-                squares[i] = s.mul_add(x, x, squares[i]);
+        let mut total = Exact::<S, W>::zero(s);
+        for rows in args.rows.chunks(CHUNK) {
+            let mut squares = [s.splat(0.0); W];
+            for row in rows {
+                for i in 0..W {
+                    let x = s.sub(s.load(row.add(at + i * lanes)), mean[i]);
+                    squares[i] = s.mul_add(x, x, squares[i]);
+                }
             }
+            total.add(s, squares);
         }
+        let squares = total.total(s);
         for i in 0..W {
-            s.store(args.mean.add(c + i * lanes), sum[i]);
+            s.store(args.mean.add(c + i * lanes), mean[i]);
             s.store(args.squares.add(c + i * lanes), squares[i]);
         }
     }

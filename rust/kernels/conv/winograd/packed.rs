@@ -72,8 +72,7 @@ where
     );
 }
 
-/// The transform of a layer's packed weights into the matrices of all points, and zeros in place of
-/// biases.
+/// The transform of a layer's packed weights into the matrices of all points, without biases, which follow.
 #[derive(Clone, Debug)]
 pub struct TransformPacked {
     /// The size of the tiles.
@@ -147,16 +146,20 @@ impl TransformPacked {
                 unsafe { panel_out.add(point * self.matrix_len()).write_bytes(0, nr) };
             }
         }
-        if item == 0 {
-            let biases = columns.next_multiple_of(line_of::<f32>());
-            // SAFETY: the layer's biases, after the matrices.
-            unsafe {
-                out.add(self.size.points() * self.matrix_len())
-                    .write_bytes(0, biases)
-            };
-        }
         let from = panel_len(9 * self.in_channels, nr);
         let weights = &weights[self.weights_bytes / size_of::<f32>()..];
+        if block == 0 {
+            // Biases follow the matrices; those of turned windows are zeros.
+            let biases = columns.next_multiple_of(line_of::<f32>());
+            let range = panel * nr..((panel + 1) * nr).min(biases);
+            let bias = out.wrapping_add(self.size.points() * self.matrix_len() + range.start);
+            // SAFETY: the panel's biases, which no other item touches.
+            let bias = unsafe { std::slice::from_raw_parts_mut(bias, range.len()) };
+            match self.transposed {
+                false => bias.copy_from_slice(&weights[panel * from..][..range.len()]),
+                true => bias.fill(0.0),
+            }
+        }
         let first = block * ROWS;
         let last = (first + ROWS).min(rows);
         // For the turned weights: each tap's block, inputs and outputs exchanged.
