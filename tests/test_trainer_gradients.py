@@ -73,14 +73,14 @@ def clear_batch(pair: Pair, count: int, size: tuple[int, int]) -> tuple[Array, A
         x, y = pair.batch(count, size, seed)
         x = x.astype(np.float32)
         model = copy.deepcopy(pair.model).double().train()
-        nearest = []
+        nearest: list[float] = []
+
+        def look(_: nn.Module, args: Any, nearest: list[float] = nearest) -> None:
+            nearest.append((args[0].abs().min() / args[0].square().mean().sqrt()).item())
+
         for module in model.modules():
             if isinstance(module, nn.ReLU):
-                module.register_forward_pre_hook(
-                    lambda _, args: nearest.append(
-                        (args[0].abs().min() / args[0].square().mean().sqrt()).item()
-                    )
-                )
+                module.register_forward_pre_hook(look)
         with torch.no_grad():
             model(nchw(x).double())
         if min(nearest) > 5e-6:

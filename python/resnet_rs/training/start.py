@@ -131,15 +131,11 @@ def _loaded(weights: Any, options: Mapping[str, Any]) -> Loaded:
     try:
         return load(Options(weights, **options))
     except FileNotFoundError as error:
-        if isinstance(weights, (str, os.PathLike)) and os.sep not in str(weights):
-            names = ", ".join(_core.architectures())
-            error.args = (
-                *error.args[:1],
-                f"{error.args[1] if len(error.args) > 1 else error}: neither a file nor an "
-                f"architecture (architectures are {names})",
-                *error.args[2:],
-            )
-        raise
+        if not isinstance(weights, (str, os.PathLike)) or os.sep in os.fspath(weights):
+            raise
+        names = ", ".join(_core.architectures())
+        text = f"no such file or directory, and no architecture of that name (there are {names})"
+        raise FileNotFoundError(2, text, os.fspath(weights)) from error
 
 
 def _drawn(

@@ -171,6 +171,10 @@ class Trainer:
         if freeze:
             self.freeze(freeze)
         self._evaluated: tuple[Any, Any] | None = None
+        if average is not None:
+            # They begin with the first weights and statistics.
+            name = self._names[0]
+            self._core.write("average", name, self._read("values", name))
 
     @property
     def num_classes(self) -> int:
