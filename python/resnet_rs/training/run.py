@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._core import WeightsError
 from ..datasets import read
 from ..datasets.checks import Report, check
 from ..datasets.loader import Loader
@@ -22,7 +24,7 @@ from .loop import EpochResult, Loop, Position, logits_of
 from .recipe import Recipe
 from .result import Run
 from .show import Show
-from .start import is_architecture, open_weights
+from .start import has_new_head, is_architecture, open_weights
 from .trainer import Trainer
 
 
@@ -188,8 +190,10 @@ def train(
     try:
         loop.run()
     except TrainingError:
-        # The trainer holds the weights before the step.
-        loop.keep()
+        # The trainer holds the weights before the step. If those are of no use either, the ones of
+        # the last epoch stay.
+        with contextlib.suppress(WeightsError):
+            loop.keep()
         raise
     finally:
         show.end()
@@ -260,7 +264,7 @@ def _trainer(
     height, width = own.input_size
     size = height if height == width else None
     complete = recipe.completed(
-        fresh=False, new_head=loaded.config.num_classes != len(classes), size=size
+        fresh=False, new_head=has_new_head(loaded.config, classes), size=size
     )
     own_size = complete.size == size and own.crop is not None
     spec = own if own_size else _preprocessing(complete, loaded.config.in_channels, own)
