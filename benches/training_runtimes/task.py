@@ -19,7 +19,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained.
+    """A network and a batch to train on.
 
     Attributes:
         architecture: the network's name.

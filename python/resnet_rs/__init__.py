@@ -59,7 +59,7 @@ from .results import Prediction
 from .weights.config import Config
 
 if TYPE_CHECKING:
-    from .inspect.compare import compare
+    from .inspect.compare import compare, compare_step
 
 __all__ = [
     "CifarResNet20",
@@ -97,14 +97,15 @@ __all__ = [
     "WideResNet101_2",
     "__version__",
     "compare",
+    "compare_step",
     "load",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import what few programs need only where it is used."""
-    if name == "compare":
-        from .inspect.compare import compare
+    if name in ("compare", "compare_step"):
+        from .inspect import compare as room
 
-        return compare
+        return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
