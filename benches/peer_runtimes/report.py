@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ def print_table(rows: Sequence[Row]) -> None:
         )
 
 
-def write_csv(path: Path, rows: Sequence[Row], machine: str) -> None:
-    """Write every row, with the machine in each."""
+def write_csv(path: Path, rows: Sequence[Any], machine: str) -> None:
+    """Write every row, an instance of one dataclass, with the machine in each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*(field.name for field in dataclasses.fields(Row)), "machine"])
+        writer.writerow([*(field.name for field in dataclasses.fields(rows[0])), "machine"])
         writer.writerows([*dataclasses.astuple(row), machine] for row in rows)
 
 

@@ -5,13 +5,21 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from peer_runtimes.runtime import Runtime
+from typing import Any, Protocol
 
 PAUSE_S = 0.05
 """Before a runtime's turn: long enough for the threads of the one before to stop spinning."""
 
 ORDER_SEED = 0
+
+
+class Timed(Protocol):
+    """Something with a name that runs when it is called."""
+
+    name: str
+
+    def __call__(self) -> Any:
+        """Run once."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Timing:
         )
 
 
-def time_interleaved(runtimes: Sequence[Runtime], rounds: int, calls: int) -> dict[str, Timing]:
+def time_interleaved(runtimes: Sequence[Timed], rounds: int, calls: int) -> dict[str, Timing]:
     """Time loaded runtimes.
 
     Args:
@@ -63,7 +71,7 @@ def time_interleaved(runtimes: Sequence[Runtime], rounds: int, calls: int) -> di
     return timings
 
 
-def _seconds(runtime: Runtime) -> float:
+def _seconds(runtime: Timed) -> float:
     start = time.perf_counter()
     runtime()
     return time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .images.decode import ImageLike
+    from .inspect.gradients import GradientTrace
     from .inspect.profile import Profile
     from .inspect.summary import Summary
     from .inspect.trace import Trace
@@ -342,6 +343,42 @@ class ResNet:
         from .inspect.trace import trace
 
         return trace(self.loaded, image, fused=fused)
+
+    def trace_gradients(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...] | NDArray[np.float32],
+        labels: int | str | Sequence[int | str] | NDArray[Any],
+        *,
+        label_smoothing: float = 0.0,
+        frozen: Collection[str] = (),
+    ) -> GradientTrace:
+        """The gradient of the loss by every operation's result and by every tensor, in float64.
+
+        The network is in training mode: batch norm takes the statistics of the batch. The
+        gradients are computed by `resnet_rs.reference`, in NumPy, which takes seconds for small
+        images and minutes for large ones.
+
+        Args:
+            images: one image or several, as the class describes, or what `forward` takes.
+            labels: a class for each image, by index or name; or soft targets `[batch, classes]`.
+            label_smoothing: the part of each label that is shared among all classes.
+            frozen: names of operations that do not learn, such as `bn1`, or `norms` for all batch
+                norms; frozen ones take their running statistics.
+
+        Returns:
+            A `resnet_rs.inspect.gradients.GradientTrace`: a mapping of names to arrays in the order
+            of the way back, with the loss; print it to see them all.
+
+        Raises:
+            ImageError, OSError, TypeError: as `preprocess` or `forward` does.
+            ValueError: as they do; a label out of range; or a batch norm that has a single value of
+                a channel, which happens with one small image.
+        """
+        from .inspect.gradients import trace_gradients
+
+        return trace_gradients(
+            self.loaded, images, labels, label_smoothing=label_smoothing, frozen=frozen
+        )
 
     def profile(
         self,

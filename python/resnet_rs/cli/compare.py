@@ -1,4 +1,4 @@
-"""`resnet-rs compare`: find the first step where two networks differ."""
+"""`resnet-rs compare`: find the first step, or the first gradient, where two networks differ."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import os
 import sys
 from typing import Any
 
-from ..inspect.compare import Comparison, compare
+from ..inspect.compare import Comparison, compare, compare_step
+from ..inspect.compare.step_files import STEP_FILES
 from ..inspect.compare.steps import TOLERANCE
+from ..inspect.compare.training_step import STEP_TOLERANCE
+from ..inspect.dumps import entry_names
 from ..model import ResNet
 from .common import (
     LOAD_ERRORS,
@@ -33,10 +36,17 @@ wrong step is diagnosed. The other one may be:
 
 Without IMAGE, the network's input comes from FILE.npz, which must then contain it.
 
+With --label, a training step is compared: loss, running statistics, and gradients from the last
+layer to the first. --against may then be torch, WEIGHTS, or a file of gradients by name (.npz,
+.safetensors, .pt, .pth; docs/debugging.md). An .npz file that contains `image` with `labels` or
+`targets` needs neither IMAGE nor --label.
+
 examples:
   resnet-rs compare photo.jpg --weights weights/ --against torch
   resnet-rs compare photo.jpg --weights weights/ --against dump.npz
   resnet-rs compare --weights weights/ --against dump.npz --tolerance 1e-3
+  resnet-rs compare photo.jpg --weights weights/ --against torch --label 3
+  resnet-rs compare --weights weights/ --against gradients.npz
 
 Steps that agree are green on a terminal and the others red, unless NO_COLOR is set.
 
@@ -56,11 +66,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to compare with",
     )
     parser.add_argument(
-        "--tolerance",
-        type=_tolerance,
-        default=TOLERANCE,
+        "--label",
+        metavar="CLASS",
+        help="compare a training step of IMAGE with this class, an index or a name",
+    )
+    parser.add_argument(
+        "--lr",
+        type=_above_zero,
         metavar="X",
-        help=f"the largest relative L2 difference that counts as equal (default: {TOLERANCE:g})",
+        help="the file has weights after the first step of SGD with this learning rate, not "
+        "gradients",
+    )
+    parser.add_argument(
+        "--weight-decay",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="of that step (default: 0)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_above_zero,
+        metavar="X",
+        help=f"the largest relative L2 difference that counts as equal (default: {TOLERANCE:g}, "
+        f"and {STEP_TOLERANCE:g} for a training step)",
     )
     add_format(parser)
     parser.set_defaults(run=run)
@@ -82,8 +111,38 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> Comparison:
     model = load_model(arguments)
+    if _is_step(arguments):
+        return compare_step(
+            model,
+            _other_step(arguments, model),
+            arguments.image,
+            arguments.label,
+            lr=arguments.lr,
+            weight_decay=arguments.weight_decay,
+            tolerance=arguments.tolerance or STEP_TOLERANCE,
+        )
+    if arguments.lr is not None or arguments.weight_decay:
+        raise ValueError("--lr and --weight-decay are of a training step: add --label")
     other = _other_side(arguments, model)
-    return compare(model, other, arguments.image, tolerance=arguments.tolerance)
+    return compare(model, other, arguments.image, tolerance=arguments.tolerance or TOLERANCE)
+
+
+def _is_step(arguments: argparse.Namespace) -> bool:
+    """Tell if a training step is compared: there is a label, on the command line or in the file."""
+    against: str = arguments.against
+    if arguments.label is not None:
+        return True
+    return against.endswith(".npz") and not {"labels", "targets"}.isdisjoint(entry_names(against))
+
+
+def _other_step(arguments: argparse.Namespace, model: ResNet) -> Any:
+    """Make what `--against` names: a torch module in training mode, a file's path, or a model."""
+    against: str = arguments.against
+    if against == "torch":
+        return _other_side(arguments, model).train()
+    if against.endswith(STEP_FILES):
+        return against
+    return load_model(arguments, weights=against)
 
 
 def _other_side(arguments: argparse.Namespace, model: ResNet) -> Any:
@@ -103,7 +162,7 @@ def _wants_color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _tolerance(text: str) -> float:
+def _above_zero(text: str) -> float:
     """Read a number above 0."""
     try:
         number = float(text)

@@ -91,7 +91,7 @@ class Dump:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fsdecode(path)
-        with self._open() as entries:
+        with _opened(self.path) as entries:
             self.names = tuple(name for name in entries if name not in ("layout", "image"))
             self.has_image = "image" in entries
             if "layout" not in entries:
@@ -99,7 +99,7 @@ class Dump:
                     f"{self.path}: no entry 'layout'. Say how the arrays' axes are ordered: "
                     'numpy.savez(path, layout="NCHW", **arrays) for torch\'s order, or "NHWC"'
                 )
-            self.layout = str(self._entry(entries, "layout"))
+            self.layout = str(_entry(self.path, entries, "layout"))
         if self.layout not in LAYOUTS:
             raise DumpError(f"{self.path}: layout must be 'NHWC' or 'NCHW'; got {self.layout!r}")
 
@@ -113,8 +113,8 @@ class Dump:
             DumpError: not an array of floats with two or four axes.
             KeyError: there is no such entry.
         """
-        with self._open() as entries:
-            array = self._entry(entries, name)
+        with _opened(self.path) as entries:
+            array = _entry(self.path, entries, name)
         shape = list(array.shape)
         if array.dtype.kind != "f":
             raise DumpError(f"{self.path}: {name} must hold floats; got {array.dtype} {shape}")
@@ -127,28 +127,49 @@ class Dump:
             )
         return array.transpose(0, 2, 3, 1) if self.layout == "NCHW" else array
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """Open the file and give its entries."""
-        with open(self.path, "rb") as file:
-            try:
-                entries = np.load(file, allow_pickle=False)
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise DumpError(
-                    f"{self.path}: no .npz file that NumPy can read: {error}"
-                ) from error
-            if not isinstance(entries, np.lib.npyio.NpzFile):
-                raise DumpError(
-                    f"{self.path}: a single array; a dump is an .npz file of named arrays"
-                )
-            with entries:
-                yield entries
 
-    def _entry(self, entries: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+def load_entries(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Read every entry of an `.npz` file, whatever it holds.
+
+    Raises:
+        DumpError: the file is none, or damaged.
+        OSError: the file cannot be opened.
+    """
+    name = os.fsdecode(path)
+    with _opened(name) as entries:
+        return {entry: _entry(name, entries, entry) for entry in entries}
+
+
+def entry_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """List the entries of an `.npz` file.
+
+    Raises:
+        DumpError: the file is none.
+        OSError: the file cannot be opened.
+    """
+    with _opened(os.fsdecode(path)) as entries:
+        return tuple(entries)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Open a file and give its entries."""
+    with open(path, "rb") as file:
         try:
-            return entries[name]
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise DumpError(f"{self.path}: {name} cannot be read: {error}") from error
+            entries = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DumpError(f"{path}: no .npz file that NumPy can read: {error}") from error
+        if not isinstance(entries, np.lib.npyio.NpzFile):
+            raise DumpError(f"{path}: a single array; a dump is an .npz file of named arrays")
+        with entries:
+            yield entries
+
+
+def _entry(path: str, entries: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    try:
+        return entries[name]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise DumpError(f"{path}: {name} cannot be read: {error}") from error
 
 
 def _write_entry(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:

@@ -88,7 +88,7 @@ def diagnose(
     if wrong == "image":
         image = np.asarray(expert.image, np.float64)
         inputs = ((m, m.image) for m in input_mistakes(image, spec, photo, choices))
-        return _best(_at("image", inputs), given, _distance(image, given), tolerance)
+        return best_of(_at("image", inputs), given, _distance(image, given), tolerance)
     segment = Segment.between(expert, other, wrong, right)
     base = segment.values[wrong]
     before = _distance(base, given)
@@ -99,9 +99,9 @@ def diagnose(
     factor = ((a, a.result) for a in scaled(base, given))
     computed = segment.outcomes(hypotheses(segment, given, spec, photo, choices), MAC_BUDGET)
     return (
-        _best(_at(wrong, stored), given, before, tolerance)
-        or _best(computed, given, before, tolerance)
-        or _best(_at(wrong, factor), given, before, tolerance)
+        best_of(_at(wrong, stored), given, before, tolerance)
+        or best_of(computed, given, before, tolerance)
+        or best_of(_at(wrong, factor), given, before, tolerance)
         or _other_weights(segment, other)
     )
 
@@ -118,7 +118,7 @@ def _distance(actual: Array, expected: Array) -> float:
     return relative_l2(actual, expected) if actual.shape == expected.shape else float("inf")
 
 
-def _best(
+def best_of(
     outcomes: Iterable[tuple[Hypothesis, Array]],
     given: Array,
     before: float,

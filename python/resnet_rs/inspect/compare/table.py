@@ -11,7 +11,7 @@ from ...terminal.tables import plural, text_table
 from .diagnose import Diagnosis
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
-_HEADER = ("step", "kind", "shape", "max abs", "rel L2", "cosine")
+_HEADER = ("kind", "shape", "max abs", "rel L2", "cosine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Comparison:
         can_diagnose: True if one side is a model, which knows the right results.
         missing: the steps of the network that one side lacks.
         unknown: names of results that the network does not have.
+        noun: the word for what a row compares.
     """
 
     a: str
@@ -65,6 +66,7 @@ class Comparison:
     can_diagnose: bool
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    noun: str = "step"
 
     @property
     def ok(self) -> bool:
@@ -85,7 +87,8 @@ class Comparison:
         Args:
             color: show steps that agree in green and the others in red, by ANSI codes.
         """
-        head, *lines = text_table([_HEADER, *map(self._cells, self.rows)], left=3).split("\n")
+        rows = [(self.noun, *_HEADER), *map(self._cells, self.rows)]
+        head, *lines = text_table(rows, left=3).split("\n")
         lines = [self._marked(row, line, color) for row, line in zip(self.rows, lines, strict=True)]
         title = (
             f"a: {self.a}\nb: {self.b}\nequal up to a relative L2 difference of {self.tolerance:g}"
@@ -111,10 +114,11 @@ class Comparison:
     def _verdict(self) -> list[str]:
         lines = []
         if self.first_wrong is None:
-            lines.append(f"all {len(self.rows)} steps agree")
+            lines.append(f"all {plural(len(self.rows), self.noun)} agree")
         else:
             wrong = sum(not row.ok for row in self.rows)
-            lines.append(f"{wrong} of {len(self.rows)} steps differ, first {self.first_wrong}")
+            of_all = f"{wrong} of {plural(len(self.rows), self.noun)}"
+            lines.append(f"{of_all} differ, first {self.first_wrong}")
             if not self.can_diagnose:
                 lines.append("with a model on one side there would be a diagnosis")
             elif self.diagnosis is None:
@@ -125,9 +129,11 @@ class Comparison:
                     f"  {self.diagnosis.text}",
                 ]
         if self.missing:
-            lines.append(f"not compared, for one side lacks them: {_listed(self.missing)}")
+            listed = _listed(self.missing, self.noun)
+            lines.append(f"not compared, for one side lacks them: {listed}")
         if self.unknown:
-            lines.append(f"not compared, for the network has no such step: {_listed(self.unknown)}")
+            listed = _listed(self.unknown, self.noun)
+            lines.append(f"not compared, for the network has no such {self.noun}: {listed}")
         return lines
 
 
@@ -139,8 +145,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
+def _listed(names: Sequence[str], noun: str, most: int = 6) -> str:
     """Write a few names, and how many there are."""
     if len(names) <= most:
         return ", ".join(names)
-    return f"{', '.join(names[:most])}, ... ({plural(len(names), 'step')})"
+    return f"{', '.join(names[:most])}, ... ({plural(len(names), noun)})"

@@ -15,3 +15,8 @@ pub use parts::{BiasGradient, MaskGroups, SumParts};
 pub use tile::{ConvTile, TileArgs};
 pub use transposed::{Transpose, TransposeArgs, TransposedWeights};
 pub use weight_gradient::{GradientInput, WeightGradient, WeightGradientKernels};
+
+#[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
+mod tests;

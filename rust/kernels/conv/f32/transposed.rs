@@ -128,7 +128,9 @@ impl TransposedWeights {
         let ins = nr.min(self.channels.in_channels - first_in);
         let start = self.transposed.start(panel);
         let whole = nr / 2;
+        // All panels read all channels; in a grouped convolution that may hold in one direction only.
         if self.channels.is_whole()
+            && self.transposed.is_whole()
             && ins.is_multiple_of(whole)
             && self.out_channels.is_multiple_of(whole)
         {

@@ -1,0 +1,93 @@
+"""`benches/train.py`: its checks, its ratios, its memory and its steps, on a tiny network."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benches"))
+
+import train
+from peer_runtimes.rounds import Timing
+from training_runtimes import memory, runtimes, steps
+from training_runtimes.ours import Ours
+from training_runtimes.task import Task
+
+TINY = Task("cifar_resnet20", batch=4, size=16)
+
+
+def test_it_trains_beside_torch_and_lists_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "train.csv"
+    words = "--architecture cifar_resnet20 --task 16x4 --threads 1 --rounds 1 --calls 1 --no-memory"
+    only = ["--only", "torch", "torch-channels-last", "torch-bf16"]
+    assert train.main([*words.split(), "--steps", "--csv", str(table), *only]) == 0
+    with table.open(encoding="utf-8") as file:
+        rows = {row["runtime"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["resnet_rs", *only[1:]]
+    for name, row in rows.items():
+        assert float(row["images_per_s"]) > 0, row["note"]
+        limit = train.LARGEST_ERROR["bf16" if "bf16" in name else "f32"]
+        assert float(row["loss_error"]) <= limit
+    assert float(rows["resnet_rs"]["ours_over_best"]) > 0
+    assert rows["torch"]["ours_over_best"] == ""
+    out = capsys.readouterr().out
+    assert "share of peak" in out
+    for step in (
+        "weight_gradient  backward",
+        "layer1.0.conv1  forward",
+        "layer1.0.conv1  backward",
+    ):
+        assert step.split() in [line.split()[:2] for line in out.splitlines()]
+
+
+def test_wrong_losses_are_not_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "expected_losses", lambda *_: [1.0, math.nan])
+    words = "--architecture cifar_resnet20 --task 16x4 --threads 1 --rounds 1 --calls 1 --no-memory"
+    csv_file = str(tmp_path / "train.csv")
+    assert train.main([*words.split(), "--only", "torch", "--csv", csv_file]) == 1
+    assert "resnet_rs: failed: ValueError: wrong losses: relative error inf" in (
+        capsys.readouterr().out
+    )
+
+
+def test_steps_add_up_to_the_plan() -> None:
+    ours = Ours()
+    ours.load(TINY, 1)
+    plan, seconds = steps.measure(TINY, ours.trainer, rounds=1)
+    for key in (steps.kind_of, steps.layer_of):
+        works = steps.grouped(plan, seconds, key)
+        assert sum(work.count for work in works) == len(plan)
+        assert sum(work.macs for work in works) == sum(step["macs"] for step in plan)
+        assert sum(work.seconds for work in works) == pytest.approx(sum(seconds))
+    assert ours.trainer.steps == 0
+
+
+def test_the_best_peer_has_the_same_precision() -> None:
+    timings = {
+        "resnet_rs": Timing([[1.0], [1.0]]),
+        "torch": Timing([[4.0], [4.0]]),
+        "torch-channels-last": Timing([[3.0], [3.0]]),
+        "torch-bf16": Timing([[0.5], [0.5]]),
+    }
+    ready = [runtimes.make(name) for name in timings]
+    assert train.ratio_to_best(ready[0], ready, timings) == 3.0
+    assert train.ratio_to_best(ready[1], ready, timings) is None
+    assert train.ratio_to_best(ready[0], ready[:1], timings) is None
+
+
+def test_memory_is_that_of_a_process_of_its_own() -> None:
+    used = memory.measure("resnet_rs", TINY, threads=1)
+    if not Path("/proc/self/status").exists():
+        assert used is None
+        return
+    assert used is not None
+    # The package and NumPy without torch, which takes some 600 MB.
+    assert 10 < used.imported_mb < used.peak_mb < 400
