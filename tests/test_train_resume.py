@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +255,48 @@ class TestForce:
         (tmp_path / "best" / "model.safetensors").write_bytes(b"mine")
         with pytest.raises(FileExistsError, match=r"best/model\.safetensors"):
             train(folder, tmp_path, **CHOICES)
+
+
+class TestFullDisk:
+    """A limit on the size of files stands for the full disk: the same calls fail."""
+
+    @pytest.mark.parametrize(
+        ("limit", "name"),
+        [
+            (1_500_000, "checkpoint.safetensors"),
+            (500_000, "model.safetensors"),
+            (200, "results.csv"),
+        ],
+    )
+    def test_the_file_is_named_and_the_last_epoch_stays(
+        self, limit: int, name: str, folder: Path, whole: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        kept: dict[Path, bytes] = {}
+
+        def fill_the_disk(_: object) -> None:
+            kept.update({path: path.read_bytes() for path in out.rglob("*") if path.is_file()})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+        try:
+            with pytest.raises(OSError, match="File too large") as caught:
+                train(folder, out, epochs=2, on_epoch=fill_the_disk, **CHOICES)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, old)
+        named = Path(caught.value.filename)
+        assert named.name == name
+        assert named.is_relative_to(out)
+        assert named in kept
+        checkpoint = out / "checkpoint.safetensors"
+        assert checkpoint.read_bytes() == kept[checkpoint]
+        assert {path for path in out.rglob("*") if path.is_file()} == set(kept)
+        for place in ("best", "last"):
+            resnet_rs.load(out / place)
+        train(folder, out, resume=True)
+        assert_same_run(out, whole)
 
 
 class TestNoNumber:
