@@ -99,9 +99,7 @@ class Loop:
         self._schedule = recipe.schedule_of()
         self._history = None
         if directory is not None:
-            self._history = directory.history(position.epoch if position.epoch else None)
-            if not position.epoch and self._history.rows:
-                self._history = directory.history(0)
+            self._history = directory.history(position.epoch)
         self.rows: list[dict[str, Any]] = list(self._history.rows) if self._history else []
         self.interrupted = False
         self._begin = time.monotonic()
@@ -138,12 +136,12 @@ class Loop:
                     return
 
     def keep(self) -> None:
-        """Write the checkpoint and the last weights."""
+        """Write the last weights, and then the checkpoint."""
         if self._directory is None:
             return
         self.position.seconds = self.seconds
-        self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
         self.trainer.save(self._directory.last, force=True, average=self._averages)
+        self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
 
     @property
     def _averages(self) -> bool:
@@ -197,8 +195,9 @@ class Loop:
         if self._directory is not None and self._history is not None:
             if is_best:
                 self.trainer.save(self._directory.best, force=True, average=self._averages)
-            self.keep()
+            # A kill before the checkpoint is written makes this epoch run again, and its row too.
             self._history.append(row)
+            self.keep()
         self.rows.append(row)
         self._on_epoch(EpochResult(at.epoch, row, is_best))
         return True
