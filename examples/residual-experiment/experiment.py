@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from drawing import Panel, draw
-from shapes import drawn_shapes
+from drawn_shapes import drawn_shapes
 
 from resnet_rs import Trainer
 from resnet_rs.datasets import Augment, Loader, read
