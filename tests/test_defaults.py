@@ -63,6 +63,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "ResNet.profile": {"rounds": 10, "detail": False},
     "ResNet.summary": {"size": None},
     "ResNet.save": {"dtype": "f32", "force": False},
+    "ResNet.export_onnx": {"fold_norms": True, "force": False},
     "compare": {"image": None, "tolerance": 1e-4},
     "compare_step": {
         "images": None,
@@ -154,6 +155,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "batch_size": 8,
     },
     "convert": {"force": False, "dtype": "f32"},
+    "export": {**MODEL, "keep_norms": False, "force": False},
     "pretrained": {"force": False, "progress": True, "format": "text"},
     "summary": {**MODEL, "format": "text"},
     "trace": {**MODEL, "fused": False, "format": "text"},
