@@ -454,6 +454,33 @@ class ResNet:
 
         save(self.loaded, directory, dtype=dtype, force=force)
 
+    def export_onnx(
+        self, path: str | os.PathLike[str], *, fold_norms: bool = True, force: bool = False
+    ) -> None:
+        """Write the model as an ONNX file, for other runtimes.
+
+        The graph takes `image`, float32 `[batch, channels, height, width]`, normalised, in RGB and
+        of any batch and size; it gives `logits` `[batch, classes]`, before the activation, or
+        `embedding` `[batch, features]` if the model has no last layer. The metadata
+        `resnet_rs.config` are the text of a config.json, with labels and preprocessing, and
+        `resnet_rs.load` reads the file with them.
+
+        Args:
+            path: the file to write.
+            fold_norms: fold batch norms into the convolutions before them. Otherwise they are nodes
+                of their own, and the tensors have torchvision's names and values.
+            force: replace a file that is there.
+
+        Raises:
+            ImportError: the onnx package is not installed.
+            FileExistsError: there is such a file, and `force` is not given.
+            OSError: it cannot be written, or the original weights are gone.
+            WeightsError: the original weights have changed since the model was loaded.
+        """
+        from .weights.onnx_export import export_onnx
+
+        export_onnx(self.loaded, path, fold_norms=fold_norms, force=force)
+
     def release(self) -> None:
         """Free the memory that past calls reserved for activations; the weights stay."""
         self.loaded.network.release()

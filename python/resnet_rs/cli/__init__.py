@@ -53,6 +53,10 @@ _COMMANDS = {
         "Read weights of any format and write them as a directory with model.safetensors\n"
         "and config.json.",
     ),
+    "export": (
+        "write a model as an ONNX file",
+        "Write a model as an ONNX file, for other runtimes.",
+    ),
     "pretrained": (
         "list and download trained weights",
         "List the trained weights that are known by name, or download some into the cache.",

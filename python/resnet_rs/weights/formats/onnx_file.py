@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from ..._core import WeightsError
 from . import shapes
@@ -15,6 +17,16 @@ from .onnx_network import find_network
 from .onnx_proto import read_graph
 from .preparation import preprocessing_of
 
+CONFIG_KEY = "resnet_rs.config"
+"""The key of the metadata under which `ResNet.export_onnx` keeps a config.json."""
+
+_STATED: dict[str, tuple[type, str]] = {
+    "labels": (list, "a list of texts"),
+    "activation": (str, "a text"),
+    "preprocessing": (dict, "an object"),
+}
+"""Fields of that config that the graph does not show, with their types."""
+
 # bfloat16 takes twice the memory as float32; a graph may also share the arrays of its norms.
 _ROOM = 2
 _SPARE_BYTES = 1 << 20
@@ -25,7 +37,8 @@ def read_onnx(path: Path) -> RawCheckpoint:
 
     Batch norms may be folded into the convolutions or not. The blocks, strides, groups, stem,
     shortcuts, epsilon and head come from the graph, and so do a mean and std that it has itself.
-    The labels, which the file does not state, are left out of the config.
+    Labels, the activation and the preprocessing are taken from the metadata of a file that
+    `ResNet.export_onnx` has written. Other files state no labels.
 
     Args:
         path: the `.onnx` file; files that it names for its tensors must lie beside it.
@@ -66,4 +79,30 @@ def _checkpoint(path: Path) -> RawCheckpoint:
             str(node), affine.factor, affine.summand, channels
         )
         remarks.append(remark)
+    config |= _stated(graph.metadata.get(CONFIG_KEY))
     return RawCheckpoint(arrays, config, tuple(remarks), input_size=image_size(flow))
+
+
+def _stated(text: str | None) -> dict[str, Any]:
+    """What the metadata state besides the graph.
+
+    Raises:
+        WeightsError: the metadata are no JSON object.
+    """
+    if text is None:
+        return {}
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the metadata {CONFIG_KEY} are no JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise WeightsError(f"the metadata {CONFIG_KEY} are no JSON object")
+    found = {field: config[field] for field in _STATED if config.get(field) is not None}
+    for field, value in found.items():
+        kind, expected = _STATED[field]
+        is_right = isinstance(value, kind)
+        if field == "labels" and is_right:
+            is_right = all(isinstance(label, str) for label in value)
+        if not is_right:
+            raise WeightsError(f"the metadata {CONFIG_KEY}: {field}: expected {expected}")
+    return found

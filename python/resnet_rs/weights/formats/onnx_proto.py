@@ -73,6 +73,7 @@ class Graph:
         outputs: the values that a caller receives.
         opset: the version of ONNX's own operators.
         file_bytes: the length of the file, with those that hold its tensors.
+        metadata: texts by key, beside the graph.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     opset: int = 0
     file_bytes: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def read_graph(path: Path) -> Graph:
@@ -132,6 +134,9 @@ class _Reader:
         self.graph.nodes = [self._node(node) for node in graph.node]
         self.graph.inputs = {_text(value.name): _dimensions(value) for value in graph.input}
         self.graph.outputs = [_text(value.name) for value in graph.output]
+        self.graph.metadata = {
+            _text(entry.key): _decoded(entry.value) for entry in model.metadata_props
+        }
 
     def require_unchanged(self) -> None:
         """Check that nobody has written to the files beside the model while they were read.
@@ -247,6 +252,10 @@ def _text(value: str | bytes) -> str:
     """Give a name; protobuf leaves one that is no UTF-8 as bytes."""
     if len(value) > _MAX_NAME:
         raise WeightsError(f"expected a name, got a text of {len(value)} bytes")
+    return _decoded(value)
+
+
+def _decoded(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
