@@ -16,6 +16,7 @@ from test_train_resume import CHOICES, assert_same_run, rows
 
 import resnet_rs
 from resnet_rs import Trainer, train
+from resnet_rs.cli import main
 from resnet_rs.datasets import DataError
 from resnet_rs.datasets.augment import Augment
 
@@ -214,6 +215,53 @@ class TestData:
             assert 0 <= row["waited_seconds"] <= run.seconds
             assert row["images_per_second"] > 0
         assert run.history[0]["seconds"] < run.history[1]["seconds"] <= run.seconds
+
+
+class TestBeginning:
+    """Mistakes that are said before a photo is read."""
+
+    @pytest.mark.parametrize(
+        ("choices", "words"),
+        [
+            ({"freeze": "layer9"}, "^freeze: expected backbone"),
+            ({"freeze": ("backbone", "fc")}, "^freeze: expected parameters that learn"),
+            ({"schedule": "cosine", "warmup": 1.0}, "^warmup"),
+            ({"resume": True, "force": True}, "^resume, force"),
+        ],
+        ids=["name", "all", "warmup", "both"],
+    )
+    def test_wrong_choices(self, choices: dict[str, Any], words: str, tmp_path: Path) -> None:
+        folder = write_classes(tmp_path / "photos", {"cat": 2, "dog": 2})
+        for path in folder.rglob("*.png"):
+            path.write_bytes(b"no photo")
+        with pytest.raises(ValueError, match=words):
+            train(folder, tmp_path / "run", epochs=1, **{**CHOICES, **choices})
+        assert not (tmp_path / "run").exists()
+
+    def test_a_run_among_the_classes_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="outside of"):
+            train(folder, folder / "run", epochs=1, **CHOICES)
+        assert not (folder / "run").exists()
+
+    def test_a_run_beside_train_and_val_is_none_of_the_photos(self, tmp_path: Path) -> None:
+        write_classes(tmp_path / "train", {"cat": 4, "dog": 4})
+        write_classes(tmp_path / "val", {"cat": 1, "dog": 1}, start=20)
+        train(tmp_path, tmp_path / "run", epochs=1, **CHOICES)
+        again = train(tmp_path, tmp_path / "run", resume=True)
+        assert again.trainer.steps == 2
+
+    def test_flags_that_a_resumed_run_does_not_take(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "run"
+        train(folder, out, epochs=1, **CHOICES)
+        command = ["train", str(folder), "-o", str(out), "--resume", "--quiet"]
+        flags = ["--epochs", "9", "--architecture", "resnet18", "--freeze", "norms", "--crop", "1"]
+        assert main([*command, *flags]) == 2
+        error = capsys.readouterr().err
+        assert "--architecture, --freeze, --crop, --epochs: --resume goes on with" in error
+        assert main([*command, "--threads", "1", "--workers", "2"]) == 0
+        assert f"weights: {out / 'best'}" in capsys.readouterr().out
 
 
 class TestHead:

@@ -179,6 +179,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and return the exit status."""
     with plain_warnings():
         try:
+            if arguments.resume and (given := _given(arguments)):
+                raise ValueError(
+                    f"{', '.join(given)}: --resume goes on with the run's own choices; begin "
+                    "another run to change them"
+                )
             choices: dict[str, Any] = {} if arguments.resume else {"recipe": _recipe(arguments)}
             done = train(
                 arguments.data,
@@ -206,6 +211,34 @@ def run(arguments: argparse.Namespace) -> int:
         print(done.evaluation.text(5))
     print(f"weights: {done.best}")
     return OK
+
+
+_OF_THE_RUN = (
+    "weights",
+    "architecture",
+    "val_fraction",
+    "freeze",
+    "balanced",
+    "force",
+    "flip",
+    "crop",
+    "rotation",
+    "jitter",
+    "erasing",
+    "mixup",
+    "cutmix",
+)
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """The flags of the command line that a resumed run does not take."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in (*_OF_THE_RUN, *_CHOICES)
+        if getattr(arguments, name) != parser.get_default(name)
+    ]
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..datasets.folders import Folder
+from ..datasets.places import ALL
 from ..evaluation.files import replacing
 from ..evaluation.history import History
 
@@ -83,6 +85,24 @@ class RunDirectory:
             raise FileExistsError(
                 f"{self.path} holds a run already ({_some(there)}): resume it (resume=True, "
                 "--resume), begin anew (force=True, --force), or choose another directory"
+            )
+
+    def check_outside(self, data: Any) -> None:
+        """Check that the directory is none that the next training would take for a class.
+
+        Args:
+            data: the photos, as `train` takes them.
+
+        Raises:
+            ValueError: it lies among the folders of classes.
+        """
+        if not isinstance(data, (str, os.PathLike)) or not Path(data).is_dir():
+            return
+        is_inside = self.path.resolve().is_relative_to(Path(data).resolve())
+        if is_inside and Folder(Path(data)).parts == (ALL,):
+            raise ValueError(
+                f"{self.path}: expected a directory outside of {os.fspath(data)}, whose folders "
+                "are the classes; the run would be one of them"
             )
 
     def begin(self) -> None:

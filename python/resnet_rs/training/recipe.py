@@ -97,6 +97,7 @@ class Recipe:
                 number(name, value, most=1.0)
         arguments.choice("optimizer", self.optimizer, METHODS)
         arguments.choice("schedule", self.schedule, SCHEDULES)
+        Schedule(self.schedule, 1.0, self.warmup)
         arguments.flag("balanced", self.balanced)
         arguments.count("seed", self.seed, least=0, most=None)
         if self.time is not None and self.epochs is not None:

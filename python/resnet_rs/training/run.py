@@ -107,6 +107,8 @@ def train(
     show = progress if isinstance(progress, Show) else Show(progress)
     if resume and output is None:
         raise ValueError("resume: expected the directory of a run as output; found none")
+    if resume and force:
+        raise ValueError("resume, force: expected one of them; found both")
     directory = None
     if output is not None:
         directory = RunDirectory(output, resume=resume, force=force)
@@ -126,11 +128,14 @@ def train(
     elif choices:
         recipe = replace(recipe, **choices)
     split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
+    if directory is not None:
+        directory.check_outside(data)
     classes = split.train.classes
     for remark in split.remarks:
         show.say(remark)
 
     trainer, recipe = _trainer(weights, recipe, classes, split.train, zero_last, threads, isa)
+    trainer.freeze(recipe.freeze)  # Wrong names are said before all photos are read.
     remarks = [*split.remarks, *trainer.remarks]
     for remark in trainer.remarks:
         show.say(remark)
@@ -373,7 +378,8 @@ def _best_evaluation(
     from ..options import Options
     from ..weights.load import load
 
-    network = load(Options(directory.best, threads=loop.trainer.threads)).network
+    trainer = loop.trainer
+    network = load(Options(directory.best, isa=trainer.isa, threads=trainer.threads)).network
     photos = val.photos
     return measure(
         logits_of(val, network.logits),
