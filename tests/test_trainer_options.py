@@ -216,6 +216,52 @@ class TestBits:
         assert all(np.array_equal(first[n], t) for n, t in trainer.gradients().items())
 
 
+class TestArrays:
+    """Arrays that would be taken for others are refused, and nothing changes."""
+
+    def refuse(self, use: Any, words: str) -> None:
+        trainer = trainer_of(pair_of("option-b"))
+        trainer.backward(noise(4, *SIZE, 3), [0, 1, 2, 3])
+        before = trainer.state_dict()
+        with pytest.raises(ValueError, match=words):
+            use(trainer)
+        assert trainer.steps == 0
+        assert all(np.array_equal(before[n], t) for n, t in trainer.state_dict().items())
+
+    def test_a_head_with_its_sides_swapped(self) -> None:
+        words = r"^fc\.weight: expected shape \[5, 12\]; found \[12, 5\]"
+        self.refuse(lambda t: t.set_head(np.zeros((12, 5)), np.zeros(5)), words)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"fc.weight": np.zeros((12, 5))}, r"fc\.weight: expected shape \[5, 12\]"),
+            ({"layer9.weight": np.zeros(3)}, r"layer9\.weight"),
+            ({"bn1.running_mean": np.zeros(4)}, r"bn1\.running_mean"),
+        ],
+        ids=["shape", "name", "statistic"],
+    )
+    def test_gradients_of_others(self, change: dict[str, Array], words: str) -> None:
+        self.refuse(lambda t: t.apply({**t.gradients(), **change}), words)
+
+    def test_some_gradients_only(self) -> None:
+        words = r"^gradients: expected those of all.*none of conv1\.weight, bn1\.weight"
+        self.refuse(lambda t: t.apply({"fc.bias": np.zeros(5)}), words)
+
+    def test_no_image(self) -> None:
+        self.refuse(lambda t: t.logits(noise(0, *SIZE, 3)), "^x: expected at least one image")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    rate = np.float32(0.25)
+    trainers = [trainer_of(pair_of("option-b"), lr=lr) for lr in (rate, 0.25)]
+    for trainer in trainers:
+        trainer.step(noise(4, *SIZE, 3), [0, 1, 2, 3], lr=rate)
+        trainer.step(noise(4, *SIZE, 3), [0, 1, 2, 3])
+    first, second = (trainer.state_dict() for trainer in trainers)
+    assert all(np.array_equal(first[n], second[n]) for n in first)
+
+
 class TestEvaluating:
     def test_a_backward_pass_moves_the_statistics(self) -> None:
         """Logits after it are those of the statistics of now, though there was no step."""

@@ -332,6 +332,7 @@ class TestBeginning:
             ({"label_smoothing": 2}, "label_smoothing"),
             ({"class_weights": [1, 2]}, "class_weights"),
             ({"betas": (0.9,)}, "betas"),
+            ({"betas": (0.9, 1.0)}, "betas"),
             ({"lr_scales": {"layer9": 1}}, "lr_scales"),
             ({"architecture": "resnet50"}, "architecture"),
             ({"isa": "mmx"}, "mmx"),

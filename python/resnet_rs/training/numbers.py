@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,10 @@ class Numbers:
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise TypeError(f"betas: expected two numbers; got {self.betas!r}")
         for beta in self.betas:
-            number("betas", beta, most=1.0)
+            if number("betas", beta, most=1.0) == 1:
+                raise ValueError(
+                    f"betas: expected numbers from 0 up to 1, 1 excluded; got {beta!r}"
+                )
         if self.clip_norm is not None:
             number("clip_norm", self.clip_norm)
         if self.average is not None:
@@ -85,12 +89,16 @@ def number(name: str, value: Any, *, most: float = math.inf) -> float:
         TypeError: it is no number.
         ValueError: it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number; got {value!r} ({type(value).__name__})")
-    if not 0 <= value <= most or not math.isfinite(value):
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not 0 <= found <= most or not math.isfinite(found):
         bound = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
-        raise ValueError(f"{name}: expected a number {bound}; got {value!r}")
-    return float(value)
+        raise ValueError(f"{name}: expected a number {bound}; got {value!r:.50}")
+    return found
 
 
 def scales(lr_scales: Mapping[str, float] | None) -> dict[str, float]:

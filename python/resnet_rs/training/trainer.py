@@ -161,6 +161,7 @@ class Trainer:
         target_matrix([0], self.num_classes, smoothing=self._smoothing)
         self.set_class_weights(class_weights)
         tensors = self._core.tensors()
+        self._shapes = {name: tuple(shape) for name, shape, _ in tensors}
         statistics = {name for name, _, is_statistic in tensors if is_statistic}
         self._names = [name for name, _, is_statistic in tensors if not is_statistic]
         of_norms = {name.rsplit(".", 1)[0] for name in statistics}
@@ -303,14 +304,20 @@ class Trainer:
         """Do a step of the optimiser with other gradients, such as means over several machines.
 
         Args:
-            gradients: by name, as `gradients` returns them.
+            gradients: by name, all that `gradients` returns.
             lr: the learning rate of this step.
 
         Raises:
-            ValueError: a name or a shape that is not the network's.
+            ValueError: a name or a shape that is not the network's, or a gradient is missing.
         """
+        missing = [n for n in self._names if n not in self._frozen and n not in gradients]
+        if missing:
+            raise ValueError(
+                f"gradients: expected those of all parameters that learn; found none of "
+                f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
+            )
         for name, array in gradients.items():
-            self._core.write("gradients", name, np.ascontiguousarray(array, np.float32))
+            self._write("gradients", name, array)
         self.update(lr=lr)
 
     def gradients(self) -> Tensors:
@@ -364,6 +371,8 @@ class Trainer:
     ) -> NDArray[np.float32]:
         """The logits of images, float32 `[batch, classes]`, as for `evaluate`."""
         images = self._images(x)
+        if not len(images):
+            raise ValueError("x: expected at least one image; found none")
         network = self._network(average)
         step = arguments.count("batch_size", batch_size)
         parts = [network.logits(images[i : i + step]) for i in range(0, len(images), step)]
@@ -385,7 +394,7 @@ class Trainer:
             ValueError: another shape.
         """
         for name, values in (("fc.weight", weight), ("fc.bias", bias)):
-            self._core.write("values", name, np.ascontiguousarray(values, np.float32))
+            self._write("values", name, values)
         self._evaluated = None
 
     def set_class_weights(self, class_weights: ArrayLike | None) -> None:
@@ -472,6 +481,15 @@ class Trainer:
             self._names, self._norms, self._lr_scales, decay_norms=self._decay_norms
         )
         self._core.set_groups(groups)
+
+    def _write(self, kind: str, name: str, values: ArrayLike) -> None:
+        array = np.ascontiguousarray(values, np.float32)
+        expected = self._shapes.get(name)
+        if expected is None:
+            raise ValueError(f"{name}: not a tensor of this network")
+        if array.shape != expected:
+            raise ValueError(f"{name}: expected shape {list(expected)}; found {list(array.shape)}")
+        self._core.write(kind, name, array)
 
     def _read(self, kind: str, name: str) -> NDArray[np.float32]:
         array = self._core.read(kind, name)
