@@ -11,6 +11,7 @@ import numpy as np
 
 from ..datasets import read
 from ..datasets.checks import Report, check
+from ..datasets.errors import DataError
 from ..datasets.loader import Loader
 from ..datasets.photos import PhotoCache
 from ..evaluation import Evaluation, measure
@@ -276,6 +277,13 @@ def _trainer(
         return make(complete, _preprocessing(complete, channels, None)), complete
     loaded = open_weights(weights)
     weights = _Holder(loaded)
+    channels = loaded.config.in_channels
+    if isinstance(photos.images, np.ndarray) and photos.images.shape[3] != channels:
+        found = photos.images.shape[3]
+        hint = ": repeat them, images.repeat(3, axis=-1)" if (found, channels) == (1, 3) else ""
+        raise DataError(
+            f"expected photos of {channels} channels, as the weights have; found {found}{hint}"
+        )
     own = loaded.config.preprocessing
     height, width = own.input_size
     size = height if height == width else None
@@ -283,7 +291,7 @@ def _trainer(
         fresh=False, new_head=has_new_head(loaded.config, classes), size=size
     )
     own_size = complete.size == size and own.crop is not None
-    spec = own if own_size else _preprocessing(complete, loaded.config.in_channels, own)
+    spec = own if own_size else _preprocessing(complete, channels, own)
     return make(complete, spec), complete
 
 
