@@ -72,8 +72,8 @@ where
     );
 }
 
-/// The transform of a layer's packed weights into the matrices of all points, and zeros in place of
-/// biases.
+/// The transform of a layer's packed weights into the matrices of all points, and the layer's biases; zeros
+/// in their place for a gradient.
 #[derive(Clone, Debug)]
 pub struct TransformPacked {
     /// The size of the tiles.
@@ -147,16 +147,22 @@ impl TransformPacked {
                 unsafe { panel_out.add(point * self.matrix_len()).write_bytes(0, nr) };
             }
         }
-        if item == 0 {
-            let biases = columns.next_multiple_of(line_of::<f32>());
-            // SAFETY: the layer's biases, after the matrices.
-            unsafe {
-                out.add(self.size.points() * self.matrix_len())
-                    .write_bytes(0, biases)
-            };
-        }
         let from = panel_len(9 * self.in_channels, nr);
         let weights = &weights[self.weights_bytes / size_of::<f32>()..];
+        if item == 0 {
+            let biases = columns.next_multiple_of(line_of::<f32>());
+            let place = out.wrapping_add(self.size.points() * self.matrix_len());
+            // SAFETY: the layer's biases, after the matrices.
+            let place = unsafe {
+                place.write_bytes(0, biases);
+                std::slice::from_raw_parts_mut(place, columns)
+            };
+            if !self.transposed {
+                for (panel, place) in place.chunks_mut(nr).enumerate() {
+                    place.copy_from_slice(&weights[panel * from..][..place.len()]);
+                }
+            }
+        }
         let first = block * ROWS;
         let last = (first + ROWS).min(rows);
         // For the turned weights: each tap's block, inputs and outputs exchanged.
