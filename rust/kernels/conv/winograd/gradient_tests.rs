@@ -34,7 +34,7 @@ fn shapes() -> Vec<([usize; 4], usize)> {
         return vec![([1, 3, 2, 3], 2)];
     }
     vec![
-        ([1, 1, 1, 1], 1),
+        ([1, 1, 1, 1], 9),
         ([2, 4, 8, 16], 32),
         ([3, 5, 7, 5], 9),
         ([1, 6, 3, 33], 17),
@@ -72,6 +72,8 @@ struct Layer<'a> {
     /// `[out_channels, 3, 3, in_channels]`.
     weights: &'a Tensor,
     transposed: bool,
+    /// Added by the convolution; the gradient leaves out biases.
+    bias: &'a [f64],
     /// The values that the result is added to.
     old: Option<&'a Tensor>,
 }
@@ -87,7 +89,12 @@ impl Layer<'_> {
         };
         let (size, nr) = (self.size, table.f32.conv.nr());
         let packed = Packed::new([in_channels, out_channels], 1, 3, nr);
-        let parameters = packed.before(self.weights);
+        let mut parameters = packed.before(self.weights);
+        if !self.transposed {
+            // Those beyond the last channel stay canaries.
+            let biases = self.bias.iter().enumerate();
+            biases.for_each(|(o, &x)| parameters[FIRST + packed.bias(o)] = x as f32);
+        }
         let mut transform = TransformPacked {
             size,
             weights_bytes: FIRST * size_of::<f32>(),
@@ -190,7 +197,9 @@ fn packed_weights_are_transformed_for_both_directions() {
             let x = random(shape, 1);
             let weights = random([out_channels, 3, 3, in_channels], 2);
             let gradient = random([batch, height, width, out_channels], 3);
+            let bias = random([1, 1, 1, out_channels], 5).data;
             let forward = reference::conv2d(&x, &weights, WINDOW, 1);
+            let forward = reference::add_bias(&forward, &bias);
             let by_input = conv2d_input_gradient(shape, &weights, &gradient, WINDOW, 1);
             let cases = SIZES
                 .into_iter()
@@ -206,6 +215,7 @@ fn packed_weights_are_transformed_for_both_directions() {
                         x,
                         weights: &weights,
                         transposed,
+                        bias: &bias,
                         old: accumulate.then_some(&old),
                     };
                     let expected = match accumulate {
