@@ -13,3 +13,10 @@ pub use optimizer::{Group, Hyperparameters, Method};
 pub use plan::TrainPlan;
 pub use state::Set;
 pub use trainer::{Outcome, TrainOptions, Trainer};
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod gradient_tests;
+#[cfg(test)]
+mod trainer_tests;

@@ -72,7 +72,8 @@ where
     );
 }
 
-/// The transform of a layer's packed weights into the matrices of all points, without biases, which follow.
+/// The transform of a layer's packed weights into the matrices of all points, and the layer's biases; zeros
+/// in their place for a gradient.
 #[derive(Clone, Debug)]
 pub struct TransformPacked {
     /// The size of the tiles.
@@ -148,16 +149,18 @@ impl TransformPacked {
         }
         let from = panel_len(9 * self.in_channels, nr);
         let weights = &weights[self.weights_bytes / size_of::<f32>()..];
-        if block == 0 {
-            // Biases follow the matrices; those of turned windows are zeros.
+        if item == 0 {
             let biases = columns.next_multiple_of(line_of::<f32>());
-            let range = panel * nr..((panel + 1) * nr).min(biases);
-            let bias = out.wrapping_add(self.size.points() * self.matrix_len() + range.start);
-            // SAFETY: the panel's biases, which no other item touches.
-            let bias = unsafe { std::slice::from_raw_parts_mut(bias, range.len()) };
-            match self.transposed {
-                false => bias.copy_from_slice(&weights[panel * from..][..range.len()]),
-                true => bias.fill(0.0),
+            let place = out.wrapping_add(self.size.points() * self.matrix_len());
+            // SAFETY: the layer's biases, after the matrices.
+            let place = unsafe {
+                place.write_bytes(0, biases);
+                std::slice::from_raw_parts_mut(place, columns)
+            };
+            if !self.transposed {
+                for (panel, place) in place.chunks_mut(nr).enumerate() {
+                    place.copy_from_slice(&weights[panel * from..][..place.len()]);
+                }
             }
         }
         let first = block * ROWS;
