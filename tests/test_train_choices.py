@@ -264,6 +264,14 @@ class TestBeginning:
         assert f"weights: {out / 'best'}" in capsys.readouterr().out
 
 
+def test_a_recipe_of_numpys_numbers_is_resumed(folder: Path, tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {"lr": np.float32(0.02), "epochs": np.int64(1), "seed": np.uint8(3)}
+    numbers["augment"] = Augment(erasing=np.float32(0.5))
+    run = train(folder, tmp_path / "run", **{**CHOICES, **numbers})
+    again = train(folder, tmp_path / "run", resume=True)
+    assert again.trainer.steps == run.trainer.steps == 3
+
+
 class TestHead:
     def test_without_photos_for_validation(self, folder: Path, tmp_path: Path) -> None:
         run = train(

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..datasets.folders import Folder
 from ..datasets.places import ALL
 from ..evaluation.files import replacing
@@ -157,7 +159,7 @@ class RunDirectory:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file."""
-        text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(values, indent=2, ensure_ascii=False, default=_plain)
         with replacing(self.path / name) as unfinished:
             Path(unfinished).write_text(text + "\n", encoding="utf-8")
 
@@ -194,6 +196,11 @@ class RunDirectory:
         self.write_json("report.json", evaluation.to_dict())
         save(confusion_matrix(evaluation), self.path / "confusion.png")
         save(mistake_mosaic(evaluation), self.path / "mistakes.jpg")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, and anything else as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _some(names: Sequence[str]) -> str:

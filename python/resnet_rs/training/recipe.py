@@ -77,6 +77,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # Plain numbers in place of NumPy's, as JSON takes them.
+        put = object.__setattr__
         for name, least in (
             ("epochs", 1),
             ("size", 8),
@@ -86,25 +88,25 @@ class Recipe:
         ):
             value = getattr(self, name)
             if value is not None:
-                arguments.count(name, value, least=least)
+                put(self, name, arguments.count(name, value, least=least))
         for name in ("lr", "weight_decay", "clip_norm", "backbone_lr", "warmup"):
             value = getattr(self, name)
             if value is not None:
-                number(name, value)
+                put(self, name, number(name, value))
         for name in ("momentum", "label_smoothing", "average"):
             value = getattr(self, name)
             if value is not None:
-                number(name, value, most=1.0)
+                put(self, name, number(name, value, most=1.0))
         arguments.choice("optimizer", self.optimizer, METHODS)
         arguments.choice("schedule", self.schedule, SCHEDULES)
         Schedule(self.schedule, 1.0, self.warmup)
         arguments.flag("balanced", self.balanced)
-        arguments.count("seed", self.seed, least=0, most=None)
+        put(self, "seed", arguments.count("seed", self.seed, least=0, most=None))
         if self.time is not None and self.epochs is not None:
             raise ValueError("time: expected in place of epochs; found both")
         freeze = (self.freeze,) if isinstance(self.freeze, str) else tuple(self.freeze)
-        object.__setattr__(self, "freeze", freeze)
-        object.__setattr__(self, "time", None if self.time is None else seconds(self.time))
+        put(self, "freeze", freeze)
+        put(self, "time", None if self.time is None else seconds(self.time))
         if not isinstance(self.augment, Augment):
             raise TypeError(f"augment: expected an Augment; got {type(self.augment).__name__}")
 
