@@ -14,7 +14,7 @@
 //! Sums run over blocks of pixels: within a block in f32, over the blocks in f64 and in their order. The
 //! blocks depend on shapes only, so the result is the same for any number of threads. A block has its own
 //! mean, and squares are summed around it; that of all follows from them (Chan, Golub and LeVeque,
-//! "Algorithms for Computing the Sample Variance", 1983), so a large mean costs no digits.
+//! "Algorithms for Computing the Sample Variance", 1983), so a large mean costs few digits.
 //!
 //! Source: Ioffe and Szegedy, "Batch Normalization", 2015. The formulas of the gradients are derived in
 //! the book's chapter.
