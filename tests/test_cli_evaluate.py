@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resnet_rs.cli import main
+from resnet_rs.stream.folder import paths
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_text(demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert row.split() == ["8", "3", "100.00%", "66.67%", "80.00%"]
     assert lines[-3] == "1 mistake, the most confident first:"
     assert lines[-1].split()[::2] == ["3", "8", str(data / "8" / "wrong.jpg")]
-    assert output.err == ""
+    assert "left out 1 file" in output.err
 
 
 def test_report_and_pictures(
@@ -74,10 +75,10 @@ def test_split(
         assert evaluate(demo_dir, *arguments, "--format", "json") == 0
         assert json.loads(capsys.readouterr().out)["images"] == images
     assert evaluate(demo_dir, root, "--split", "test") == 2
-    assert "expected a folder test; found train and val" in capsys.readouterr().err
+    assert "expected the part 'test'; found train and val" in capsys.readouterr().err
     shutil.rmtree(root / "val")
-    assert evaluate(demo_dir, root) == 2
-    assert "expected a folder val; found train: add --split train" in capsys.readouterr().err
+    assert evaluate(demo_dir, root) == 0
+    assert "these are the photos of train, the only part" in capsys.readouterr().err
 
 
 def test_unreadable_photo_is_listed_and_the_status_is_1(
@@ -107,10 +108,13 @@ def test_no_mistake(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing"], "No such file or directory: 'missing'"),
-        (["file.txt"], "file.txt: expected a folder with a folder of photos for each class"),
-        (["empty"], "empty: expected photos as class/photo.jpg; found no folder"),
-        (["hollow"], "hollow: expected photos as class/photo.jpg; found 1 folder without photos"),
+        (["missing"], "no such folder or file of photos"),
+        (["file.txt"], "file.txt: the file is empty; expected a first line"),
+        (
+            ["empty"],
+            "empty: expected a folder for each class, as in empty/CLASS/photo.jpg",
+        ),
+        (["hollow"], "found the folders '2' without a photo"),
         (["other"], "expects names among '0', '1', '2', '3', '4', '5', ... (10 in all); found 'ca"),
         (["good", "-o", "no/report.json"], "there is no such folder: 'no'"),
         (["good", "--weights", "nothing"], "nothing"),
@@ -136,3 +140,63 @@ def test_what_does_not_fit_is_one_line_and_the_status_is_2(
     assert output.out == ""
     assert message in output.err
     assert len(output.err.splitlines()) == 1
+
+
+def test_folder_that_cannot_be_listed_is_an_error(
+    demo_dir: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its photos would be missing from the figures."""
+    real = paths._list
+
+    def refuse(directory: str) -> object:
+        if directory == str(data / "4"):
+            raise PermissionError(13, "Permission denied", directory)
+        return real(directory)
+
+    monkeypatch.setattr(paths, "_list", refuse)
+    assert evaluate(demo_dir, data) == 2
+    assert f"Permission denied: '{data / '4'}'" in capsys.readouterr().err
+
+
+def test_choices_about_photos_hold_in_pictures(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mistake is a photo that is cut off, which only --truncated shows."""
+    wrong = data / "8" / "wrong.jpg"
+    content = wrong.read_bytes()
+    wrong.write_bytes(content[: len(content) * 19 // 20])
+    pictures = tmp_path / "pictures"
+    assert evaluate(demo_dir, data, "--truncated", "--pictures", pictures) == 0
+    capsys.readouterr()
+    with Image.open(pictures / "mistakes.jpg") as picture:
+        tile = picture.crop((60, 140, 340, 420)).convert("L")
+        low, high = tile.getextrema()
+    assert high - low > 100, "the tile shows the photo"
+
+
+@pytest.mark.parametrize("flag", ["--top", "--batch-size", "--workers"])
+def test_numbers_are_checked(
+    flag: str, demo_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate(demo_dir, data, flag, "0")
+    assert caught.value.code == 2
+    assert "a whole number from 1 up; got '0'" in capsys.readouterr().err
+
+
+def test_files_are_named_on_a_terminal(
+    demo_dir: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    report = tmp_path / "report.json"
+    assert evaluate(demo_dir, data, "-o", report) == 0
+    output = capsys.readouterr()
+    assert output.err.endswith(f"resnet-rs: wrote {report}\n")
+    assert "/20 images" in output.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from labelled_photos import write_classes, write_photo
 from torchvision.datasets import ImageFolder
 
+from resnet_rs import datasets
 from resnet_rs.datasets import DataError, Labelled, read, read_part
+from resnet_rs.images import Decoding
 
 PINNED = ["3", "7", "8", "9"]
 PIXELS = np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3)
@@ -101,7 +104,7 @@ class TestFolders:
         assert names_of(photos) == [("a", "000.png"), ("b", "000.png")]
         loose, others = remarks
         assert "1 photo that no folder gives a class: 'loose.png'" in loose
-        assert "2 files that are no photos by suffix: 1 .md, 1 .txt" in others
+        assert "2 files without the suffix of a photo: 1 .md, 1 .txt" in others
 
     def test_links_to_classes_are_followed(self, tmp_path: Path) -> None:
         write_classes(tmp_path / "all", {"a": 1, "b": 1, "c": 1})
@@ -294,6 +297,12 @@ class TestValues:
         assert photos.classes == ("a", "b", "c")
         assert photos.labels.tolist() == [1, 0, 1, 1, 0, 2]
 
+    def test_no_photo_at_all(self) -> None:
+        nothing = (PIXELS[:0], np.array([], str))
+        assert read_part(nothing, classes=("a",))[0].classes == ("a",)
+        with pytest.raises(ValueError, match="one or more"):
+            read_part(nothing)
+
     def test_val_has_the_classes_of_train(self) -> None:
         split = read((PIXELS, [0, 1, 2, 0, 1, 2]), val=(PIXELS[:2], [1, 0]))
         assert split.val.classes == ("0", "1", "2")
@@ -391,3 +400,56 @@ class TestSplit:
         after = read(tmp_path)
         assert after.val.images == before.val.images
         assert after.train.images == before.train.images
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "read": {"val": None, "val_fraction": 0.2, "seed": 0, "classes": None},
+    "read_part": {"part": None, "classes": None},
+    "check": {
+        "reader": None,
+        "cache": None,
+        "on_error": "skip",
+        "duplicates": None,
+        "workers": None,
+        "watch": None,
+    },
+    "Augment": {
+        "scale": (0.35, 1.0),
+        "ratio": (0.75, 4 / 3),
+        "flip": False,
+        "rotation": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "erasing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    },
+    "Loader": {
+        "resize": None,
+        "mean": None,
+        "std": None,
+        "augment": None,
+        "seed": 0,
+        "workers": None,
+        "cache": None,
+        "drop_last": False,
+        "channels": None,
+        "choices": Decoding(),
+    },
+    "measuring": {"resize": None, "channels": 3, "mean": None, "std": None},
+    "PhotoCache": {"limit": None},
+}
+
+
+def test_defaults_are_stated_a_second_time() -> None:
+    """Every public name of the room; one without a row has no defaults."""
+    for name in datasets.__all__:
+        thing = getattr(datasets, name)
+        found = {} if is_error(thing) else inspect.signature(thing).parameters
+        defaults = {one.name: one.default for one in found.values() if one.default is not one.empty}
+        assert defaults == DEFAULTS.get(name, {}), name
+
+
+def is_error(thing: Any) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, Exception)

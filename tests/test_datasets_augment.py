@@ -135,7 +135,7 @@ class TestParity:
         assert (abs(boxes.mean(axis=0) - theirs.mean(axis=0)) < 4 * error).all()
         assert (abs(boxes.std(axis=0) / theirs.std(axis=0) - 1) < 0.08).all()
 
-    @pytest.mark.parametrize(("height", "width"), [(5, 500), (500, 5), (1, 100)])
+    @pytest.mark.parametrize(("height", "width"), [(5, 500), (500, 5), (1, 100), (100, 1)])
     def test_crop_of_long_photos_is_the_largest_in_the_centre(
         self, height: int, width: int
     ) -> None:
@@ -257,6 +257,13 @@ class TestOptions:
     ) -> None:
         with pytest.raises(error, match=words):
             Augment(**options)
+
+    def test_good_options_are_kept(self) -> None:
+        augment = Augment(scale=[0.2, 1], ratio=(1, 2), mixup=np.float32(0.5))
+        assert augment == Augment(scale=(0.2, 1.0), ratio=(1.0, 2.0), mixup=0.5)
+        assert augment.scale == (0.2, 1.0)
+        assert augment.mixes
+        assert not Augment(scale=None).mixes
 
     def test_colours_need_one_or_three_channels(self) -> None:
         Augment(brightness=0.5).check_channels(1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from resnet_rs.datasets import DataError, Labelled, Split, read
 from resnet_rs.datasets.checks import check
 from resnet_rs.datasets.memory import available_bytes
 from resnet_rs.datasets.photos import PhotoCache, Prepared, Reduced, channels_of, read_pixels
-from resnet_rs.images.options import DEFAULT
+from resnet_rs.images.options import DEFAULT, Decoding
 from resnet_rs.images.preprocess import load_pixels
 from resnet_rs.images.spec import Preprocessing
 
@@ -38,6 +40,8 @@ class TestCheck:
         assert report.train.images == split.train.images
         assert report.val.images == split.val.images
         assert seen == [(i + 1, 0) for i in range(29)]
+        with pytest.raises(FrozenInstanceError):
+            report.remarks = ("x",)  # type: ignore[misc]
 
     @pytest.mark.parametrize("workers", [1, 4])
     def test_unreadable_photos_are_left_out(self, tmp_path: Path, workers: int) -> None:
@@ -59,6 +63,28 @@ class TestCheck:
         assert train.startswith("train: 2 photos cannot be read and are left out: ")
         assert "a/003.png" in train
         assert val.startswith("val: 1 photo cannot be read and is left out: ")
+
+    def test_many_unreadable_photos_are_counted(self, tmp_path: Path) -> None:
+        write_classes(tmp_path, {"a": 12, "b": 12})
+        for number in range(5):
+            damage(tmp_path / f"a/{number:03}.png")
+        report = check(read(tmp_path, val_fraction=0))
+        assert report.remarks[0].startswith("train: 5 photos cannot be read and are left out: ")
+        assert report.remarks[0].endswith("; and 2 more")
+        assert report.remarks[0].count("a/00") == 3
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"on_error": "ignore"}, "on_error must be one of 'skip', 'raise'"),
+            ({"duplicates": "skip"}, "duplicates must be one of None, 'drop', 'keep', 'raise'"),
+            ({"workers": 0}, "workers must be at least 1"),
+        ],
+    )
+    def test_bad_arguments(self, options: dict[str, Any], words: str) -> None:
+        photos = Labelled(np.zeros((4, 2, 2, 3), np.uint8), np.arange(4) % 2, ("a", "b"))
+        with pytest.raises(ValueError, match=words):
+            check(read(photos), **options)
 
     def test_unreadable_photo_is_an_error_if_asked(self, tmp_path: Path) -> None:
         write_classes(tmp_path, {"a": 12, "b": 12})
@@ -198,6 +224,16 @@ class TestReaders:
         path = write_photo(tmp_path / "1.png", 1, size=(70, 50))
         assert np.array_equal(Prepared(SPEC)(path), load_pixels(path, SPEC, 3, DEFAULT))
         assert Prepared(SPEC, channels=1)(path).shape == (16, 16, 1)
+
+    def test_photos_are_turned_upright(self, tmp_path: Path) -> None:
+        path = write_photo(tmp_path / "1.png", 1, size=(30, 20))
+        turned = Image.open(path)
+        exif = turned.getexif()
+        exif[0x0112] = 6
+        turned.save(tmp_path / "2.png", exif=exif)
+        assert np.array_equal(Reduced(40)(tmp_path / "2.png"), np.rot90(Reduced(40)(path), -1))
+        plain = Reduced(40, choices=Decoding(exif=False))
+        assert np.array_equal(plain(tmp_path / "2.png"), Reduced(40)(path))
 
     def test_reader_for_crops_leaves_a_margin(self) -> None:
         assert Reduced.for_crops(64) == Reduced(96)

@@ -34,6 +34,7 @@ from resnet_rs.datasets.photos import PhotoCache
 
 # A hang is what these waits end; nothing here takes this long.
 HANG_SECONDS = 60
+ORDER = [0, 12, 9, 7, 3, 10, 11, 5, 8, 1, 6, 4, 2]
 ALL = Augment(
     flip=True,
     rotation=10,
@@ -131,6 +132,9 @@ class TestBatches:
         (batch,) = loader.epoch()
         (expected,) = Loader(ARRAYS, batch_size=13, size=16).epoch()
         assert np.array_equal(batch.x, expected.x[batch.indices])
+        (cropped,) = Loader(ARRAYS, batch_size=13, size=16, augment=Augment()).epoch()
+        differ = (cropped.x != expected.x[cropped.indices]).any(axis=(1, 2, 3))
+        assert differ.all()
 
     @pytest.mark.parametrize("channels", [1, 3, 5])
     def test_channels(self, channels: int) -> None:
@@ -151,6 +155,10 @@ class TestBatches:
         assert measuring(224).as_dict() == resnet_rs.images.spec.preset("IMAGENET1K_V2")
         assert measuring(64).resize == 66
         assert measuring(64, resize=64).resize == 64
+        spec = Loader(ARRAYS, batch_size=4, size=8, resize=11, mean=(0.1, 0.2, 0.3)).preprocessing
+        assert spec == measuring(8, resize=11, mean=(0.1, 0.2, 0.3))
+        with pytest.raises(ValueError, match="resize must be at least 1"):
+            measuring(64, resize=0)
         with pytest.raises(ValueError, match="mean must be 3 numbers"):
             measuring(64, mean=(0.5,))
         with pytest.raises(ValueError, match="std must be above 0"):
@@ -247,6 +255,10 @@ class TestSameBits:
                 }
             )
         assert by_index[0] == by_index[1]
+
+    def test_order_is_the_same_for_every_version(self) -> None:
+        loader = Loader(ARRAYS, batch_size=13, size=8, augment=Augment(), seed=5)
+        assert next(loader.epoch(2)).indices.tolist() == ORDER
 
     def test_seeds_differ(self, photos: Labelled) -> None:
         first, second = (

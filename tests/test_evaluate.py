@@ -121,7 +121,7 @@ class TestClasses:
     ) -> None:
         with pytest.raises(ValueError, match="expects names among '0', '1'") as caught:
             evaluate(model, paths[:2], [0, 1], ["3", "seven"])
-        assert "(10 in all); found 'seven' and 1 that agree" in str(caught.value)
+        assert "'5', ... (10 in all); found 'seven' and 1 that agree" in str(caught.value)
         assert model.loaded.options.origin in str(caught.value)
 
     def test_close_name_is_suggested(self, demo_dir: Path) -> None:
@@ -156,6 +156,18 @@ class TestClasses:
         assert "synsets" in matched.remarks[0]
         with pytest.raises(ValueError, match="They look like ImageNet's synsets"):
             match_classes(thousand.loaded, synsets[:10])
+
+    def test_thousand_classes_without_names_are_imagenets(self, thousand: _Thousand) -> None:
+        nameless = _Thousand()
+        nameless.loaded.config.labels = None
+        names = [f"class {index}" for index in range(999)]
+        try:
+            with pytest.raises(ValueError, match="expects names among 'tench'"):
+                match_classes(nameless.loaded, names)
+            assert match_classes(nameless.loaded, [*names, "last"]).names[999] == "last"
+            assert match_classes(nameless.loaded, ["goldfish"]).indices.tolist() == [1]
+        finally:
+            nameless.loaded.config.labels = imagenet_labels()
 
     def test_model_without_classes(self, demo_dir: Path, paths: list[str]) -> None:
         headless = ResNet50(demo_dir, num_classes=0)

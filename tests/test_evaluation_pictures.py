@@ -137,6 +137,11 @@ class TestBatchMosaic:
         x = ((pixels / 255 - self.MEAN) / self.STD).astype(np.float32)
         assert (as_pixels(x, self.MEAN, self.STD) == pixels).all()
 
+    def test_values_beyond_black_and_white(self) -> None:
+        x = np.float32([[[[-9, 9, np.nan], [1.2509, 1, 1]]]])
+        pixels = as_pixels(x, (0, 0, 0), (0.8, 1, 1))
+        assert pixels.tolist() == [[[[0, 255, 0], [255, 255, 255]]]]
+
     def test_pixels_are_squares_of_one_colour(self) -> None:
         x = np.zeros((1, 2, 2, 3), np.float32)
         picture = batch_mosaic(x, np.array([0]), ["a"], mean=self.MEAN, std=self.STD)
@@ -157,6 +162,9 @@ class TestBatchMosaic:
         assert label_texts(np.array([2, 0]), 2, names) == ["owl", "cat"]
         soft = np.float32([[0, 0.3, 0.7], [0.05, 0.9, 0.05], [0, 1, 0]])
         assert label_texts(soft, 3, names) == ["owl 70%, dog 30%", "dog", "dog"]
+        two = np.float32([[0.95, 0.05], [0.3, 0.7], [0.995, 0.005]])
+        assert label_texts(two, 3, names[:2]) == ["cat", "dog 70%, cat 30%", "cat"]
+        assert label_texts(np.ones((1, 1)), 1, names[:1]) == ["cat"]
 
     @pytest.mark.parametrize(
         ("x", "labels", "error", "message"),

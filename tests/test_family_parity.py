@@ -244,6 +244,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "option-a-last-stride": {"shortcut": A("average", "end"), "last_stride": 1},
     "option-c": {"shortcut": "conv_always", "blocks": [2, 1, 2, 1]},
     "option-c-basic": {"shortcut": "conv_always", **SMALL},
+    "plain": {"shortcut": "none", **SMALL},
+    "plain-bottleneck": {"shortcut": "none"},
     "dilated": {"dilation": [1, 1, 2, 4], "blocks": [1, 1, 2, 2]},
     "dilated-once": {"dilation": [1, 2, 2, 2], "blocks": [1, 2, 1, 2]},
     "dilated-basic": {"dilation": [1, 1, 2, 4], "block": "basic", "blocks": [1, 1, 2, 2]},

@@ -179,6 +179,8 @@ class TestBadInput:
         for columns in (["loss"], ["epoch", "loss", "loss"], []):
             with pytest.raises(ValueError, match="columns must begin with 'epoch'"):
                 History(path, columns)
+        with pytest.raises(TypeError, match="columns must be a list of str"):
+            History(path, "epoch")
         assert not path.exists()
 
     def test_missing_folder_is_named(self, tmp_path: Path) -> None:

@@ -191,6 +191,29 @@ class TestText:
             "60     61           1",
         ]
 
+    @pytest.mark.parametrize(("classes", "matrix"), [(20, True), (21, False)])
+    def test_matrix_of_few_classes_only(self, classes: int, matrix: bool) -> None:
+        labels = np.arange(classes)
+        text = str(measure(outputs(labels[::-1].tolist(), classes), labels))
+        assert ("confusion matrix" in text) == matrix
+        if not matrix:
+            pairs = text.split("the most frequent confusions:\n")[1].split("\n\n")[0]
+            assert len(pairs.splitlines()) == 1 + 10
+
+    @pytest.mark.parametrize(("classes", "rows"), [(30, 30), (31, 30)])
+    def test_table_of_the_worst_classes(self, classes: int, rows: int) -> None:
+        labels = np.arange(classes)
+        text = str(measure(outputs(labels.tolist(), classes), labels))
+        assert ("lowest F1" in text) == (classes > 30)
+        table = text.split("F1\n")[1] if classes <= 30 else text.split("      F1\n")[1]
+        assert len(table.splitlines()) == rows + 1
+
+    def test_repr_is_one_line_of_figures(self, evaluation: Evaluation) -> None:
+        text = repr(evaluation)
+        assert "top1=0.5" in text
+        assert "array" not in text
+        assert "\n" not in text
+
     def test_long_names_become_numbers_in_the_head_of_the_matrix(self) -> None:
         names = [f"a very long name of a class, {index}" for index in range(4)]
         text = str(measure(outputs(ANSWERS), LABELS, names))
@@ -209,6 +232,10 @@ class TestJson:
 
     def test_dict(self, evaluation: Evaluation) -> None:
         found = evaluation.to_dict(mistakes=1)
+        for name in ("loss", "calibration_error", "top1", "top5", "activation", "correct"):
+            assert found[name] == getattr(evaluation, name)
+        for name in ("precision", "recall", "f1"):
+            assert found["macro"][name] == getattr(evaluation, f"macro_{name}")
         assert found["images"] == 6
         assert found["top1"] == 0.5
         assert found["confusion"] == evaluation.confusion.tolist()

@@ -97,7 +97,10 @@ class TestLinearProbe:
 
     def test_evaluation_is_that_of_the_layer(self) -> None:
         x, labels = clouds(90, 20, 3, spread=2.0)
-        probe = linear_probe(x[:60], labels[:60], x[60:], labels[60:], classes=["a", "b", "c"])
+        options = {"classes": ["a", "b", "c"], "images": range(30)}
+        probe = linear_probe(x[:60], labels[:60], x[60:], labels[60:], **options)
+        assert probe.evaluation.images == tuple(range(30))
+        assert "array" not in repr(probe)
         assert probe.weight.shape == (3, 20)
         assert probe.bias.shape == (3,)
         assert probe.weight.dtype == probe.bias.dtype == np.float32

@@ -155,9 +155,10 @@ class Block(nn.Module):
         if isinstance(v["shortcut"], dict):
             if changes:
                 self.downsample: nn.Module = OptionA(out - channels, stride, **v["shortcut"]["pad"])
-        elif changes or v["shortcut"] == "conv_always":
+        elif v["shortcut"] != "none" and (changes or v["shortcut"] == "conv_always"):
             self.downsample = nn.Sequential(*shortcut(v, channels, out, stride, second))
-        self.add = Add()
+        if v["shortcut"] != "none":
+            self.add = Add()
         self.output = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -165,6 +166,8 @@ class Block(nn.Module):
         for i, kind in itertools.product(range(1, self.count + 1), ("conv", "bn", "relu")):
             if hasattr(self, f"{kind}{i}"):
                 y = self.get_submodule(f"{kind}{i}")(y)
+        if not hasattr(self, "add"):  # a plain network
+            return self.output(y)
         return self.output(self.add(y, self.downsample(x) if hasattr(self, "downsample") else x))
 
 

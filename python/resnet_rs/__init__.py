@@ -59,7 +59,9 @@ from .results import Prediction
 from .weights.config import Config
 
 if TYPE_CHECKING:
+    from .evaluation import Evaluation, evaluate
     from .inspect.compare import compare, compare_step
+    from .training import Recipe, Run, Trainer, TrainingError, train
 
 __all__ = [
     "CifarResNet20",
@@ -68,9 +70,11 @@ __all__ = [
     "CifarResNet56",
     "CifarResNet110",
     "Config",
+    "Evaluation",
     "ImageError",
     "Prediction",
     "Preprocessing",
+    "Recipe",
     "ResNeXt50_32x4d",
     "ResNeXt50d_32x4d",
     "ResNeXt101_32x4d",
@@ -91,6 +95,9 @@ __all__ = [
     "ResNet152d",
     "ResNet200",
     "ResNet200d",
+    "Run",
+    "Trainer",
+    "TrainingError",
     "UnsupportedIsaError",
     "WeightsError",
     "WideResNet50_2",
@@ -98,14 +105,30 @@ __all__ = [
     "__version__",
     "compare",
     "compare_step",
+    "evaluate",
     "load",
+    "train",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what few programs need only where it is used."""
-    if name in ("compare", "compare_step"):
-        from .inspect import compare as room
+_LATE = {
+    "compare": "inspect.compare",
+    "compare_step": "inspect.compare",
+    "evaluate": "evaluation",
+    "Evaluation": "evaluation",
+    "Recipe": "training",
+    "Run": "training",
+    "Trainer": "training",
+    "TrainingError": "training",
+    "train": "training",
+}
 
-        return getattr(room, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what not every program needs only where it is used."""
+    module = _LATE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{module}", __name__), name)

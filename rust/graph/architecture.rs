@@ -111,6 +111,8 @@ pub enum Shortcut {
     ConvAlways,
     /// No weights: fewer pixels, and channels of zeros (option A).
     Pad(PadShortcut),
+    /// Nothing is added: the paper's plain networks.
+    None,
 }
 
 /// A shortcut without weights.

@@ -166,6 +166,9 @@ impl Builder<'_> {
             };
             y = self.relu(&format!("{name}.relu{last}"), y);
         }
+        if self.architecture.shortcut == Shortcut::None {
+            return self.relu(name, y);
+        }
         let same_shape = shape.stride == 1 && shape.in_channels == out_channels;
         let identity = if same_shape && self.architecture.shortcut != Shortcut::ConvAlways {
             x
@@ -236,6 +239,7 @@ impl Builder<'_> {
         let name = |i: usize| format!("{}.downsample.{i}", shape.name);
         let (x, stride, first) = match self.architecture.shortcut {
             Shortcut::Pad(pad) => return self.pad(x, shape, pad),
+            Shortcut::None => return x,
             Shortcut::Conv | Shortcut::ConvAlways => (x, shape.stride, 0),
             // Stride 1 needs no pool, but the names after it stay.
             Shortcut::AvgPoolConv if shape.stride == 1 && shape.dilation == 1 => (x, 1, 1),

@@ -33,6 +33,8 @@ pub mod optimizer;
 pub mod peak;
 pub mod pool;
 pub mod reference;
+#[cfg(test)]
+pub(crate) mod reference_gradients;
 mod shapes;
 mod table;
 pub mod view;
@@ -42,4 +44,6 @@ pub use shapes::KernelShapes;
 pub use table::{F32Kernels, KernelTable};
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod testing_packed;

@@ -86,11 +86,22 @@ pub fn take(view: &View, arena: &Arena) -> Tensor {
 }
 
 pub fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
+    assert_within(found, expected, TOLERANCE, what);
+}
+
+/// Asserts that the error's norm is at most `tolerance` times that of the expected values.
+pub fn assert_within(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
     assert_eq!(found.shape, expected.shape, "{what}");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let pairs = || found.data.iter().zip(&expected.data);
-    let error = norm(&mut pairs().map(|(f, e)| f - e)) / norm(&mut expected.data.iter().copied());
-    assert!(error <= TOLERANCE, "{what}: relative error {error:e}");
+    let error = norm(&mut pairs().map(|(f, e)| f - e));
+    let expected = norm(&mut expected.data.iter().copied());
+    // All zeros, or a relative error.
+    assert!(
+        error <= tolerance * expected,
+        "{what}: relative error {:e}",
+        error / expected
+    );
 }
 
 /// Lays views out one after the other, with a gap of canaries after each.

@@ -290,16 +290,16 @@ impl Trainer {
             height,
             width,
         };
-        let steps = core.steps_of(shape, threads)?;
-        steps
-            .into_iter()
-            .map(|(name, operation, is_backward, macs, items)| {
+        let plan = core.plan_of(shape, threads)?;
+        plan.steps
+            .iter()
+            .map(|planned| {
                 let entry = PyDict::new(py);
-                entry.set_item("name", name)?;
-                entry.set_item("operation", operation)?;
-                entry.set_item("backward", is_backward)?;
-                entry.set_item("macs", macs)?;
-                entry.set_item("items", items)?;
+                entry.set_item("name", &planned.name)?;
+                entry.set_item("operation", planned.step.operation())?;
+                entry.set_item("backward", planned.is_backward)?;
+                entry.set_item("macs", planned.step.macs())?;
+                entry.set_item("items", planned.step.items())?;
                 Ok(entry)
             })
             .collect()

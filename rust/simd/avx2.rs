@@ -132,6 +132,47 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: `self` proves AVX2; the caller guarantees eight rows of eight values.
+        unsafe {
+            let r: [__m256; 8] =
+                std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * from_stride)));
+            // Pairs of rows, then fours, within each half of a register; then the halves.
+            let pairs: [__m256; 8] = std::array::from_fn(|i| {
+                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+                if i % 2 == 0 {
+                    _mm256_unpacklo_ps(a, b)
+                } else {
+                    _mm256_unpackhi_ps(a, b)
+                }
+            });
+            let fours: [__m256; 8] = std::array::from_fn(|i| {
+                let (a, b) = (
+                    pairs[i / 4 * 4 + i % 4 / 2],
+                    pairs[i / 4 * 4 + 2 + i % 4 / 2],
+                );
+                if i % 2 == 0 {
+                    _mm256_shuffle_ps::<0x44>(a, b)
+                } else {
+                    _mm256_shuffle_ps::<0xee>(a, b)
+                }
+            });
+            for j in 0..4 {
+                let (a, b) = (fours[j], fours[4 + j]);
+                _mm256_storeu_ps(to.add(j * to_stride), _mm256_permute2f128_ps::<0x20>(a, b));
+                let high = _mm256_permute2f128_ps::<0x31>(a, b);
+                _mm256_storeu_ps(to.add((4 + j) * to_stride), high);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

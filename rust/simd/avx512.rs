@@ -132,6 +132,59 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen rows of sixteen values.
+        unsafe {
+            let r: [__m512; 16] =
+                std::array::from_fn(|i| _mm512_loadu_ps(from.add(i * from_stride)));
+            // Pairs of rows, then fours, within each quarter of a register; then the quarters.
+            let pairs: [__m512; 16] = std::array::from_fn(|i| {
+                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+                if i % 2 == 0 {
+                    _mm512_unpacklo_ps(a, b)
+                } else {
+                    _mm512_unpackhi_ps(a, b)
+                }
+            });
+            let fours: [__m512; 16] = std::array::from_fn(|i| {
+                let (a, b) = (
+                    pairs[i / 4 * 4 + i % 4 / 2],
+                    pairs[i / 4 * 4 + 2 + i % 4 / 2],
+                );
+                if i % 2 == 0 {
+                    _mm512_shuffle_ps::<0x44>(a, b)
+                } else {
+                    _mm512_shuffle_ps::<0xee>(a, b)
+                }
+            });
+            // Quarter q of `fours[4 g + j]` is column 4 q + j of rows 4 g to 4 g + 3.
+            for j in 0..4 {
+                let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+                let ab = [
+                    _mm512_shuffle_f32x4::<0x44>(a, b),
+                    _mm512_shuffle_f32x4::<0xee>(a, b),
+                ];
+                let cd = [
+                    _mm512_shuffle_f32x4::<0x44>(c, d),
+                    _mm512_shuffle_f32x4::<0xee>(c, d),
+                ];
+                for half in 0..2 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(ab[half], cd[half]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(ab[half], cd[half]);
+                    _mm512_storeu_ps(to.add((8 * half + j) * to_stride), even);
+                    _mm512_storeu_ps(to.add((8 * half + 4 + j) * to_stride), odd);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch accepts any address and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

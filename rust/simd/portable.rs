@@ -125,5 +125,21 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        for i in 0..4 {
+            for j in 0..4 {
+                // SAFETY: the caller guarantees four rows of four values.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 }

@@ -71,6 +71,17 @@ fn check<S: Simd>() {
             s.store(out.as_mut_ptr(), s.if_equal(nan, nan, x, y));
             expect(&out, &|_, _| 2.0);
 
+            let (rows, across) = (S::LANES + 3, S::LANES + 1);
+            let block: Vec<f32> = (0..S::LANES * rows).map(|i| i as f32).collect();
+            let mut turned = vec![-1.0; S::LANES * across];
+            s.transpose(block.as_ptr(), rows, turned.as_mut_ptr(), across);
+            for i in 0..S::LANES {
+                for j in 0..S::LANES {
+                    assert_eq!(turned[j * across + i], block[i * rows + j]);
+                }
+                assert_eq!(turned[i * across + S::LANES], -1.0);
+            }
+
             for n in 0..=S::LANES {
                 s.store(out.as_mut_ptr(), s.load_first(n, a.as_ptr()));
                 for i in 0..S::LANES {

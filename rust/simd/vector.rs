@@ -126,6 +126,13 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Transposes a block of `LANES` rows of `LANES` values: `to[j, i] = from[i, j]`, rows `from_stride` and
+    /// `to_stride` values apart.
+    ///
+    /// # Safety
+    /// The rows are valid for reads at `from` and for writes at `to`, and do not overlap.
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
     /// Prefetches the cache line at `p` into the second-level cache; `p` may be any address.
     fn prefetch(self, p: *const f32);
 }

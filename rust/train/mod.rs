@@ -6,8 +6,10 @@ mod parameters;
 mod plan;
 mod state;
 mod trainer;
+mod update;
 mod walk;
 
 pub use optimizer::{Group, Hyperparameters, Method};
+pub use plan::TrainPlan;
 pub use state::Set;
 pub use trainer::{Outcome, TrainOptions, Trainer};

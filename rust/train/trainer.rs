@@ -309,27 +309,12 @@ impl Trainer {
         Ok(plan)
     }
 
-    /// The steps of a backward pass for a shape.
+    /// The plan of a backward pass for a shape.
     ///
     /// # Errors
     /// As for [`Trainer::backward`].
-    pub fn steps_of(
-        &mut self,
-        shape: Shape,
-        threads: usize,
-    ) -> Result<Vec<(String, &'static str, bool, usize, usize)>, Error> {
-        let plan = self.plan(shape, threads, false)?;
-        let describe = |planned: &PlannedTrainStep| {
-            let step = &planned.step;
-            (
-                planned.name.clone(),
-                step.operation(),
-                planned.is_backward,
-                step.macs(),
-                step.items(),
-            )
-        };
-        Ok(plan.steps.iter().map(describe).collect())
+    pub fn plan_of(&mut self, shape: Shape, threads: usize) -> Result<Arc<TrainPlan>, Error> {
+        self.plan(shape, threads, false)
     }
 
     /// The names and shapes of all tensors, with true for running statistics.

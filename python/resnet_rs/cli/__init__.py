@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from .._core import __version__
 from .common import BROKEN_PIPE, INTERRUPTED, fail
 
-_DESCRIPTION = "Classify and embed images with ResNets on the CPU, and look inside."
+_DESCRIPTION = "Classify and embed images with ResNets on the CPU, train them, and look inside."
 
 _EPILOG = """\
 examples:
   resnet-rs predict cat.jpg --weights weights/
   resnet-rs predict photos/ --weights weights/ -o labels.jsonl --resume
   resnet-rs embed photos/ --weights weights/ -o photos.npy
+  resnet-rs train photos/ -o run --architecture resnet50 --size 64
   resnet-rs evaluate signs/val --weights weights/ --pictures pictures/
   resnet-rs convert best.pth weights/ --architecture resnet50 --labels labels.txt
   resnet-rs COMMAND --help
@@ -37,6 +38,10 @@ _COMMANDS = {
     "embed": (
         "turn images into vectors",
         "Turn images into vectors: the features before the last layer.",
+    ),
+    "train": (
+        "train a network on labelled photos",
+        "Train a network on labelled photos, from random weights or from weights that exist.",
     ),
     "evaluate": (
         "measure a model on labelled photos",

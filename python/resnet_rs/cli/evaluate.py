@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..datasets import read_part
 from ..evaluation import Evaluation, evaluate
 from ..images.errors import ImageError
 from ..model import ResNet
-from ..stream.folder.paths import Sources
 from ..terminal.progress import Progress
-from ..terminal.tables import plural
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -30,8 +27,9 @@ _SPLITS = ("train", "val", "test")
 _CONFUSION, _MISTAKES = "confusion.png", "mistakes.jpg"
 
 EPILOG = f"""\
-DATA is a folder with a folder of photos for each class, class/photo.jpg, or a folder with such
-folders in train/, val/ or test/; val/ is then evaluated, or the one that --split names. The names
+DATA is a folder with a folder of photos for each class, class/photo.jpg, a folder with such folders
+in train/, val/ or test/, or a CSV file of paths and labels (docs/datasets.md). Of several parts val
+is evaluated, or the one that --split names. The names
 of the classes are found among those of the model, in any order. If the weights state no names, the
 model must have as many classes, and the order of the folders' names counts.
 
@@ -51,19 +49,10 @@ written.
 """
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Labelled photos: paths, the index of each one's class, and the names of the classes."""
-
-    images: list[str]
-    labels: list[int]
-    classes: list[str]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     add = parser.add_argument
-    add("data", metavar="DATA", type=Path, help="a folder with a folder of photos for each class")
+    add("data", metavar="DATA", type=Path, help="labelled photos: a folder or a CSV file")
     add_model_options(parser)
     add(
         "--split",
@@ -113,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print and write the report, and return the exit status."""
     with plain_warnings():
         try:
-            data = _read(arguments.data, arguments.split)
+            data, notes = read_part(arguments.data, part=arguments.split)
+            for note in notes:
+                print(f"resnet-rs: note: {note}", file=sys.stderr)
             _check_outputs(arguments)
             model = load_model(arguments)
         except LOAD_ERRORS as error:
@@ -143,45 +134,6 @@ def run(arguments: argparse.Namespace) -> int:
         except LOAD_ERRORS as error:
             return fail(error)
     return SOME_IMAGES_FAILED if evaluation.skipped else OK
-
-
-def _read(folder: Path, split: str | None) -> _Data:
-    """Find the photos of a folder, and the class of each.
-
-    Raises:
-        OSError: there is no such folder, or one of a class cannot be listed.
-        ValueError: it holds no folder of a class, or no photo.
-    """
-    if not folder.is_dir():
-        # Raises the system's own error if there is nothing of that name.
-        os.stat(folder)
-        raise ValueError(f"{folder}: expected a folder with a folder of photos for each class")
-    parts = [name for name in _SPLITS if (folder / name).is_dir()]
-    if split is not None or parts:
-        part = split or "val"
-        if part not in parts:
-            found = " and ".join(parts) if parts else "none of train, val and test"
-            remedy = f": add --split {parts[-1]}" if split is None else ""
-            raise ValueError(f"{folder}: expected a folder {part}; found {found}{remedy}")
-        folder /= part
-    with os.scandir(folder) as entries:
-        classes = sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-        )
-    images: list[str] = []
-    labels: list[int] = []
-    for index, name in enumerate(classes):
-        paths = list(Sources([str(folder / name)], on_error=_raise))
-        images += paths
-        labels += [index] * len(paths)
-    if not images:
-        found = f"{plural(len(classes), 'folder')} without photos" if classes else "no folder"
-        raise ValueError(f"{folder}: expected photos as class/photo.jpg; found {found}")
-    return _Data(images, labels, classes)
-
-
-def _raise(path: str, error: OSError) -> None:
-    raise error
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -81,8 +81,9 @@ def read_classes(
         raise DataError(_no_photos(folder, names, loose, others))
     if classes is None and len(names) == 1 and _listed(folder / names[0])[0]:
         raise DataError(
-            f"{folder}: {_LAYOUT.format(folder=folder)}, for two classes or more; found one folder, "
-            f"{names[0]!r}, with folders in it. If those are the classes, pass {folder / names[0]}"
+            f"{folder}: {_LAYOUT.format(folder=folder)}, for two classes or more; found one "
+            f"folder, {names[0]!r}, with folders in it. If those are the classes, pass "
+            f"{folder / names[0]}"
         )
     indices, found = labels_by_name(labels, names, os.fspath(folder), classes)
     return Labelled(tuple(paths), indices, found), _remarks_on_files(folder, loose, others)
@@ -169,8 +170,8 @@ def _remarks_on_files(folder: Path, loose: list[str], others: Counter[str]) -> t
             f"{count} {kind or 'without a suffix'}" for kind, count in sorted(kinds.items())
         )
         remarks.append(
-            f"{folder}: left out {plural(sum(kinds.values()), 'file')} that "
-            f"{'is' if sum(kinds.values()) == 1 else 'are'} no photos by suffix: {text}"
+            f"{folder}: left out {plural(sum(kinds.values()), 'file')} without the suffix of a "
+            f"photo: {text}"
         )
     return tuple(remarks)
 

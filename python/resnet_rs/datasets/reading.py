@@ -138,7 +138,11 @@ def _only_part(place: Place, classes: Sequence[str] | None) -> tuple[Labelled, t
             f"{place.name}: expected one part, or one called val; found "
             f"{' and '.join(place.parts)}: say which, as in part={place.parts[-1]!r}"
         )
-    return place.read(VAL if VAL in place.parts else place.parts[0], classes)
+    part = VAL if VAL in place.parts else place.parts[0]
+    photos, remarks = place.read(part, classes)
+    if part == TRAIN:
+        remarks = (*remarks, f"{place.name}: these are the photos of train, the only part")
+    return photos, remarks
 
 
 def _place_of(data: Any) -> Place:

@@ -2,7 +2,8 @@
 
 from .errors import TrainingError
 from .recipe import Recipe
-from .run import Run, train
+from .result import Run
+from .run import train
 from .trainer import Trainer
 
 __all__ = ["Recipe", "Run", "Trainer", "TrainingError", "train"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,9 @@ from ..evaluation import measure
 from ..evaluation.linear_probe import linear_probe
 from .directory import RunDirectory
 from .recipe import Recipe
+from .result import Run
 from .show import Show
 from .trainer import Trainer
-
-if TYPE_CHECKING:
-    from .run import Run
 
 
 def fit_head(
@@ -41,8 +38,6 @@ def fit_head(
     Raises:
         DataError, OSError, ValueError: as `train` does.
     """
-    from .run import Run
-
     begin = time.monotonic()
     train_x = _embeddings(trainer, recipe, report.train, photos, workers, show)
     val_x = train_x

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .._core import WeightsError
 from ..datasets import read
 from ..datasets.checks import Report, check
 from ..datasets.loader import Loader
@@ -21,39 +22,10 @@ from .errors import TrainingError
 from .head import fit_head
 from .loop import EpochResult, Loop, Position, logits_of
 from .recipe import Recipe
+from .result import Run
 from .show import Show
-from .start import is_architecture, open_weights
+from .start import has_new_head, is_architecture, open_weights
 from .trainer import Trainer
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A training that has ended.
-
-    Attributes:
-        directory: its directory; None if nothing was kept on disk.
-        trainer: the network with its last weights.
-        evaluation: the best weights on the validation photos; None if there are none.
-        history: the rows of `results.csv`.
-        best_epoch: the epoch of the best weights, from 1.
-        interrupted: True if Ctrl-C ended it.
-        remarks: everything that was found out, assumed or left out, as sentences.
-        seconds: the time that it took.
-    """
-
-    directory: Path | None
-    trainer: Trainer = field(repr=False)
-    evaluation: Evaluation | None = field(repr=False)
-    history: tuple[dict[str, Any], ...] = field(repr=False)
-    best_epoch: int
-    interrupted: bool
-    remarks: tuple[str, ...]
-    seconds: float
-
-    @property
-    def best(self) -> Path | None:
-        """The directory of the best weights, which `resnet_rs.load` loads."""
-        return None if self.directory is None else self.directory / "best"
 
 
 def train(
@@ -80,9 +52,14 @@ def train(
     """Train a network on labelled photos.
 
     ```python
-    run = resnet_rs.train("signs", "run", weights="resnet50", size=64)
+    import numpy as np
+    from resnet_rs import load, train
+
+    # For the example; usually a folder such as "photos", with class/photo.jpg.
+    photos = (np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8), [0, 1] * 10)
+    run = train(photos, "run", weights="cifar_resnet20", size=32, epochs=1)
     print(run.evaluation)
-    print(resnet_rs.load("run/best").predict("photo.jpg"))
+    print(load("run/best").predict("photo.jpg"))
     ```
 
     The photos are divided for training and validation if they are not divided yet, checked, and
@@ -213,8 +190,10 @@ def train(
     try:
         loop.run()
     except TrainingError:
-        # The trainer holds the weights before the step.
-        loop.keep()
+        # The trainer holds the weights before the step. If those are of no use either, the ones of
+        # the last epoch stay.
+        with contextlib.suppress(WeightsError):
+            loop.keep()
         raise
     finally:
         show.end()
@@ -285,7 +264,7 @@ def _trainer(
     height, width = own.input_size
     size = height if height == width else None
     complete = recipe.completed(
-        fresh=False, new_head=loaded.config.num_classes != len(classes), size=size
+        fresh=False, new_head=has_new_head(loaded.config, classes), size=size
     )
     own_size = complete.size == size and own.crop is not None
     spec = own if own_size else _preprocessing(complete, loaded.config.in_channels, own)

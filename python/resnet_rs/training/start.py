@@ -131,15 +131,11 @@ def _loaded(weights: Any, options: Mapping[str, Any]) -> Loaded:
     try:
         return load(Options(weights, **options))
     except FileNotFoundError as error:
-        if isinstance(weights, (str, os.PathLike)) and os.sep not in str(weights):
-            names = ", ".join(_core.architectures())
-            error.args = (
-                *error.args[:1],
-                f"{error.args[1] if len(error.args) > 1 else error}: neither a file nor an "
-                f"architecture (architectures are {names})",
-                *error.args[2:],
-            )
-        raise
+        if not isinstance(weights, (str, os.PathLike)) or os.sep in os.fspath(weights):
+            raise
+        names = ", ".join(_core.architectures())
+        text = f"no such file or directory, and no architecture of that name (there are {names})"
+        raise FileNotFoundError(2, text, os.fspath(weights)) from error
 
 
 def _drawn(
@@ -195,17 +191,34 @@ def _existing(
         raise ValueError(
             f"num_classes: expected the number of classes to learn; {origin} has no last layer"
         )
-    if count is not None and count != config.num_classes:
+    own = config.labels
+    other_count = count is not None and count != config.num_classes
+    if count is not None and (other_count or (labels and has_new_head(config, labels))):
         features = loaded.network.embedding_size
         random = np.random.default_rng(np.random.SeedSequence([seed, 0xFC]))
         bound = features**-0.5
         tensors["fc.weight"] = _f32(random.uniform(-bound, bound, (count, features)))
         tensors["fc.bias"] = _f32(random.uniform(-bound, bound, count))
         fields = merged(fields, {"num_classes": count, "activation": "softmax"})
-        before = "no last layer" if config.num_classes == 0 else f"{config.num_classes} classes"
+        before = f"{config.num_classes} classes"
+        if config.num_classes == 0:
+            before = "no last layer"
+        elif count == config.num_classes and own is not None:
+            before = f"others: {', '.join(own[:5])}{', ...' if len(own) > 5 else ''}"
         remarks = (
             f"the last layer is new, with random weights for {count} classes: the weights have "
             f"{before}",
+        )
+    elif labels is not None and own is not None and tuple(labels) != own:
+        # The same classes in another order: each keeps its row.
+        rows = [own.index(name) for name in labels]
+        tensors["fc.weight"] = _f32(tensors["fc.weight"][rows])
+        tensors["fc.bias"] = _f32(tensors["fc.bias"][rows])
+        remarks = ("the last layer's rows are in the order of the classes to learn",)
+    elif labels is not None and own is None:
+        remarks = (
+            "the weights state no names of classes: the last layer's rows are taken to be "
+            f"{', '.join(labels[:5])}{', ...' if len(labels) > 5 else ''}, in this order",
         )
     if labels is not None:
         fields["labels"] = list(labels)
@@ -216,6 +229,13 @@ def _existing(
             "num_classes for a new last layer"
         )
     return Start(fields, tensors, origin, fresh=False, remarks=remarks)
+
+
+def has_new_head(config: Config, labels: Sequence[str]) -> bool:
+    """True if a network's last layer is of no use for these classes."""
+    if len(labels) != config.num_classes:
+        return True
+    return config.labels is not None and set(labels) != set(config.labels)
 
 
 def _f32(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -28,9 +28,14 @@ class Trainer:
     """A network that learns: its weights, their gradients, and an optimiser.
 
     ```python
-    trainer = Trainer("resnet18", num_classes=6, lr=0.05)
-    for x, y in batches:  # float32 [batch, height, width, 3], normalised, and labels [batch]
-        loss = trainer.step(x, y)
+    import numpy as np
+    from resnet_rs import Trainer
+
+    trainer = Trainer("cifar_resnet20", num_classes=2, lr=0.05)
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        x = random.standard_normal((8, 32, 32, 3), np.float32)  # normalised images
+        loss = trainer.step(x, [0, 1] * 4)  # and their labels
     trainer.save("trained")
     ```
 
@@ -166,6 +171,10 @@ class Trainer:
         if freeze:
             self.freeze(freeze)
         self._evaluated: tuple[Any, Any] | None = None
+        if average is not None:
+            # They begin with the first weights and statistics.
+            name = self._names[0]
+            self._core.write("average", name, self._read("values", name))
 
     @property
     def num_classes(self) -> int:

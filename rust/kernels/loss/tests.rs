@@ -47,12 +47,12 @@ fn run(
             layer.run_item(item, p, targets, factor, losses.as_mut_ptr(), kernel);
         }
     }
-    // Bits, because a NaN equals nothing.
+    // Bits, because a NaN equals nothing. Miri's exponentials err anew in each call.
     let bits = |losses: &[ImageLoss]| -> Vec<(u64, usize)> {
         let pairs = losses.iter().map(|l| (l.loss.to_bits(), l.best));
         pairs.collect()
     };
-    assert_eq!(bits(&losses), bits(&alone));
+    assert!(cfg!(miri) || bits(&losses) == bits(&alone));
     assert_canaries(&arena, &views, &table.isa.to_string());
     (losses, take(&gradient, &arena))
 }
@@ -103,6 +103,7 @@ fn losses_and_gradients_match_reference_on_every_tier() {
     }
 }
 
+#[cfg_attr(miri, ignore = "Miri's exponentials err anew in each call")]
 #[test]
 fn every_tier_gives_the_same_bits() {
     let logits = random([2, 1, 1, 37], 3);
@@ -136,6 +137,7 @@ fn logits_that_are_not_finite_give_no_finite_loss() {
     }
 }
 
+#[cfg_attr(miri, ignore = "no unsafe code, and slow")]
 #[test]
 fn the_reference_gradient_is_that_of_finite_differences() {
     let step = 1e-6;

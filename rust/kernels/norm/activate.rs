@@ -1,7 +1,6 @@
 //! The activation: normalised outputs of convolutions, added, and ReLU.
 
 use super::coefficients::{Array, Coefficients};
-use super::kernels::NormKernels;
 use crate::kernels::view::View;
 use crate::simd::Simd;
 
@@ -25,28 +24,28 @@ impl Summand {
 
 /// A summand's first pixel of a row.
 #[derive(Clone, Copy)]
-pub(super) struct Part {
-    pub(super) first: *const f32,
-    pub(super) stride: usize,
+pub struct Part {
+    pub first: *const f32,
+    pub stride: usize,
     /// Scale and shift of each channel.
-    pub(super) norm: Option<[*const f32; 2]>,
+    pub norm: Option<[*const f32; 2]>,
 }
 
 /// The arguments of a row: `out = relu(a + b)`.
-pub(super) struct ActivateArgs {
-    pub(super) a: Part,
-    pub(super) b: Option<Part>,
-    pub(super) relu: bool,
-    pub(super) out: *mut f32,
-    pub(super) out_stride: usize,
-    pub(super) pixels: usize,
-    pub(super) channels: usize,
+pub struct ActivateArgs {
+    pub a: Part,
+    pub b: Option<Part>,
+    pub relu: bool,
+    pub out: *mut f32,
+    pub out_stride: usize,
+    pub pixels: usize,
+    pub channels: usize,
 }
 
 /// # Safety
 /// The machine has the tier; the channels of each pixel, rounded up to whole vectors, are valid for reads,
 /// those of `out` for writes, and the arrays of a norm for reads.
-pub(super) type ActivateRow = unsafe fn(&ActivateArgs);
+pub type ActivateRow = unsafe fn(&ActivateArgs);
 
 /// The routine of tier `S`.
 ///
@@ -114,7 +113,7 @@ impl Activate {
     /// # Safety
     /// The views lie inside `arena`, with room for whole vectors in each pixel; all threads are past the
     /// steps before, and each item is done by one thread.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, activate: ActivateRow) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -140,7 +139,7 @@ impl Activate {
         };
         // SAFETY: the caller keeps the same contract.
         unsafe {
-            (kernels.activate)(&ActivateArgs {
+            activate(&ActivateArgs {
                 a: part(&self.a),
                 b: self.b.as_ref().map(part),
                 relu: self.relu,

@@ -1,8 +1,10 @@
 //! Backwards through ReLU and batch norm: the sums over all pixels, then dy.
 
+// Loops over indices instead of iterators: the compiler keeps small arrays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::coefficients::{Array, Coefficients};
-use super::kernels::NormKernels;
-use super::rows::{Blocks, Rows};
+use super::rows::{Blocks, CHUNK, Exact, Rows};
 use super::statistics::block_places;
 use crate::kernels::view::View;
 use crate::simd::Simd;
@@ -20,35 +22,38 @@ pub enum Mask {
 
 /// The mask of some channels of some pixels.
 #[derive(Clone, Copy)]
-pub(super) enum MaskRows<'a> {
+pub enum MaskRows<'a> {
     None,
     Output(&'a [*mut f32]),
     Normalized,
 }
 
 /// The arguments of a block's sums: for each channel `Σ dz` and `Σ dz · (y - mean)`.
-pub(super) struct SumsArgs<'a> {
-    pub(super) gradient: &'a [*mut f32],
+pub struct SumsArgs<'a> {
+    pub gradient: &'a [*mut f32],
     /// None if there is no batch norm, and nothing is summed.
-    pub(super) y: Option<&'a [*mut f32]>,
-    pub(super) mask: MaskRows<'a>,
+    pub y: Option<&'a [*mut f32]>,
+    pub mask: MaskRows<'a>,
     /// Writes dz in place of the gradient.
-    pub(super) in_place: bool,
-    pub(super) first: usize,
-    pub(super) channels: usize,
+    pub in_place: bool,
+    pub first: usize,
+    pub channels: usize,
     /// Of the first channel: the mean, the scale, the shift.
-    pub(super) mean: *const f32,
-    pub(super) scale: *const f32,
-    pub(super) shift: *const f32,
+    pub mean: *const f32,
+    pub scale: *const f32,
+    pub shift: *const f32,
     /// The results' places.
-    pub(super) sum: *mut f32,
-    pub(super) dot: *mut f32,
+    pub sum: *mut f32,
+    pub dot: *mut f32,
 }
 
 /// # Safety
 /// The machine has the tier; the channels of each row and of each array, rounded up to whole vectors, are
 /// valid for reads, those of the results and, in place, of the gradient for writes.
-pub(super) type Sums = unsafe fn(&SumsArgs);
+pub type Sums = unsafe fn(&SumsArgs);
+
+/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
+const WIDTH: usize = 4;
 
 /// The routine of tier `S`.
 ///
@@ -61,59 +66,111 @@ pub(super) unsafe fn sums<S: Simd>(args: &SumsArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let at = args.first + c;
-                    let (mut sum, mut dot) = (s.splat(0.0), s.splat(0.0));
-                    let Some(ys) = args.y else {
-                        if let MaskRows::Output(outs) = args.mask {
-                            for (gradient, out) in args.gradient.iter().zip(outs) {
-                                let gradient = gradient.add(at);
-                                let dz = s.load(gradient);
-                                let dz = passed(s, s.load(out.add(at)), dz);
-                                s.store(gradient, dz);
-                            }
-                        }
-                        continue;
-                    };
-                    let mean = s.load(args.mean.add(c));
-                    match args.mask {
-                        MaskRows::None => {
-                            for (gradient, y) in args.gradient.iter().zip(ys) {
-                                let dz = s.load(gradient.add(at));
-                                let y = s.load(y.add(at));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                        MaskRows::Output(outs) => {
-                            for ((gradient, y), out) in args.gradient.iter().zip(ys).zip(outs) {
-                                let gradient = gradient.add(at);
-                                let dz = passed(s, s.load(out.add(at)), s.load(gradient));
-                                if args.in_place {
-                                    s.store(gradient, dz);
-                                }
-                                let y = s.load(y.add(at));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                        MaskRows::Normalized => {
-                            let (scale, shift) =
-                                (s.load(args.scale.add(c)), s.load(args.shift.add(c)));
-                            for (gradient, y) in args.gradient.iter().zip(ys) {
-                                let y = s.load(y.add(at));
-                                let a = s.mul_add(y, scale, shift);
-                                let dz = passed(s, a, s.load(gradient.add(at)));
-                                sum = s.add(sum, dz);
-                                dot = s.mul_add(dz, s.sub(y, mean), dot);
-                            }
-                        }
-                    }
-                    s.store(args.sum.add(c), sum);
-                    s.store(args.dot.add(c), dot);
+                let wide = WIDTH * S::LANES;
+                let mut c = 0;
+                while c + wide <= args.channels {
+                    sums_of::<S, WIDTH>(s, args, c);
+                    c += wide;
+                }
+                while c < args.channels {
+                    sums_of::<S, 1>(s, args, c);
+                    c += S::LANES;
                 }
             },
         );
+    }
+}
+
+/// The sums of `W` vectors of channels, beginning with channel `c` of those of the arguments.
+#[inline(always)]
+unsafe fn sums_of<S: Simd, const W: usize>(s: S, args: &SumsArgs, c: usize) {
+    // SAFETY: the caller guarantees the vectors.
+    unsafe {
+        let lanes = S::LANES;
+        let at = args.first + c;
+        let array = |p: *const f32| -> [S::V; W] {
+            std::array::from_fn(
+                #[inline(always)]
+                |i| s.load(p.add(c + i * lanes)),
+            )
+        };
+        let Some(ys) = args.y else {
+            if let MaskRows::Output(outs) = args.mask {
+                for (gradient, out) in args.gradient.iter().zip(outs) {
+                    for i in 0..W {
+                        let (gradient, out) =
+                            (gradient.add(at + i * lanes), out.add(at + i * lanes));
+                        s.store(gradient, passed(s, s.load(out), s.load(gradient)));
+                    }
+                }
+            }
+            return;
+        };
+        let mut sums = Exact::<S, W>::zero(s);
+        let mut dots = Exact::<S, W>::zero(s);
+        let mean = array(args.mean);
+        match args.mask {
+            MaskRows::None => {
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for (gradients, ys) in chunks {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for (gradient, y) in gradients.iter().zip(ys) {
+                        for i in 0..W {
+                            let dz = s.load(gradient.add(at + i * lanes));
+                            let y = s.load(y.add(at + i * lanes));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                        }
+                    }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
+                }
+            }
+            MaskRows::Output(outs) => {
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for ((gradients, ys), outs) in chunks.zip(outs.chunks(CHUNK)) {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for ((gradient, y), out) in gradients.iter().zip(ys).zip(outs) {
+                        for i in 0..W {
+                            let gradient = gradient.add(at + i * lanes);
+                            let out = s.load(out.add(at + i * lanes));
+                            let dz = passed(s, out, s.load(gradient));
+                            if args.in_place {
+                                s.store(gradient, dz);
+                            }
+                            let y = s.load(y.add(at + i * lanes));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                        }
+                    }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
+                }
+            }
+            MaskRows::Normalized => {
+                let (scale, shift) = (array(args.scale), array(args.shift));
+                let chunks = args.gradient.chunks(CHUNK).zip(ys.chunks(CHUNK));
+                for (gradients, ys) in chunks {
+                    let (mut sum, mut dot) = ([s.splat(0.0); W], [s.splat(0.0); W]);
+                    for (gradient, y) in gradients.iter().zip(ys) {
+                        for i in 0..W {
+                            let y = s.load(y.add(at + i * lanes));
+                            let a = s.mul_add(y, scale[i], shift[i]);
+                            let dz = passed(s, a, s.load(gradient.add(at + i * lanes)));
+                            sum[i] = s.add(sum[i], dz);
+                            dot[i] = s.mul_add(dz, s.sub(y, mean[i]), dot[i]);
+                        }
+                    }
+                    sums.add(s, sum);
+                    dots.add(s, dot);
+                }
+            }
+        }
+        let (sum, dot) = (sums.total(s), dots.total(s));
+        for i in 0..W {
+            s.store(args.sum.add(c + i * lanes), sum[i]);
+            s.store(args.dot.add(c + i * lanes), dot[i]);
+        }
     }
 }
 
@@ -146,7 +203,7 @@ impl GradientSums {
     ///
     /// # Safety
     /// As for [`Statistics::run_item`](super::Statistics::run_item).
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, sums: Sums) {
         let (block, channels) = Blocks::of(&self.gradient).item(item);
         let gradient = Rows::of(&self.gradient, block, arena);
         let out = match &self.mask {
@@ -167,7 +224,7 @@ impl GradientSums {
         };
         // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
         unsafe {
-            (kernels.sums)(&SumsArgs {
+            sums(&SumsArgs {
                 gradient: gradient.as_slice(),
                 y: y.as_ref().map(Rows::as_slice),
                 mask: match (&self.mask, &out) {
@@ -189,24 +246,24 @@ impl GradientSums {
 }
 
 /// The arguments of a row: `dy = factor · (dz - offset - (y - mean) · slope)`.
-pub(super) struct GradientArgs {
-    pub(super) gradient: *const f32,
-    pub(super) gradient_stride: usize,
-    pub(super) y: *const f32,
-    pub(super) y_stride: usize,
-    pub(super) out: *mut f32,
-    pub(super) out_stride: usize,
+pub struct GradientArgs {
+    pub gradient: *const f32,
+    pub gradient_stride: usize,
+    pub y: *const f32,
+    pub y_stride: usize,
+    pub out: *mut f32,
+    pub out_stride: usize,
     /// Applies the mask of `y · scale + shift`.
-    pub(super) mask: bool,
+    pub mask: bool,
     /// Mean, scale, shift, factor, offset and slope.
-    pub(super) arrays: [*const f32; 6],
-    pub(super) pixels: usize,
-    pub(super) channels: usize,
+    pub arrays: [*const f32; 6],
+    pub pixels: usize,
+    pub channels: usize,
 }
 
 /// # Safety
 /// As for [`ActivateRow`](super::activate::ActivateRow); `out` may be the gradient.
-pub(super) type GradientRow = unsafe fn(&GradientArgs);
+pub type GradientRow = unsafe fn(&GradientArgs);
 
 /// The routine of tier `S`.
 ///
@@ -265,7 +322,7 @@ impl NormGradient {
     ///
     /// # Safety
     /// As for [`Activate::run_item`](super::Activate::run_item).
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, gradient: GradientRow) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -283,7 +340,7 @@ impl NormGradient {
         ];
         // SAFETY: the caller keeps the same contract.
         unsafe {
-            (kernels.gradient)(&GradientArgs {
+            gradient(&GradientArgs {
                 gradient: self.gradient.pixel_ptr(arena, n, row, 0),
                 gradient_stride: self.gradient.pixel_stride,
                 y: self.y.pixel_ptr(arena, n, row, 0),

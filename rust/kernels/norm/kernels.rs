@@ -9,10 +9,14 @@ use crate::simd::Simd;
 /// them.
 #[derive(Clone, Copy)]
 pub struct NormKernels {
-    pub(super) moments: Moments,
-    pub(super) activate: ActivateRow,
-    pub(super) sums: Sums,
-    pub(super) gradient: GradientRow,
+    /// The moments of a block.
+    pub moments: Moments,
+    /// A row of an activation.
+    pub activate: ActivateRow,
+    /// The sums of a block in the backward pass.
+    pub sums: Sums,
+    /// A row of the gradient of a convolution's output.
+    pub gradient: GradientRow,
 }
 
 impl NormKernels {

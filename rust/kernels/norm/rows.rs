@@ -5,6 +5,7 @@ use std::ptr;
 
 use crate::kernels::conv::Walk;
 use crate::kernels::view::View;
+use crate::simd::Simd;
 
 /// Pixels of a block.
 pub(super) const ROWS: usize = 256;
@@ -67,5 +68,48 @@ impl Rows {
 
     pub(super) fn as_slice(&self) -> &[*mut f32] {
         &self.0[..self.1]
+    }
+}
+
+/// Pixels whose sum is taken in plain f32.
+pub(super) const CHUNK: usize = 8;
+
+/// Sums that lose no digits: short sums in f32 are added up with the rounding errors kept aside (Knuth, "The
+/// Art of Computer Programming", volume 2; Ogita, Rump and Oishi, "Accurate Sum and Dot Product", 2005).
+pub(super) struct Exact<S: Simd, const W: usize> {
+    sum: [S::V; W],
+    error: [S::V; W],
+}
+
+impl<S: Simd, const W: usize> Exact<S, W> {
+    #[inline(always)]
+    pub(super) fn zero(s: S) -> Self {
+        Self {
+            sum: [s.splat(0.0); W],
+            error: [s.splat(0.0); W],
+        }
+    }
+
+    /// Adds `x`.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // The compiler keeps small arrays in registers.
+    pub(super) fn add(&mut self, s: S, x: [S::V; W]) {
+        for i in 0..W {
+            let before = self.sum[i];
+            let sum = s.add(before, x[i]);
+            let added = s.sub(sum, before);
+            let lost = s.add(s.sub(before, s.sub(sum, added)), s.sub(x[i], added));
+            self.sum[i] = sum;
+            self.error[i] = s.add(self.error[i], lost);
+        }
+    }
+
+    /// The sums, rounded once.
+    #[inline(always)]
+    pub(super) fn total(&self, s: S) -> [S::V; W] {
+        std::array::from_fn(
+            #[inline(always)]
+            |i| s.add(self.sum[i], self.error[i]),
+        )
     }
 }

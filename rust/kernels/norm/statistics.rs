@@ -1,26 +1,31 @@
 //! The statistics of a batch: the mean and the squares around it, block by block.
 
-use super::kernels::NormKernels;
-use super::rows::{Blocks, Rows};
+// Loops over indices instead of iterators: the compiler keeps small arrays in registers.
+#![allow(clippy::needless_range_loop)]
+
+use super::rows::{Blocks, CHUNK, Exact, Rows};
 use crate::kernels::view::View;
 use crate::simd::Simd;
 
 /// The arguments of a block: for each channel the mean, and the sum of the squares around it.
-pub(super) struct MomentsArgs<'a> {
+pub struct MomentsArgs<'a> {
     /// The pixels' first channels.
-    pub(super) rows: &'a [*mut f32],
+    pub rows: &'a [*mut f32],
     /// The channels, beginning with `first`, rounded up to whole vectors.
-    pub(super) first: usize,
-    pub(super) channels: usize,
+    pub first: usize,
+    pub channels: usize,
     /// The results' places, of the first channel.
-    pub(super) mean: *mut f32,
-    pub(super) squares: *mut f32,
+    pub mean: *mut f32,
+    pub squares: *mut f32,
 }
 
 /// # Safety
 /// The machine has the tier; the channels of each row, rounded up to whole vectors, are valid for reads and
 /// those of the results for writes.
-pub(super) type Moments = unsafe fn(&MomentsArgs);
+pub type Moments = unsafe fn(&MomentsArgs);
+
+/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
+const WIDTH: usize = 4;
 
 /// The routine of tier `S`.
 ///
@@ -33,36 +38,59 @@ pub(super) unsafe fn moments<S: Simd>(args: &MomentsArgs) {
         s.vectorize(
             #[inline(always)]
             || {
-                let scale = s.splat(1.0 / args.rows.len() as f32);
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let at = args.first + c;
-                    // Two sums at once: an addition waits for the one before.
-                    let (mut a, mut b) = (s.splat(0.0), s.splat(0.0));
-                    let pairs = args.rows.chunks_exact(2);
-                    for row in pairs.remainder() {
-                        a = s.load(row.add(at));
-                    }
-                    for pair in pairs.clone() {
-                        a = s.add(a, s.load(pair[0].add(at)));
-                        b = s.add(b, s.load(pair[1].add(at)));
-                    }
-                    let mean = s.mul(s.add(a, b), scale);
-                    (a, b) = (s.splat(0.0), s.splat(0.0));
-                    for row in pairs.remainder() {
-                        let x = s.sub(s.load(row.add(at)), mean);
-                        a = s.mul(x, x);
-                    }
-                    for pair in pairs {
-                        let x = s.sub(s.load(pair[0].add(at)), mean);
-                        let y = s.sub(s.load(pair[1].add(at)), mean);
-                        a = s.mul_add(x, x, a);
-                        b = s.mul_add(y, y, b);
-                    }
-                    s.store(args.mean.add(c), mean);
-                    s.store(args.squares.add(c), s.add(a, b));
+                let wide = WIDTH * S::LANES;
+                let mut c = 0;
+                while c + wide <= args.channels {
+                    moments_of::<S, WIDTH>(s, args, c);
+                    c += wide;
+                }
+                while c < args.channels {
+                    moments_of::<S, 1>(s, args, c);
+                    c += S::LANES;
                 }
             },
         );
+    }
+}
+
+/// The moments of `W` vectors of channels, beginning with channel `c` of those of the arguments.
+#[inline(always)]
+unsafe fn moments_of<S: Simd, const W: usize>(s: S, args: &MomentsArgs, c: usize) {
+    // SAFETY: the caller guarantees the vectors.
+    unsafe {
+        let lanes = S::LANES;
+        let at = args.first + c;
+        let scale = s.splat(1.0 / args.rows.len() as f32);
+        let mut total = Exact::<S, W>::zero(s);
+        for rows in args.rows.chunks(CHUNK) {
+            let mut sum = [s.splat(0.0); W];
+            for row in rows {
+                for i in 0..W {
+                    sum[i] = s.add(sum[i], s.load(row.add(at + i * lanes)));
+                }
+            }
+            total.add(s, sum);
+        }
+        let mut mean = total.total(s);
+        for i in 0..W {
+            mean[i] = s.mul(mean[i], scale);
+        }
+        let mut total = Exact::<S, W>::zero(s);
+        for rows in args.rows.chunks(CHUNK) {
+            let mut squares = [s.splat(0.0); W];
+            for row in rows {
+                for i in 0..W {
+                    let x = s.sub(s.load(row.add(at + i * lanes)), mean[i]);
+                    squares[i] = s.mul_add(x, x, squares[i]);
+                }
+            }
+            total.add(s, squares);
+        }
+        let squares = total.total(s);
+        for i in 0..W {
+            s.store(args.mean.add(c + i * lanes), mean[i]);
+            s.store(args.squares.add(c + i * lanes), squares[i]);
+        }
     }
 }
 
@@ -92,14 +120,14 @@ impl Statistics {
     /// # Safety
     /// The views lie inside `arena`; all threads are past the steps before, and each item is done by one
     /// thread.
-    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, kernels: &NormKernels) {
+    pub unsafe fn run_item(&self, item: usize, arena: *mut u8, moments: Moments) {
         let (block, channels) = Blocks::of(&self.y).item(item);
         let rows = Rows::of(&self.y, block, arena);
         let places = block_places(self.blocks_bytes, block, self.y.channels, arena);
         let [mean, squares] = places.map(|place| place.wrapping_add(channels.start));
         // SAFETY: the caller keeps the same contract; pixels have room for whole vectors.
         unsafe {
-            (kernels.moments)(&MomentsArgs {
+            moments(&MomentsArgs {
                 rows: rows.as_slice(),
                 first: channels.start,
                 channels: channels.len(),

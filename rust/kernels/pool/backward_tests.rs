@@ -283,6 +283,7 @@ fn avg_pool_gradients_match_reference_on_every_tier() {
     }
 }
 
+#[cfg_attr(miri, ignore = "no unsafe code, and slow")]
 #[test]
 fn gradients_are_those_of_finite_differences() {
     // The pools are linear around a point without ties, so that a finite step gives the gradient.

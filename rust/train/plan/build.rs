@@ -33,13 +33,9 @@ pub struct TrainPlan {
     pub arena_bytes: usize,
     /// Bytes of a worker's scratch memory.
     pub scratch_bytes: usize,
-    /// Multiply-accumulates of all steps.
-    pub macs: usize,
-    /// The logits.
-    pub logits: View,
 }
 
-/// What a plan is made of.
+/// The parts that a plan is made of.
 pub struct Inputs<'a> {
     /// The network.
     pub graph: &'a Graph,
@@ -109,15 +105,12 @@ impl TrainPlan {
         builder.run();
         let steps = builder.steps;
         let most = steps.iter().map(|s| s.step.scratch_bytes()).max();
-        let logits = builder.values[inputs.graph.logits].map(|placed| placed.view);
         Ok(Self {
             shape,
             threads,
             accumulate,
             arena_bytes,
             scratch_bytes: most.unwrap_or(0).next_multiple_of(4096),
-            macs: steps.iter().map(|planned| planned.step.macs()).sum(),
-            logits: logits.unwrap_or_else(|| unreachable!("the graph ends with the logits")),
             steps,
         })
     }

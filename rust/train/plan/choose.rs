@@ -8,11 +8,27 @@ use crate::kernels::view::View;
 /// training does anew in each step.
 const TILES: usize = 24;
 
+/// Those that are worth the transform of the weights' gradient: its matrices are written and read once more.
+const GRADIENT_TILES: usize = 40;
+
 /// The tile size that needs the fewest multiplications for `conv` from `input` to `out`, in tensors of the
 /// batch; None for direct convolution.
 ///
 /// The number of tiles counts the batch: a step's algorithms depend on its shape, and on nothing else.
 pub(super) fn winograd_size(conv: &Convolution, input: &View, out: &View) -> Option<TileSize> {
+    cheapest(conv, [input, out], TILES)
+}
+
+/// The same for the gradient by the weights, from `input` and the output's gradient.
+pub(super) fn winograd_gradient_size(
+    conv: &Convolution,
+    input: &View,
+    gradient: &View,
+) -> Option<TileSize> {
+    cheapest(conv, [input, gradient], GRADIENT_TILES)
+}
+
+fn cheapest(conv: &Convolution, [input, out]: [&View; 2], overhead: usize) -> Option<TileSize> {
     let fits = (conv.kernel, conv.stride, conv.padding) == (3, 1, 1)
         && (conv.dilation, conv.groups) == (1, 1)
         && input.has_whole_lines()
@@ -23,7 +39,7 @@ pub(super) fn winograd_size(conv: &Convolution, input: &View, out: &View) -> Opt
     let direct = 9 * out.shape().pixels();
     let cost = |size: TileSize| {
         let tiles = out.batch * size.tiles(out.height, out.width);
-        size.points() * (tiles + TILES)
+        size.points() * (tiles + overhead)
     };
     [TileSize::Four, TileSize::Two]
         .into_iter()

@@ -10,3 +10,6 @@ mod step;
 
 pub use build::{Inputs, TrainPlan, Trainable};
 pub use step::{PlannedTrainStep, TrainContext, run_item};
+
+#[cfg(test)]
+mod reach_tests;

@@ -4,7 +4,7 @@ use crate::kernels::KernelTable;
 use crate::kernels::conv::f32::{
     BiasGradient, MaskGroups, SumParts, TransposedWeights, WeightGradient,
 };
-use crate::kernels::conv::winograd::TransformPacked;
+use crate::kernels::conv::winograd::{TransformGradient, TransformPacked, WeightsGradient};
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::{CrossEntropyLayer, ImageLoss};
 use crate::kernels::norm::{
@@ -71,6 +71,10 @@ pub enum TrainStep {
     WeightGradient(WeightGradient, OutAt),
     /// Its parts added up.
     SumParts(SumParts),
+    /// The transform of an output's gradient.
+    TransformGradient(TransformGradient),
+    /// The gradient of weights from its transform.
+    WeightsGradient(WeightsGradient),
     /// Zeros between groups.
     MaskGroups(MaskGroups),
     /// The gradient of biases.
@@ -130,6 +134,8 @@ impl TrainStep {
             Self::NormGradient(step) => step.items(),
             Self::WeightGradient(step, _) => step.items(),
             Self::SumParts(step) => step.items(),
+            Self::TransformGradient(step) => step.items(),
+            Self::WeightsGradient(step) => step.items(),
             Self::MaskGroups(step) => step.items(),
             Self::BiasGradient(step) => step.items(),
             Self::Loss(step) => step.items(),
@@ -171,6 +177,8 @@ impl TrainStep {
             Self::NormGradient(_) => "norm_gradient",
             Self::WeightGradient(..) => "weight_gradient",
             Self::SumParts(_) => "sum_parts",
+            Self::TransformGradient(_) => "winograd_gradient",
+            Self::WeightsGradient(_) => "winograd_weights_gradient",
             Self::MaskGroups(_) => "mask_groups",
             Self::BiasGradient(_) => "bias_gradient",
             Self::Loss(_) => "loss",
@@ -223,19 +231,23 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
                 };
                 plan::run_item(step, item, &context);
             }
-            TrainStep::Transposed(step) => step.run_item(item, arena, parameters),
+            TrainStep::Transposed(step) => {
+                let transpose = kernels.weight_gradient.transpose;
+                step.run_item(item, arena, parameters, transpose);
+            }
             TrainStep::Transform(step) => {
                 let transform = kernels.winograd.of_size(step.size).packed;
-                step.run_item(item, arena, parameters, transform);
+                let transpose = kernels.weight_gradient.transpose;
+                step.run_item(item, arena, parameters, transform, transpose);
             }
-            TrainStep::Statistics(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::Statistics(step) => step.run_item(item, arena, kernels.norm.moments),
             TrainStep::FinishStatistics(step) => {
                 step.run_item(item, arena, parameters.as_ptr(), running);
             }
-            TrainStep::Activate(step) => step.run_item(item, arena, &kernels.norm),
-            TrainStep::GradientSums(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::Activate(step) => step.run_item(item, arena, kernels.norm.activate),
+            TrainStep::GradientSums(step) => step.run_item(item, arena, kernels.norm.sums),
             TrainStep::FinishGradient(step) => step.run_item(item, arena, gradients),
-            TrainStep::NormGradient(step) => step.run_item(item, arena, &kernels.norm),
+            TrainStep::NormGradient(step) => step.run_item(item, arena, kernels.norm.gradient),
             TrainStep::WeightGradient(step, at) => {
                 let out = match *at {
                     OutAt::Gradients(first) => gradients.add(first),
@@ -246,6 +258,14 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
             }
             TrainStep::SumParts(step) => {
                 step.run_item(item, arena, gradients, kernels.weight_gradient.sum);
+            }
+            TrainStep::TransformGradient(step) => {
+                let transforms = kernels.winograd.of_size(step.block.size);
+                step.run_item(item, arena, transforms.gradient);
+            }
+            TrainStep::WeightsGradient(step) => {
+                let transforms = kernels.winograd.of_size(step.size);
+                step.run_item(item, arena, gradients, transforms.gradient_row);
             }
             TrainStep::MaskGroups(step) => step.run_item(item, gradients),
             TrainStep::BiasGradient(step) => step.run_item(item, arena, gradients),

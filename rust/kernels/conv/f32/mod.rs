@@ -13,5 +13,10 @@ pub use kernels::ConvKernels;
 pub use pack::{packed_len, panel_len};
 pub use parts::{BiasGradient, MaskGroups, SumParts};
 pub use tile::{ConvTile, TileArgs};
-pub use transposed::TransposedWeights;
+pub use transposed::{Transpose, TransposeArgs, TransposedWeights};
 pub use weight_gradient::{GradientInput, WeightGradient, WeightGradientKernels};
+
+#[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
+mod tests;

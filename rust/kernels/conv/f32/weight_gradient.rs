@@ -17,6 +17,7 @@ use std::ptr;
 use super::outer::{OuterArgs, OuterTile, PackArgs, PackRows, outer_tile, pack_rows};
 use super::pack::panel_len;
 use super::parts::{SumPartsRow, sum_parts};
+use super::transposed::{Transpose, transpose};
 use crate::kernels::conv::source::{Source, Walk};
 use crate::kernels::conv::window::ChannelWindow;
 use crate::kernels::view::View;
@@ -49,6 +50,8 @@ pub struct WeightGradientKernels {
     pack: PackRows,
     /// The sum of parts.
     pub sum: SumPartsRow,
+    /// The transposition of weights, for the gradient by the input.
+    pub transpose: Transpose,
 }
 
 /// The tile routines of a tier, one for each number of rows.
@@ -84,6 +87,7 @@ impl WeightGradientKernels {
             tiles,
             pack: pack_rows::<S>,
             sum: sum_parts::<S>,
+            transpose: transpose::<S>,
         }
     }
 }
@@ -145,6 +149,10 @@ pub struct WeightGradient {
     pub gradient: View,
     /// Adds to what is there. Only if there is one part.
     pub accumulate: bool,
+    /// The products of the same shape that are computed, each with a result of its own.
+    points: usize,
+    /// The distances from the tensors of one product to those of the next, in bytes: of the input, of dy.
+    to_next_point: [usize; 2],
     k: usize,
     nr: usize,
     panels: usize,
@@ -199,10 +207,34 @@ impl WeightGradient {
             accumulate: accumulate && grid.parts == 1,
             input,
             gradient,
+            points: 1,
+            to_next_point: [0; 2],
             k,
             nr,
             panels,
             grid,
+        }
+    }
+
+    /// `points` products of matrices `[rows, channels]`: the images of two tensors, each of one row. There is
+    /// one part.
+    pub fn of_points(input: View, gradient: View, accumulate: bool, shape: [usize; 2]) -> Self {
+        let points = input.batch;
+        let to_next_point = [input.image_stride_bytes(), gradient.image_stride_bytes()];
+        let [input, gradient] = [input, gradient].map(|view| view.images(0, 1));
+        let input = GradientInput::Stored(Source::pixels(input));
+        let mut all = Self::new(input, gradient, accumulate, shape);
+        let rows = gradient.shape().pixels();
+        all.grid = GradientGrid {
+            parts: 1,
+            rows: rows.next_multiple_of(ROWS),
+            ..all.grid
+        };
+        Self {
+            accumulate,
+            points,
+            to_next_point,
+            ..all
         }
     }
 
@@ -218,11 +250,15 @@ impl WeightGradient {
 
     /// Multiply-accumulates.
     pub fn macs(&self) -> usize {
-        self.gradient.shape().pixels() * self.k * self.gradient.channels
+        self.points * self.gradient.shape().pixels() * self.k * self.gradient.channels
     }
 
     /// Items of work.
     pub fn items(&self) -> usize {
+        self.points * self.items_of_point()
+    }
+
+    fn items_of_point(&self) -> usize {
         self.grid.parts * self.grid.panel_blocks * self.grid.k_blocks
     }
 
@@ -248,7 +284,7 @@ impl WeightGradient {
 
     /// Does one item.
     ///
-    /// - `out`: the results of all parts, [`part_len`](Self::part_len) values each.
+    /// - `out`: the results of all parts or products, [`part_len`](Self::part_len) values each.
     /// - `scratch`: [`scratch_bytes`](Self::scratch_bytes) bytes, aligned for f32, of this worker.
     ///
     /// # Safety
@@ -263,10 +299,12 @@ impl WeightGradient {
         scratch: *mut f32,
         kernels: &WeightGradientKernels,
     ) {
+        let (point, item) = (item / self.items_of_point(), item % self.items_of_point());
+        let [input_bytes, gradient_bytes] = self.to_next_point.map(|bytes| point * bytes);
         let (part, panels, ks) = self.item(item);
         let (nr, mr) = (kernels.nr, kernels.tiles.len());
         let m = self.gradient.shape().pixels();
-        let out = out.wrapping_add(part * self.part_len());
+        let out = out.wrapping_add((point + part) * self.part_len());
         let tiles: Vec<Range<usize>> = even(ks.clone(), mr).collect();
         let (dy, windows) = (scratch, scratch.wrapping_add(ROWS * panels.len() * nr));
         let first = part * self.grid.rows;
@@ -274,7 +312,8 @@ impl WeightGradient {
         let mut rows = [ptr::null_mut::<f32>(); ROWS];
         for start in (first..last).step_by(ROWS) {
             let count = ROWS.min(last - start);
-            Walk::over(&self.gradient).fill(&self.gradient, start, arena, &mut rows[..count]);
+            let walk = Walk::over(&self.gradient).shifted(gradient_bytes);
+            walk.fill(&self.gradient, start, arena, &mut rows[..count]);
             let starts = rows.map(<*mut f32>::cast_const);
             for (i, panel) in panels.clone().enumerate() {
                 let channels = nr.min(self.gradient.channels - panel * nr);
@@ -297,7 +336,7 @@ impl WeightGradient {
                     start..start + count,
                     panels.start,
                     &tiles,
-                    arena,
+                    arena.wrapping_add(input_bytes),
                     windows,
                     kernels,
                 );

@@ -1,5 +1,6 @@
 //! The transforms of a tier.
 
+use super::gradient::{GradientRow, GradientTile, gradient_row, gradient_tile};
 use super::packed::{TransformRow, transform_row};
 use super::scheme::{F2, F4};
 use super::size::TileSize;
@@ -25,6 +26,10 @@ pub struct WinogradTransforms {
     pub input: InputTile,
     /// `out = relu(Aᵀ p A + bias + residual)`.
     pub output: OutputTile,
+    /// `dP = A dy Aᵀ`.
+    pub gradient: GradientTile,
+    /// `dg = Gᵀ dU G`, a row at a time.
+    pub gradient_row: GradientRow,
 }
 
 impl WinogradKernels {
@@ -36,12 +41,16 @@ impl WinogradKernels {
                 packed: transform_row::<S, F2, 2, 4>,
                 input: input_tile::<S, F2, 2, 4>,
                 output: output_tile::<S, F2, 2, 4>,
+                gradient: gradient_tile::<S, F2, 2, 4>,
+                gradient_row: gradient_row::<S, F2, 2, 4>,
             },
             four: WinogradTransforms {
                 weights: transform_weights::<S, F4, 4, 6>,
                 packed: transform_row::<S, F4, 4, 6>,
                 input: input_tile::<S, F4, 4, 6>,
                 output: output_tile::<S, F4, 4, 6>,
+                gradient: gradient_tile::<S, F4, 4, 6>,
+                gradient_row: gradient_row::<S, F4, 4, 6>,
             },
         }
     }

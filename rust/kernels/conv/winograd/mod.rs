@@ -25,6 +25,7 @@
 //! et al., "Error Analysis and Improving the Accuracy of Winograd Convolution", 2020).
 
 mod block;
+mod gradient;
 mod kernels;
 mod layers;
 mod packed;
@@ -34,6 +35,10 @@ mod tile;
 mod weights;
 
 pub use block::TileBlock;
+pub use gradient::{
+    GradientRow, GradientRowArgs, GradientTile, GradientTileArgs, TransformGradient,
+    WeightsGradient,
+};
 pub use kernels::{WinogradKernels, WinogradTransforms};
 pub use layers::{PointProducts, TransformInput, TransformOutput};
 pub use packed::{RowArgs, TransformPacked, TransformRow};

@@ -6,7 +6,7 @@
 
 use super::scheme::Scheme;
 use super::size::TileSize;
-use crate::kernels::conv::f32::panel_len;
+use crate::kernels::conv::f32::{Transpose, TransposeArgs, panel_len};
 use crate::kernels::view::line_of;
 use crate::simd::Simd;
 
@@ -72,8 +72,7 @@ where
     );
 }
 
-/// The transform of a layer's packed weights into the matrices of all points, and zeros in place of
-/// biases.
+/// The transform of a layer's packed weights into the matrices of all points, without biases, which follow.
 #[derive(Clone, Debug)]
 pub struct TransformPacked {
     /// The size of the tiles.
@@ -135,6 +134,7 @@ impl TransformPacked {
         arena: *mut u8,
         weights: &[f32],
         transform: TransformRow,
+        transpose: Transpose,
     ) {
         let (nr, [rows, columns]) = (self.nr, self.sides());
         let (panel, block) = (item / self.blocks(), item % self.blocks());
@@ -146,34 +146,62 @@ impl TransformPacked {
                 unsafe { panel_out.add(point * self.matrix_len()).write_bytes(0, nr) };
             }
         }
-        if item == 0 {
-            let biases = columns.next_multiple_of(line_of::<f32>());
-            // SAFETY: the layer's biases, after the matrices.
-            unsafe {
-                out.add(self.size.points() * self.matrix_len())
-                    .write_bytes(0, biases)
-            };
-        }
         let from = panel_len(9 * self.in_channels, nr);
         let weights = &weights[self.weights_bytes / size_of::<f32>()..];
-        let mut turned = [[0.0; MAX_NR]; 9];
-        for row in block * ROWS..((block + 1) * ROWS).min(rows) {
-            let tap = |t: usize, panel: usize, i: usize| {
-                panel * from + nr * (1 + t * self.in_channels + i)
-            };
-            let g: [&[f32]; 9] = match self.transposed {
-                false => std::array::from_fn(|t| &weights[tap(t, panel, row)..][..nr]),
-                true => {
-                    let count = nr.min(columns - panel * nr);
-                    for (t, turned) in turned.iter_mut().enumerate() {
-                        let column = &weights[tap(8 - t, row / nr, panel * nr) + row % nr..];
-                        for (i, slot) in turned[..count].iter_mut().enumerate() {
+        if block == 0 {
+            // Biases follow the matrices; those of turned windows are zeros.
+            let biases = columns.next_multiple_of(line_of::<f32>());
+            let range = panel * nr..((panel + 1) * nr).min(biases);
+            let bias = out.wrapping_add(self.size.points() * self.matrix_len() + range.start);
+            // SAFETY: the panel's biases, which no other item touches.
+            let bias = unsafe { std::slice::from_raw_parts_mut(bias, range.len()) };
+            match self.transposed {
+                false => bias.copy_from_slice(&weights[panel * from..][..range.len()]),
+                true => bias.fill(0.0),
+            }
+        }
+        let first = block * ROWS;
+        let last = (first + ROWS).min(rows);
+        // For the turned weights: each tap's block, inputs and outputs exchanged.
+        let mut turned = [[[0.0; MAX_NR]; ROWS]; 9];
+        if self.transposed {
+            let count = nr.min(columns - panel * nr);
+            for (t, turned) in turned.iter_mut().enumerate() {
+                let at = |row: usize| {
+                    let place = nr * (1 + (8 - t) * self.in_channels + panel * nr);
+                    row / nr * from + place + row % nr
+                };
+                let whole = nr / 2;
+                if count.is_multiple_of(whole) && (last - first).is_multiple_of(whole) {
+                    for row in (first..last).step_by(whole) {
+                        let args = TransposeArgs {
+                            from: weights[at(row)..].as_ptr(),
+                            from_stride: nr,
+                            to: turned[row - first].as_mut_ptr(),
+                            to_stride: MAX_NR,
+                            rows: count,
+                            columns: whole,
+                        };
+                        // SAFETY: half a panel's columns of `count` rows, and as many rows of the block.
+                        unsafe { transpose(&args) };
+                    }
+                } else {
+                    for row in first..last {
+                        let column = &weights[at(row)..];
+                        for (i, slot) in turned[row - first][..count].iter_mut().enumerate() {
                             *slot = column[i * nr];
                         }
-                        turned[count..].fill(0.0);
                     }
-                    std::array::from_fn(|t| &turned[t][..nr])
                 }
+            }
+        }
+        for row in first..last {
+            let g: [&[f32]; 9] = match self.transposed {
+                false => std::array::from_fn(|t| {
+                    let at = panel * from + nr * (1 + t * self.in_channels + row);
+                    &weights[at..][..nr]
+                }),
+                true => std::array::from_fn(|t| &turned[t][row - first][..nr]),
             };
             let args = RowArgs {
                 g,

@@ -12,6 +12,9 @@ pub trait Scheme<const M: usize, const A: usize> {
 
     /// `Aᵀ p`.
     fn output<S: Simd>(s: S, p: [S::V; A]) -> [S::V; M];
+
+    /// `A y`: the gradient goes back through `output`.
+    fn output_gradient<S: Simd>(s: S, y: [S::V; M]) -> [S::V; A];
 }
 
 /// F(2x2, 3x3), points 0, 1, -1, ∞.
@@ -41,6 +44,11 @@ impl Scheme<2, 4> for F2 {
             s.add(s.add(p[0], p[1]), p[2]),
             s.add(s.sub(p[1], p[2]), p[3]),
         ]
+    }
+
+    #[inline(always)]
+    fn output_gradient<S: Simd>(s: S, y: [S::V; 2]) -> [S::V; 4] {
+        [y[0], s.add(y[0], y[1]), s.sub(y[0], y[1]), y[1]]
     }
 }
 
@@ -100,6 +108,24 @@ impl Scheme<4, 6> for F4 {
             s.add(odd_a, odd_b),
             s.mul_add(two, sum_b, s.mul(half, sum_a)),
             s.add(s.mul_add(two, odd_b, s.mul(half, odd_a)), p[5]),
+        ]
+    }
+
+    // Column i of `output` is row i here.
+    #[inline(always)]
+    fn output_gradient<S: Simd>(s: S, y: [S::V; 4]) -> [S::V; 6] {
+        let [half, two] = [s.splat(0.5), s.splat(2.0)];
+        let even_a = s.mul_add(half, y[2], y[0]);
+        let odd_a = s.mul(s.splat(POINT_A as f32), s.mul_add(half, y[3], y[1]));
+        let even_b = s.mul_add(two, y[2], y[0]);
+        let odd_b = s.mul(s.splat(POINT_B as f32), s.mul_add(two, y[3], y[1]));
+        [
+            y[0],
+            s.add(even_a, odd_a),
+            s.sub(even_a, odd_a),
+            s.add(even_b, odd_b),
+            s.sub(even_b, odd_b),
+            y[3],
         ]
     }
 }
