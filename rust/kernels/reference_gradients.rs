@@ -87,10 +87,56 @@ pub fn sum_pixels(x: &Tensor) -> Vec<f64> {
     sums
 }
 
+/// The mean and the variance of each channel, with the number of values as divisor.
+pub fn moments(x: &Tensor) -> (Vec<f64>, Vec<f64>) {
+    let channels = x.shape[3];
+    let m = (x.data.len() / channels) as f64;
+    let means: Vec<f64> = sum_pixels(x).into_iter().map(|sum| sum / m).collect();
+    let squares = Tensor::from_fn(x.shape, |n, y, i, c| (x.at(n, y, i, c) - means[c]).powi(2));
+    let variances = sum_pixels(&squares).into_iter().map(|sum| sum / m);
+    let variances = variances.collect();
+    (means, variances)
+}
+
+/// The gradients of [`batch_norm`](super::reference::batch_norm) by `y`, by the scales and by the shifts.
+/// `out` is the gradient of the output.
+///
+/// - `statistics`: the means and variances, those of `y` itself unless it is `frozen`.
+pub fn batch_norm_gradient(
+    y: &Tensor,
+    out: &Tensor,
+    (means, variances): (Vec<f64>, Vec<f64>),
+    scale: &[f64],
+    epsilon: f64,
+    frozen: bool,
+) -> [Tensor; 3] {
+    let channels = y.shape[3];
+    let m = (y.data.len() / channels) as f64;
+    let inverse = |c: usize| 1.0 / (variances[c] + epsilon).sqrt();
+    let normalized = Tensor::from_fn(y.shape, |n, i, j, c| {
+        (y.at(n, i, j, c) - means[c]) * inverse(c)
+    });
+    let products = Tensor::from_fn(y.shape, |n, i, j, c| {
+        out.at(n, i, j, c) * normalized.at(n, i, j, c)
+    });
+    let [by_scale, by_shift] = [&products, out].map(|x| Tensor {
+        shape: [1, 1, 1, channels],
+        data: sum_pixels(x),
+    });
+    let by_y = Tensor::from_fn(y.shape, |n, i, j, c| {
+        let of_statistics = match frozen {
+            true => 0.0,
+            false => (by_shift.data[c] + normalized.at(n, i, j, c) * by_scale.data[c]) / m,
+        };
+        scale[c] * inverse(c) * (out.at(n, i, j, c) - of_statistics)
+    });
+    [by_y, by_scale, by_shift]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference::conv2d;
+    use crate::kernels::reference::{batch_norm, conv2d};
     use crate::kernels::testing::random;
 
     /// A convolution is linear in either factor, so a step of one gives the gradient.
@@ -125,6 +171,53 @@ mod tests {
             let mut moved = x.clone();
             moved.data[i] += 1.0;
             assert!((along(&moved, &weights) - by_input.data[i]).abs() < 1e-10);
+        }
+    }
+
+    #[cfg_attr(miri, ignore = "no unsafe code, and slow")]
+    #[test]
+    fn gradients_of_batch_norm_are_its_differences() {
+        let (epsilon, step) = (1e-3, 1e-6);
+        let (y, direction) = (random([2, 3, 2, 3], 1), random([2, 3, 2, 3], 2));
+        let (scale, shift) = (vec![0.5, -1.5, 2.0], vec![1.0, 0.0, -1.0]);
+        for frozen in [false, true] {
+            let statistics = |y: &Tensor| match frozen {
+                true => (vec![0.25; 3], vec![0.75; 3]),
+                false => moments(y),
+            };
+            let along = |y: &Tensor, scale: &[f64], shift: &[f64]| -> f64 {
+                let (means, variances) = statistics(y);
+                let out = batch_norm(y, &means, &variances, scale, shift, epsilon);
+                let pairs = out.data.iter().zip(&direction.data);
+                pairs.map(|(a, b)| a * b).sum()
+            };
+            let of = statistics(&y);
+            let [by_y, by_scale, by_shift] =
+                batch_norm_gradient(&y, &direction, of, &scale, epsilon, frozen);
+            let moved = |values: &[f64], i: usize, step: f64| {
+                let mut values = values.to_vec();
+                values[i] += step;
+                values
+            };
+            let check = |gradient: f64, f: &dyn Fn(f64) -> f64| {
+                let difference = (f(step) - f(-step)) / (2.0 * step);
+                assert!((gradient - difference).abs() < 1e-7);
+            };
+            for c in 0..3 {
+                check(by_scale.data[c], &|s| {
+                    along(&y, &moved(&scale, c, s), &shift)
+                });
+                check(by_shift.data[c], &|s| {
+                    along(&y, &scale, &moved(&shift, c, s))
+                });
+            }
+            for i in 0..y.data.len() {
+                check(by_y.data[i], &|step| {
+                    let mut y = y.clone();
+                    y.data[i] += step;
+                    along(&y, &scale, &shift)
+                });
+            }
         }
     }
 }

@@ -29,10 +29,6 @@ pub(super) fn embedding_layers(layers: &[Layer]) -> usize {
 /// The use of each of `tensors` tensors by a forward, which no longer needs a tensor once its readers
 /// have run; None for a tensor that does not exist. Step 0 is the input's, step i + 1
 /// layer i's.
-///
-/// This is all that a plan knows about the executor. An executor that runs the layers in another way
-/// replaces this function: for training, by one that keeps a tensor until the step of the backward
-/// pass that reads it.
 pub(super) fn while_running(layers: &[Layer], tensors: usize) -> Vec<Option<Used>> {
     let mut used = vec![None; tensors];
     let mut touch = |id: TensorId, step: usize| {

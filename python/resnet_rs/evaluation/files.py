@@ -27,14 +27,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     stem, suffix = os.path.splitext(path)
     unfinished = f"{stem}.{os.getpid()}.tmp{suffix}"
     try:
-        with names_file(path):
-            try:
-                yield unfinished
-            except OSError as error:
-                # The name that the caller knows.
-                if error.filename == unfinished:
-                    error.filename = path
-                raise
+        with names_file(path, unfinished):
+            yield unfinished
             os.replace(unfinished, path)
     except BaseException:
         if os.path.exists(unfinished):

@@ -42,8 +42,8 @@ def write(
     target = os.fspath(path)
     aside = f"{target}.{os.getpid()}.unfinished"
     try:
-        _core.write_safetensors(aside, tensors, {"resnet_rs_trainer": json.dumps(state)})
-        with names_file(target):
+        with names_file(target, aside):
+            _core.write_safetensors(aside, tensors, {"resnet_rs_trainer": json.dumps(state)})
             with open(aside, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(aside, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,22 @@ COLUMNS = (
 )
 
 
+_OF_A_RUN = (
+    "args.json",
+    "results.csv",
+    "checkpoint.safetensors",
+    "report.json",
+    "curves.png",
+    "confusion.png",
+    "mistakes.jpg",
+    "batches.jpg",
+    "best/model.safetensors",
+    "best/config.json",
+    "last/model.safetensors",
+    "last/config.json",
+)
+
+
 class RunDirectory:
     """The files of a run.
 
@@ -39,36 +56,53 @@ class RunDirectory:
     | `report.json` | the evaluation of the best weights on the validation photos |
     | `curves.png`, `confusion.png`, `mistakes.jpg`, `batches.jpg` | pictures |
 
+    The checkpoint is the last file that an epoch writes. After a kill the run goes on from it, and
+    writes the rest again.
+
     Args:
-        path: the directory; it is made if it does not exist.
+        path: the directory.
         resume: go on with what is there; otherwise a run there is an error, unless `force` is set.
         force: begin anew over a run that is there.
 
     Raises:
         FileExistsError: there is a run, and neither `resume` nor `force` is set.
-        FileNotFoundError: `resume` is set, and there is no checkpoint.
+        FileNotFoundError: `resume` is set, and there is no run.
         NotADirectoryError: it is a file.
-        OSError: it cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, resume: bool, force: bool) -> None:
         self.path = Path(path)
+        self._resume = resume
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{self.path} is a file: expected a directory for the run")
-        there = [name for name in ("args.json", "results.csv") if (self.path / name).exists()]
-        if resume and not self.checkpoint.exists():
-            raise FileNotFoundError(
-                2, "no such checkpoint: expected a run to resume", str(self.checkpoint)
-            )
+        there = [name for name in _OF_A_RUN if (self.path / name).exists()]
+        if resume and not (self.path / "args.json").exists():
+            text = "no such run: expected its args.json, and a checkpoint to go on from"
+            raise FileNotFoundError(2, text, str(self.path / "args.json"))
         if there and not resume and not force:
             raise FileExistsError(
-                f"{self.path} holds a run already ({', '.join(there)}): resume it (resume=True, "
+                f"{self.path} holds a run already ({_some(there)}): resume it (resume=True, "
                 "--resume), begin anew (force=True, --force), or choose another directory"
             )
-        if there and force and not resume:
-            for name in ("results.csv", "checkpoint.safetensors", "report.json"):
-                (self.path / name).unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Make the directory, and remove what a run that was there left; a resumed run stays.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        # Files that a killed run did not finish.
+        for pattern in ("*.unfinished", "*.tmp.*"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+        for pattern in (".best-*", ".last-*"):
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
+        if self._resume:
+            return
+        for name in _OF_A_RUN:
+            (self.path / name).unlink(missing_ok=True)
 
     @property
     def checkpoint(self) -> Path:
@@ -85,7 +119,19 @@ class RunDirectory:
         """The last weights."""
         return self.path / "last"
 
-    def history(self, last_epoch: int | None) -> History:
+    def kept(self) -> str:
+        """A sentence on the weights that are there, for a message."""
+        kinds = {"those after the last epoch": self.last, "the best ones": self.best}
+        places = [
+            f"{kind} in {path}"
+            for kind, path in kinds.items()
+            if (path / "model.safetensors").exists()
+        ]
+        if not places:
+            return f"No epoch has ended, so {self.path} holds no weights"
+        return f"The weights that were kept are not touched: {', '.join(places)}"
+
+    def history(self, last_epoch: int) -> History:
         """The table of results; rows after `last_epoch` are dropped."""
         return History(self.path / "results.csv", COLUMNS, last_epoch=last_epoch)
 
@@ -96,8 +142,17 @@ class RunDirectory:
             Path(unfinished).write_text(text + "\n", encoding="utf-8")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the run."""
-        values: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        """Read a JSON file of the run.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it holds something else.
+        """
+        path = self.path / name
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON as a run writes it: {error}") from error
         return values
 
     def draw_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -119,3 +174,7 @@ class RunDirectory:
         self.write_json("report.json", evaluation.to_dict())
         save(confusion_matrix(evaluation), self.path / "confusion.png")
         save(mistake_mosaic(evaluation), self.path / "mistakes.jpg")
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"

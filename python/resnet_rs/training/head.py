@@ -53,6 +53,7 @@ def fit_head(
         train_x, report.train.labels, val_x, val_y, classes=report.train.classes, seed=recipe.seed
     )
     trainer.set_head(probe.weight, probe.bias)
+    remarks = (*remarks, f"the last layer is fitted with the L2 penalty {probe.l2:g}")
     evaluation = None
     if has_val:
         images = report.val.images
@@ -68,15 +69,6 @@ def fit_head(
         )
     if directory is not None:
         trainer.save(directory.best, force=True)
-        directory.write_json(
-            "args.json",
-            {
-                "recipe": recipe.as_dict(),
-                "classes": list(report.train.classes),
-                "l2": probe.l2,
-                "remarks": list(remarks),
-            },
-        )
         if evaluation is not None:
             directory.report(evaluation)
     return Run(

@@ -29,6 +29,7 @@ class Position:
         loss: the sum of the losses of this epoch's photos so far.
         right: the photos of this epoch that were seen as what they are so far.
         photos: this epoch's photos so far.
+        rate: the learning rate of the last step.
         best_score: the best result on the validation photos: accuracy, then loss with the sign
             turned.
         best_epoch: its epoch.
@@ -40,6 +41,7 @@ class Position:
     loss: float = 0.0
     right: int = 0
     photos: int = 0
+    rate: float = 0.0
     best_score: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
@@ -99,9 +101,7 @@ class Loop:
         self._schedule = recipe.schedule_of()
         self._history = None
         if directory is not None:
-            self._history = directory.history(position.epoch if position.epoch else None)
-            if not position.epoch and self._history.rows:
-                self._history = directory.history(0)
+            self._history = directory.history(position.epoch)
         self.rows: list[dict[str, Any]] = list(self._history.rows) if self._history else []
         self.interrupted = False
         self._begin = time.monotonic()
@@ -138,12 +138,12 @@ class Loop:
                     return
 
     def keep(self) -> None:
-        """Write the checkpoint and the last weights."""
+        """Write the last weights, and then the checkpoint."""
         if self._directory is None:
             return
         self.position.seconds = self.seconds
-        self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
         self.trainer.save(self._directory.last, force=True, average=self._averages)
+        self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
 
     @property
     def _averages(self) -> bool:
@@ -172,11 +172,9 @@ class Loop:
         begin = self.seconds
         photos_before = at.photos
         waited = 0.0
-        rate = self._schedule.lr
         with self._train.epoch(at.epoch, skip=at.batch) as batches:
             for batch in batches:
-                rate = self._schedule.at(self.done)
-                self._step(batch, rate)
+                self._step(batch, self._schedule.at(self.done))
                 if interrupt.is_set:
                     return False
                 if isinstance(self.recipe.time, float) and self.seconds >= self.recipe.time:
@@ -187,7 +185,7 @@ class Loop:
             "epoch": at.epoch + 1,
             "train_loss": at.loss / max(at.photos, 1),
             "train_accuracy": at.right / max(at.photos, 1),
-            "learning_rate": rate,
+            "learning_rate": at.rate,
             "images_per_second": (at.photos - photos_before) / max(took, 1e-9),
             "waited_seconds": waited,
         }
@@ -197,8 +195,9 @@ class Loop:
         if self._directory is not None and self._history is not None:
             if is_best:
                 self.trainer.save(self._directory.best, force=True, average=self._averages)
-            self.keep()
+            # A kill before the checkpoint is written makes this epoch run again, and its row too.
             self._history.append(row)
+            self.keep()
         self.rows.append(row)
         self._on_epoch(EpochResult(at.epoch, row, is_best))
         return True
@@ -209,6 +208,7 @@ class Loop:
         at = self.position
         labels = batch.y if batch.y.ndim == 1 else batch.y.argmax(axis=1)
         at.batch += 1
+        at.rate = rate
         at.loss += loss * len(batch.x)
         at.right += int((seen == labels).sum())
         at.photos += len(batch.x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .._core import WeightsError
 from ..datasets import read
 from ..datasets.checks import Report, check
+from ..datasets.errors import DataError
 from ..datasets.loader import Loader
 from ..datasets.photos import PhotoCache
 from ..evaluation import Evaluation, measure
 from ..images.spec import Preprocessing
+from .begun import Begun, place
 from .directory import RunDirectory
 from .errors import TrainingError
 from .head import fit_head
@@ -85,7 +85,8 @@ def train(
         isa: the kernels, as for `resnet_rs.load`.
         cache: the bytes of photos that are kept in memory; by default a quarter of what is free.
         zero_last: begin random weights with the last scale of each block at 0.
-        resume: go on with the run in `output`, with its own choices.
+        resume: go on with the run in `output`, with its own choices. `data` are the same photos
+            as before; `val`, `val_fraction`, `duplicates` and `weights` are those of the run.
         force: begin anew over a run in `output`.
         progress: True or False to show or hide the progress; by default it is shown on a terminal.
         on_epoch: called after each epoch.
@@ -99,7 +100,7 @@ def train(
 
     Raises:
         DataError: nothing can be learnt from the photos.
-        TrainingError: the loss is no number; the last good weights are kept.
+        TrainingError: the loss is no number; the weights of the epochs before are kept.
         FileExistsError: `output` holds a run, and neither `resume` nor `force` is set.
         FileNotFoundError, WeightsError, OSError, TypeError, ValueError: as their message says.
     """
@@ -109,16 +110,17 @@ def train(
     directory = None
     if output is not None:
         directory = RunDirectory(output, resume=resume, force=force)
-    saved: dict[str, Any] = {}
+    begun = None
     if resume and directory is not None:
-        saved = directory.read_json("args.json")
         if recipe is not None or choices:
             raise ValueError(
                 f"{', '.join(sorted(choices)) or 'recipe'}: a run is resumed with its own choices; "
                 "begin another one to change them"
             )
-        recipe = Recipe.from_dict(saved["recipe"])
-        weights, zero_last = saved["weights"], saved["zero_last"]
+        begun = Begun.read(directory)
+        recipe, weights, zero_last = begun.recipe, begun.weights_of(directory), begun.zero_last
+        val_fraction, duplicates = begun.val_fraction, begun.duplicates
+        val = begun.val if val is None else val
     elif recipe is None:
         recipe = Recipe(**choices)
     elif choices:
@@ -159,6 +161,24 @@ def train(
         )
         show.say(remarks[-1])
 
+    if directory is not None:
+        if begun is not None:
+            begun.check(report, directory)
+            directory.begin()
+        else:
+            begun = Begun(
+                data=place(data),
+                val=place(val),
+                val_fraction=val_fraction,
+                duplicates=duplicates,
+                weights=place(weights),
+                zero_last=zero_last,
+                recipe=recipe,
+                classes=classes,
+                photos=(len(report.train), len(report.val)),
+            )
+            directory.begin()
+            begun.write(directory, report, remarks)
     if "backbone" in recipe.freeze:
         return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
 
@@ -167,14 +187,10 @@ def train(
         trainer.set_class_weights(counts.mean() / counts)
     position = Position()
     if directory is not None:
-        if resume:
+        if directory.checkpoint.exists():
             position = Position(**trainer.resume(directory.checkpoint)["position"])
             show.say(f"going on with epoch {position.epoch + 1}")
         else:
-            directory.write_json(
-                "args.json",
-                _arguments(data, val, val_fraction, weights, zero_last, recipe, report, remarks),
-            )
             _draw_batch(directory, train_loader, classes)
     loop = Loop(
         trainer,
@@ -189,20 +205,21 @@ def train(
     show.begin(loop)
     try:
         loop.run()
-    except TrainingError:
-        # The trainer holds the weights before the step. If those are of no use either, the ones of
-        # the last epoch stay.
-        with contextlib.suppress(WeightsError):
-            loop.keep()
-        raise
+    except TrainingError as error:
+        # The files stay: the weights before the step have gone too far already.
+        kept = "" if directory is None else f". {directory.kept()}"
+        raise TrainingError(f"epoch {position.epoch + 1}, {error}{kept}") from error
     finally:
         show.end()
     if loop.interrupted:
         where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
         show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
     evaluation = _best_evaluation(loop, directory, val_loader)
-    if evaluation is not None and directory is not None:
-        directory.report(evaluation)
+    if directory is not None:
+        if loop.rows:
+            directory.draw_curves(loop.rows)
+        if evaluation is not None:
+            directory.report(evaluation)
     return Run(
         None if directory is None else directory.path,
         trainer,
@@ -260,6 +277,13 @@ def _trainer(
         return make(complete, _preprocessing(complete, channels, None)), complete
     loaded = open_weights(weights)
     weights = _Holder(loaded)
+    channels = loaded.config.in_channels
+    if isinstance(photos.images, np.ndarray) and photos.images.shape[3] != channels:
+        found = photos.images.shape[3]
+        hint = ": repeat them, images.repeat(3, axis=-1)" if (found, channels) == (1, 3) else ""
+        raise DataError(
+            f"expected photos of {channels} channels, as the weights have; found {found}{hint}"
+        )
     own = loaded.config.preprocessing
     height, width = own.input_size
     size = height if height == width else None
@@ -267,7 +291,7 @@ def _trainer(
         fresh=False, new_head=has_new_head(loaded.config, classes), size=size
     )
     own_size = complete.size == size and own.crop is not None
-    spec = own if own_size else _preprocessing(complete, loaded.config.in_channels, own)
+    spec = own if own_size else _preprocessing(complete, channels, own)
     return make(complete, spec), complete
 
 
@@ -311,35 +335,6 @@ def _loader(
         cache=cache,
         channels=None if isinstance(photos.images, np.ndarray) else len(spec.mean),
     )
-
-
-def _arguments(
-    data: Any,
-    val: Any,
-    val_fraction: float,
-    weights: Any,
-    zero_last: bool,
-    recipe: Recipe,
-    report: Report,
-    remarks: list[str],
-) -> dict[str, Any]:
-    """The contents of args.json."""
-
-    def named(value: Any) -> Any:
-        return os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
-
-    return {
-        "data": named(data),
-        "val": named(val),
-        "val_fraction": val_fraction,
-        "weights": named(weights),
-        "zero_last": zero_last,
-        "recipe": recipe.as_dict(),
-        "classes": list(report.train.classes),
-        "photos": {"train": len(report.train), "val": len(report.val)},
-        "dropped": [vars(one) for one in report.dropped],
-        "remarks": list(dict.fromkeys(remarks)),
-    }
 
 
 def _draw_batch(directory: RunDirectory, loader: Loader, classes: tuple[str, ...]) -> None:

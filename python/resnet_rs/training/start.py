@@ -233,9 +233,13 @@ def _existing(
 
 def has_new_head(config: Config, labels: Sequence[str]) -> bool:
     """True if a network's last layer is of no use for these classes."""
+    own = config.labels
     if len(labels) != config.num_classes:
         return True
-    return config.labels is not None and set(labels) != set(config.labels)
+    if own is None or tuple(labels) == own:
+        return False
+    # Of a name that comes twice nobody knows which row is which.
+    return set(labels) != set(own) or len(set(own)) < len(own)
 
 
 def _f32(array: NDArray[Any]) -> NDArray[np.float32]:

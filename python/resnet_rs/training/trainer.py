@@ -274,6 +274,7 @@ class Trainer:
                 f"y: expected a label for each of {len(images)} images; found {len(targets)}"
             )
         matrix = np.ascontiguousarray(targets * number("share", share), np.float32)
+        self._evaluated = None  # The running statistics change.
         losses, predicted = self._core.backward(images, matrix, accumulate=accumulate)
         loss = math.fsum(losses)
         if not math.isfinite(loss):
@@ -502,4 +503,8 @@ class Trainer:
         kept = "the weights and running statistics are those before the step"
         if not np.isfinite(images).all():
             return f"{step}, and x has values that are not finite; {kept}"
-        return f"{step}; {kept}. Try a smaller learning rate, a warm-up, or clip_norm=1.0"
+        advice = "Try a smaller learning rate, a warm-up, or clip_norm=1.0"
+        wrong = next((n for n, t in self.state_dict().items() if not np.isfinite(t).all()), None)
+        if wrong is not None:
+            return f"{step}, and {wrong} is not finite since a step before. {advice}"
+        return f"{step}; {kept}. {advice}"

@@ -31,3 +31,12 @@ pub use coefficients::{Coefficients, FinishGradient, FinishStatistics, GammaBeta
 pub use gradient::{GradientSums, Mask, NormGradient};
 pub use kernels::NormKernels;
 pub use statistics::Statistics;
+
+#[cfg(test)]
+mod activate_tests;
+#[cfg(test)]
+mod gradient_tests;
+#[cfg(test)]
+mod statistics_tests;
+#[cfg(test)]
+mod testing;

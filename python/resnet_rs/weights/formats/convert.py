@@ -59,7 +59,8 @@ def write_directory(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         staging = Path(name)
-        _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
+        with names_file(target / TENSORS, staging / TENSORS):
+            _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
         text = json.dumps(config, indent=2, ensure_ascii=False)
         with names_file(target / CONFIG):
             (staging / CONFIG).write_text(text + "\n", encoding="utf-8")

@@ -46,4 +46,6 @@ pub use size::TileSize;
 pub use tile::{InputTile, InputTileArgs, OutputTile, OutputTileArgs};
 
 #[cfg(test)]
+mod gradient_tests;
+#[cfg(test)]
 mod tests;
