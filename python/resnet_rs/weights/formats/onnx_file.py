@@ -84,7 +84,7 @@ def _checkpoint(path: Path) -> RawCheckpoint:
 
 
 def _stated(text: str | None) -> dict[str, Any]:
-    """What the metadata state besides the graph.
+    """The fields of the metadata that the graph does not show.
 
     Raises:
         WeightsError: the metadata are no JSON object.
