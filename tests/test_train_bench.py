@@ -33,7 +33,7 @@ def test_it_trains_beside_torch_and_lists_steps(
     for name, row in rows.items():
         assert float(row["images_per_s"]) > 0, row["note"]
         limit = train.LARGEST_ERROR["bf16" if "bf16" in name else "f32"]
-        assert float(row["loss_error"]) <= limit
+        assert float(row["error"]) <= limit
     assert float(rows["resnet_rs"]["ours_over_best"]) > 0
     assert rows["torch"]["ours_over_best"] == ""
     out = capsys.readouterr().out
@@ -49,13 +49,24 @@ def test_it_trains_beside_torch_and_lists_steps(
 def test_wrong_losses_are_not_timed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "expected_losses", lambda *_: [1.0, math.nan])
+    monkeypatch.setattr(train, "expected_losses", lambda *_: [3.0, 2.0])
     words = "--architecture cifar_resnet20 --task 16x4 --threads 1 --rounds 1 --calls 1 --no-memory"
     csv_file = str(tmp_path / "train.csv")
     assert train.main([*words.split(), "--only", "torch", "--csv", csv_file]) == 1
-    assert "resnet_rs: failed: ValueError: wrong losses: relative error inf" in (
+    assert "resnet_rs: failed: ValueError: wrong losses: relative errors " in (
         capsys.readouterr().out
     )
+
+
+def test_the_fall_of_the_loss_is_checked() -> None:
+    assert train.checked_error("f32", [2.0, 1.5], [2.0, 1.5]) == 0
+    assert train.checked_error("f32", [2.0, 1.51], [2.0, 1.5]) == pytest.approx(0.02)
+    assert train.checked_error("bf16", [2.02, 3.0], [2.0, 1.5]) == pytest.approx(0.01)
+    wrong = {"f32": ([2.0, 1.6], [2.001, 1.5], [math.nan, 1.5]), "bf16": ([2.2, 1.5],)}
+    for precision, cases in wrong.items():
+        for losses in cases:
+            with pytest.raises(ValueError, match="wrong losses"):
+                train.checked_error(precision, losses, [2.0, 1.5])
 
 
 def test_steps_add_up_to_the_plan() -> None:

@@ -30,6 +30,7 @@ ELSEWHERE = (
     "CONTRIBUTING.md",
     "benches/README.md",
     "examples/ray-data/README.md",
+    "examples/ray-train/README.md",
     "examples/sign-digits/README.md",
 )
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from resnet_rs.training import Trainer
 
 CLASSES = 10
-LR = 0.01
+LR = 1e-5
+"""So small that the loss falls by the gradient times the step, and stays a number for ever."""
+
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
 """SGD's. Every tensor decays, as torch's optimiser does it without groups."""

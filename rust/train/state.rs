@@ -105,9 +105,7 @@ impl State {
         let (named, is_statistic) = all(parameters).find(|(named, _)| named.name == name)?;
         let (values, statistics) = self.set(set)?;
         let from = if is_statistic { statistics? } else { values };
-        let mut out = Vec::new();
-        parameters.read(named, from.as_slice_of(), &mut out);
-        Some(out)
+        Some(parameters.read(named, from.as_slice_of()))
     }
 
     /// Overwrites a tensor of a set, which [`State::make`] has made.

@@ -19,6 +19,16 @@ _SETS = ("values", "first", "second", "average")
 _VERSION = 1
 
 
+def copy_sets(source: Any, target: Any) -> None:
+    """Copy all numbers of a trainer of the core to one of the same network, and its steps."""
+    for kind in _SETS:
+        for name, _, _ in source.tensors():
+            array = source.read(kind, name)
+            if array is not None:
+                target.write(kind, name, array)
+    target.steps = source.steps
+
+
 def write(
     core: Any, path: str | os.PathLike[str], config: Mapping[str, Any], more: Mapping[str, Any]
 ) -> None:

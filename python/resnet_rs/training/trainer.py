@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,15 +149,14 @@ class Trainer:
         self._lr_scales = scales(lr_scales)
         self._decay_norms = arguments.flag("decay_norms", decay_norms)
         self._smoothing = number("label_smoothing", label_smoothing, most=1.0)
-        self._core = _core.Trainer(
-            begin.tensors,
-            begin.config_text,
-            origin=begin.origin,
-            isa=isa,
-            threads=threads,
-            winograd=arguments.flag("winograd", winograd),
-            norm_momentum=float(norm_momentum),
-        )
+        self._kernels: dict[str, Any] = {
+            "origin": begin.origin,
+            "isa": isa,
+            "threads": threads,
+            "winograd": arguments.flag("winograd", winograd),
+            "norm_momentum": float(norm_momentum),
+        }
+        self._core = _core.Trainer(begin.tensors, begin.config_text, **self._kernels)
         # The loss checks labels, smoothing and weights; these may be wrong before the first one.
         target_matrix([0], self.num_classes, smoothing=self._smoothing)
         self.set_class_weights(class_weights)
@@ -443,6 +443,21 @@ class Trainer:
         config = {**self.config, "source": {"trained": f"{self.steps} steps by resnet_rs"}}
         checkpoint = Checkpoint(self.state_dict(average=average), config, "trainer", ())
         write_directory(checkpoint, directory, force=force)
+
+    def copy(self) -> Trainer:
+        """Make a trainer with the same weights, optimiser's memory and choices.
+
+        The two then go their own ways.
+        """
+        from .checkpoint import copy_sets
+
+        twin = copy.copy(self)
+        twin._core = _core.Trainer(self.state_dict(), self._begin.config_text, **self._kernels)
+        twin._set_groups()
+        twin._core.freeze(self._frozen)
+        copy_sets(self._core, twin._core)
+        twin._evaluated = None
+        return twin
 
     def checkpoint(self, path: str | os.PathLike[str], **more: Any) -> None:
         """Write everything that is needed to go on to the bit, to one file.

@@ -18,5 +18,13 @@ from .confusion import confusion_matrix
 from .curves import learning_curves
 from .files import save
 from .mosaics import batch_mosaic, mistake_mosaic
+from .rates import rate_curve
 
-__all__ = ["batch_mosaic", "confusion_matrix", "learning_curves", "mistake_mosaic", "save"]
+__all__ = [
+    "batch_mosaic",
+    "confusion_matrix",
+    "learning_curves",
+    "mistake_mosaic",
+    "rate_curve",
+    "save",
+]
