@@ -84,7 +84,7 @@ def _checkpoint(path: Path) -> RawCheckpoint:
 
 
 def _stated(text: str | None) -> dict[str, Any]:
-    """What the metadata state besides the graph.
+    """Read the fields that the metadata state besides the graph.
 
     Raises:
         WeightsError: the metadata are no JSON object.
