@@ -146,7 +146,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "threads": None,
         "isa": None,
         "cache": None,
-        "zero_last": True,
+        "zero_last": None,
         "resume": False,
         "force": False,
         "progress": None,

@@ -19,6 +19,7 @@ from resnet_rs import Trainer, train
 from resnet_rs.cli import main
 from resnet_rs.datasets import DataError
 from resnet_rs.datasets.augment import Augment
+from resnet_rs.training import trainer as trainer_module
 
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {},
@@ -153,7 +154,6 @@ def test_shapes_are_learnt() -> None:
         weights="cifar_resnet20",
         size=24,
         epochs=7,
-        zero_last=False,
         augment=Augment(scale=(0.7, 1.0), flip=True),
     )
     assert run.evaluation is not None
@@ -215,6 +215,31 @@ class TestData:
             assert 0 <= row["waited_seconds"] <= run.seconds
             assert row["images_per_second"] > 0
         assert run.history[0]["seconds"] < run.history[1]["seconds"] <= run.seconds
+
+
+@pytest.mark.parametrize(
+    ("architecture", "choice", "expected"),
+    [
+        ("resnet18", None, False),
+        ("resnet50", None, True),
+        ("cifar_resnet20", True, True),
+        ("resnext50_32x4d", False, False),
+    ],
+)
+def test_blocks_that_begin_as_the_identity(
+    architecture: str, choice: bool | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default those of bottlenecks."""
+    found: list[bool] = []
+
+    def begin(*_: Any, zero_last: bool, **__: Any) -> None:
+        found.append(zero_last)
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer_module, "start", begin)
+    with pytest.raises(InterruptedError):
+        train(shapes(6, 0), weights=architecture, size=24, zero_last=choice)
+    assert found == [expected]
 
 
 class TestBeginning:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from network_pairs import Array, nchw, noise
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -166,3 +168,23 @@ def test_a_step_of_the_demo_network(demo_dir: Path) -> None:
     x, y = noise(COUNT, SIDE, SIDE, 3), np.arange(COUNT)
     expected = torch_step(torch_model("resnet50", state), x, y)
     assert_one_step(trainer, state, x, y, expected, DECIDED)
+
+
+def test_torchvision_loads_what_was_trained_as_it_is(tmp_path: Path) -> None:
+    """From the file and from `state_dict()`, with every name checked; the logits are the same."""
+    trainer = Trainer("resnet18", num_classes=CLASSES, lr=0.01, threads=2)
+    for seed in range(2):
+        trainer.step(noise(COUNT, SIDE, SIDE, 3, seed=seed), np.arange(COUNT))
+    trainer.save(tmp_path / "trained")
+    x = noise(2, SIDE, SIDE, 3, seed=7)
+    found = trainer.logits(x)
+    states = [
+        load_file(tmp_path / "trained" / "model.safetensors"),
+        {name: torch.from_numpy(tensor) for name, tensor in trainer.state_dict().items()},
+    ]
+    for state in states:
+        model = torchvision.models.resnet18(num_classes=CLASSES)
+        model.load_state_dict(state)
+        with torch.inference_mode():
+            expected = model.double().eval()(nchw(x).double()).numpy()
+        assert np.linalg.norm(found - expected) <= RTOL * np.linalg.norm(expected)

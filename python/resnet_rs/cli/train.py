@@ -122,6 +122,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     add("--backbone-lr", type=float, metavar="X", help="the factor of the other layers' rate")
     add("--patience", type=count, metavar="N", help="end after N epochs without a better result")
+    add(
+        "--zero-last",
+        action=argparse.BooleanOptionalAction,
+        help="begin random weights with the last scale of each block at 0 (default: for networks "
+        "of bottlenecks, such as resnet50)",
+    )
     add("--seed", type=int, metavar="N", help="(default: 0)")
 
 
@@ -195,6 +201,7 @@ def run(arguments: argparse.Namespace) -> int:
                 workers=arguments.workers,
                 threads=arguments.threads,
                 isa=arguments.isa,
+                zero_last=arguments.zero_last,
                 resume=arguments.resume,
                 force=arguments.force,
                 progress=Show(not arguments.quiet),
@@ -220,6 +227,7 @@ _OF_THE_RUN = (
     "freeze",
     "balanced",
     "force",
+    "zero_last",
     "flip",
     "crop",
     "rotation",

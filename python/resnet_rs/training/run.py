@@ -24,7 +24,7 @@ from .loop import EpochResult, Loop, Position, logits_of
 from .recipe import Recipe
 from .result import Run
 from .show import Show
-from .start import has_new_head, is_architecture, open_weights
+from .start import has_bottlenecks, has_new_head, is_architecture, open_weights
 from .trainer import Trainer
 
 
@@ -42,7 +42,7 @@ def train(
     threads: int | None = None,
     isa: str | None = None,
     cache: int | None = None,
-    zero_last: bool = True,
+    zero_last: bool | None = None,
     resume: bool = False,
     force: bool = False,
     progress: bool | Show | None = None,
@@ -84,7 +84,9 @@ def train(
         threads: threads that compute; by default as for `resnet_rs.load`.
         isa: the kernels, as for `resnet_rs.load`.
         cache: the bytes of photos that are kept in memory; by default a quarter of what is free.
-        zero_last: begin random weights with the last scale of each block at 0.
+        zero_last: begin random weights with the last scale of each block at 0; by default for
+            networks of bottlenecks, such as resnet50, which learn faster so. Those of basic
+            blocks, such as resnet18, learn faster without.
         resume: go on with the run in `output`, with its own choices. `data` are the same photos
             as before; `val`, `val_fraction`, `duplicates` and `weights` are those of the run.
         force: begin anew over a run in `output`.
@@ -127,6 +129,8 @@ def train(
         recipe = Recipe(**choices)
     elif choices:
         recipe = replace(recipe, **choices)
+    if zero_last is None:
+        zero_last = is_architecture(weights) and has_bottlenecks(weights)
     split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
     if directory is not None:
         directory.check_outside(data)

@@ -99,6 +99,13 @@ def is_architecture(weights: Any) -> bool:
     return isinstance(weights, str) and weights in _core.architectures()
 
 
+def has_bottlenecks(architecture: str) -> bool:
+    """True if the blocks of a network of the family are bottlenecks, False if they are basic."""
+    config = {"format_version": 1, "architecture": architecture, "num_classes": 1}
+    names = {operation["name"] for operation in _core.operations(json.dumps(config), 224, 224)}
+    return "layer1.0.conv3" in names
+
+
 def open_weights(weights: Any, options: Mapping[str, Any] | None = None) -> Loaded:
     """Load weights, or take those of a loaded model.
 
