@@ -14,7 +14,7 @@
 use std::collections::HashSet;
 
 use super::layer::{ConvSpec, Layer, Norm, Op};
-use super::operations::{Kind, Operation, TensorId};
+use super::operations::{Convolution, Kind, Operation, TensorId};
 
 /// The layers of a forward.
 ///
@@ -209,43 +209,30 @@ impl Fusing {
     }
 }
 
-/// A convolution, or the fully connected layer as one whose window is the whole map.
+/// An operation's convolution, without batch norm.
 fn conv_spec(operation: &Operation) -> Option<ConvSpec> {
-    let mut spec = ConvSpec {
+    let Convolution {
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        bias,
+    } = operation.convolution()?;
+    Some(ConvSpec {
         conv: operation.name.clone(),
-        bias: true,
+        bias,
         norm: None,
-        in_channels: 0,
-        out_channels: 0,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-        dilation: 1,
-        groups: 1,
-    };
-    match operation.kind {
-        Kind::Conv(ref conv) => {
-            spec.bias = conv.bias;
-            spec.in_channels = conv.in_channels;
-            spec.out_channels = conv.out_channels;
-            spec.kernel = conv.kernel;
-            spec.stride = conv.stride;
-            spec.padding = conv.padding;
-            spec.dilation = conv.dilation;
-            spec.groups = conv.groups;
-        }
-        Kind::Linear {
-            channels,
-            side,
-            classes,
-        } => {
-            spec.in_channels = channels;
-            spec.out_channels = classes;
-            spec.kernel = side;
-        }
-        _ => return None,
-    }
-    Some(spec)
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+    })
 }
 
 /// For each operation the name of the layer that it is part of, in the operations' order.

@@ -97,6 +97,28 @@ impl Convolution {
 }
 
 impl Operation {
+    /// The convolution that the operation is; the fully connected layer is one whose window is the whole map.
+    pub fn convolution(&self) -> Option<Convolution> {
+        match self.kind {
+            Kind::Conv(ref conv) => Some(conv.clone()),
+            Kind::Linear {
+                channels,
+                side,
+                classes,
+            } => Some(Convolution {
+                in_channels: channels,
+                out_channels: classes,
+                kernel: side,
+                stride: 1,
+                padding: 0,
+                dilation: 1,
+                groups: 1,
+                bias: true,
+            }),
+            _ => None,
+        }
+    }
+
     /// The operation's tensors by their names in the weights, with their shapes.
     pub fn named_parameters(&self) -> Vec<(String, Vec<usize>)> {
         let name = |(part, shape)| (format!("{}.{part}", self.name), shape);

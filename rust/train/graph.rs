@@ -192,26 +192,19 @@ impl Builder<'_> {
     fn add(&mut self, i: usize) -> Result<(), Error> {
         let operation = &self.operations[i];
         let input = operation.inputs[0];
-        let value = match &operation.kind {
-            Kind::Conv(conv) => self.conv(i, input, conv.clone()),
-            &Kind::Linear {
-                channels,
-                side,
-                classes,
-            } => {
-                let conv = Convolution {
-                    in_channels: channels,
-                    out_channels: classes,
-                    kernel: side,
-                    stride: 1,
-                    padding: 0,
-                    dilation: 1,
-                    groups: 1,
-                    bias: true,
+        let value = match operation.kind {
+            Kind::Conv(_) | Kind::Linear { .. } => {
+                let conv = operation.convolution();
+                let kind = NodeKind::Conv {
+                    input: self.ready(input),
+                    conv: conv.unwrap_or_else(|| unreachable!("it is one")),
+                    operation: i,
+                    norm: None,
+                    is_activated: false,
                 };
-                self.conv(i, input, conv)
+                Value::Ready(self.push(i, kind))
             }
-            Kind::BatchNorm { epsilon, .. } => self.norm(i, input, *epsilon)?,
+            Kind::BatchNorm { epsilon, .. } => self.norm(i, input, epsilon)?,
             Kind::Relu => match self.values[input] {
                 Value::Ready(tensor) => Value::Single(self.activated(tensor), true),
                 Value::Single(branch, _) => Value::Single(branch, true),
@@ -229,15 +222,15 @@ impl Builder<'_> {
                 let a = self.branch(input);
                 Value::Sum(a, self.branch(other))
             }
-            &Kind::MaxPool(window) => {
+            Kind::MaxPool(window) => {
                 let input = self.ready(input);
                 Value::Ready(self.push(i, NodeKind::MaxPool(input, window)))
             }
-            &Kind::AvgPool(window) => {
+            Kind::AvgPool(window) => {
                 let input = self.ready(input);
                 Value::Ready(self.push(i, NodeKind::AvgPool(input, window)))
             }
-            &Kind::Pad(pad) => {
+            Kind::Pad(pad) => {
                 let input = self.ready(input);
                 Value::Ready(self.push(i, NodeKind::Pad(input, pad)))
             }
@@ -248,20 +241,6 @@ impl Builder<'_> {
             self.ready(i + 1);
         }
         Ok(())
-    }
-
-    fn conv(&mut self, operation: usize, input: usize, conv: Convolution) -> Value {
-        let input = self.ready(input);
-        Value::Ready(self.push(
-            operation,
-            NodeKind::Conv {
-                input,
-                conv,
-                operation,
-                norm: None,
-                is_activated: false,
-            },
-        ))
     }
 
     /// `tensor` as a summand: a convolution's output counts as normalised, by a scale of 1 if it has no

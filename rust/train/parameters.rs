@@ -147,27 +147,10 @@ impl Parameters {
     pub fn new(operations: &[Operation], tile: TileShape) -> Self {
         let mut all = Self::default();
         for (i, operation) in operations.iter().enumerate() {
-            match &operation.kind {
-                Kind::Conv(conv) => all.conv(i, operation, conv.clone(), tile.nr),
-                &Kind::Linear {
-                    channels,
-                    side,
-                    classes,
-                } => {
-                    let conv = Convolution {
-                        in_channels: channels,
-                        out_channels: classes,
-                        kernel: side,
-                        stride: 1,
-                        padding: 0,
-                        dilation: 1,
-                        groups: 1,
-                        bias: true,
-                    };
-                    all.conv(i, operation, conv, tile.nr);
-                }
-                &Kind::BatchNorm { channels, .. } => all.norm(i, operation, channels),
-                _ => {}
+            if let Some(conv) = operation.convolution() {
+                all.conv(i, operation, conv, tile.nr);
+            } else if let Kind::BatchNorm { channels, .. } = operation.kind {
+                all.norm(i, operation, channels);
             }
         }
         all
