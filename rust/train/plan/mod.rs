@@ -1,12 +1,15 @@
 //! The plan of a training step: the forward pass, the loss, and the gradients, for one shape.
 
+mod activation_gradient;
 mod backward;
 mod build;
 mod choose;
 mod forward;
+mod input_gradient;
 mod reach;
 mod slots;
 mod step;
+mod weight_gradient;
 
 pub use build::{Inputs, TrainPlan, Trainable};
 pub use step::{PlannedTrainStep, TrainContext, run_item};
