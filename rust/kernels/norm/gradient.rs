@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::coefficients::{Array, Coefficients};
-use super::rows::{Blocks, CHUNK, Exact, Rows};
+use super::rows::{Blocks, CHUNK, Exact, Rows, WIDTH};
 use super::statistics::block_places;
 use crate::kernels::view::View;
 use crate::simd::Simd;
@@ -51,9 +51,6 @@ pub struct SumsArgs<'a> {
 /// The machine has the tier; the channels of each row and of each array, rounded up to whole vectors, are
 /// valid for reads, those of the results and, in place, of the gradient for writes.
 pub type Sums = unsafe fn(&SumsArgs);
-
-/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
-const WIDTH: usize = 4;
 
 /// The routine of tier `S`.
 ///

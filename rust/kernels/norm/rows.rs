@@ -13,6 +13,9 @@ pub(super) const ROWS: usize = 256;
 /// Channels of an item, at most.
 const CHANNELS: usize = 256;
 
+/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
+pub(super) const WIDTH: usize = 4;
+
 /// A tensor's pixels in blocks, and its channels in runs: the items of work of a sum over pixels.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks {

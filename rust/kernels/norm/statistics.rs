@@ -3,7 +3,7 @@
 // Loops over indices instead of iterators: the compiler keeps small arrays in registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::rows::{Blocks, CHUNK, Exact, Rows};
+use super::rows::{Blocks, CHUNK, Exact, Rows, WIDTH};
 use crate::kernels::view::View;
 use crate::simd::Simd;
 
@@ -23,9 +23,6 @@ pub struct MomentsArgs<'a> {
 /// The machine has the tier; the channels of each row, rounded up to whole vectors, are valid for reads and
 /// those of the results for writes.
 pub type Moments = unsafe fn(&MomentsArgs);
-
-/// Vectors of a row that are summed side by side: whole cache lines of a row are read in order.
-const WIDTH: usize = 4;
 
 /// The routine of tier `S`.
 ///

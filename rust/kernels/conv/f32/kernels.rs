@@ -2,6 +2,7 @@
 
 use super::pack::{Pack, ScaleRows, pack, scale_rows};
 use super::tile::{ConvTile, conv_tile};
+use super::tiles::tiles;
 use crate::dtype::Dtype;
 use crate::kernels::conv::tile_shape::TileShape;
 #[cfg(target_arch = "x86_64")]
@@ -19,31 +20,22 @@ pub struct ConvKernels {
     scale_rows: ScaleRows,
 }
 
-/// The tile routines of a tier, one for each number of rows.
-macro_rules! tiles {
-    ($tier:ty: $($m:literal)*) => {{
-        const TILES: &[ConvTile] = &[$(conv_tile::<$tier, $m>),*];
-        const { assert!(TILES.len() == <$tier>::MR) };
-        TILES
-    }};
-}
-
 impl ConvKernels {
     /// The kernels of the portable tier.
     pub(in crate::kernels) fn portable(proof: Portable) -> Self {
-        Self::new(proof, tiles!(Portable: 1 2 3 4))
+        Self::new(proof, tiles!(conv_tile::<Portable>: ConvTile))
     }
 
     /// The kernels of AVX2.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernels) fn avx2(proof: Avx2) -> Self {
-        Self::new(proof, tiles!(Avx2: 1 2 3 4 5 6))
+        Self::new(proof, tiles!(conv_tile::<Avx2>: ConvTile))
     }
 
     /// The kernels of AVX-512.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernels) fn avx512(proof: Avx512) -> Self {
-        Self::new(proof, tiles!(Avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14))
+        Self::new(proof, tiles!(conv_tile::<Avx512>: ConvTile))
     }
 
     fn new<S: Simd>(_proof: S, tiles: &'static [ConvTile]) -> Self {

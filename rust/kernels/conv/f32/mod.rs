@@ -6,6 +6,7 @@ mod outer;
 pub(super) mod pack;
 mod parts;
 mod tile;
+mod tiles;
 mod transposed;
 mod weight_gradient;
 

@@ -17,6 +17,7 @@ use std::ptr;
 use super::outer::{OuterArgs, OuterTile, PackArgs, PackRows, outer_tile, pack_rows};
 use super::pack::panel_len;
 use super::parts::{SumPartsRow, sum_parts};
+use super::tiles::tiles;
 use super::transposed::{Transpose, transpose};
 use crate::kernels::conv::source::{Source, Walk};
 use crate::kernels::conv::window::ChannelWindow;
@@ -54,31 +55,22 @@ pub struct WeightGradientKernels {
     pub transpose: Transpose,
 }
 
-/// The tile routines of a tier, one for each number of rows.
-macro_rules! tiles {
-    ($tier:ty: $($m:literal)*) => {{
-        const TILES: &[OuterTile] = &[$(outer_tile::<$tier, $m>),*];
-        const { assert!(TILES.len() == <$tier>::MR) };
-        TILES
-    }};
-}
-
 impl WeightGradientKernels {
     /// The kernels of the portable tier.
     pub(in crate::kernels) fn portable(proof: Portable) -> Self {
-        Self::new(proof, tiles!(Portable: 1 2 3 4))
+        Self::new(proof, tiles!(outer_tile::<Portable>: OuterTile))
     }
 
     /// The kernels of AVX2.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernels) fn avx2(proof: Avx2) -> Self {
-        Self::new(proof, tiles!(Avx2: 1 2 3 4 5 6))
+        Self::new(proof, tiles!(outer_tile::<Avx2>: OuterTile))
     }
 
     /// The kernels of AVX-512.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernels) fn avx512(proof: Avx512) -> Self {
-        Self::new(proof, tiles!(Avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14))
+        Self::new(proof, tiles!(outer_tile::<Avx512>: OuterTile))
     }
 
     fn new<S: Simd>(_proof: S, tiles: &'static [OuterTile]) -> Self {
