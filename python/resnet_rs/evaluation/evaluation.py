@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from ..replacing import replacing
 from .figures import Figures
-from .files import replacing
 from .report import as_dict, as_json, as_text
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from .. import arguments
 from ..file_errors import names_file
-from .files import replacing
+from ..replacing import replacing
 
 COLUMNS = (
     "epoch",

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..file_errors import names_file
+from ..replacing import replacing
 
 LAYOUTS = ("NHWC", "NCHW")
 
@@ -57,19 +57,12 @@ def write_dump(
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be NHWC or NCHW; got {layout!r}")
     path = os.path.abspath(os.fsdecode(path))
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    try:
-        with names_file(path), zipfile.ZipFile(unfinished, "w") as archive:
-            _write_entry(archive, "layout", np.array(layout))
-            if image is not None:
-                _write_entry(archive, "image", image)
-            for name, array in results:
-                _write_entry(archive, name, array)
-        os.replace(unfinished, path)
-    except BaseException:
-        if os.path.exists(unfinished):
-            os.unlink(unfinished)
-        raise
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        _write_entry(archive, "layout", np.array(layout))
+        if image is not None:
+            _write_entry(archive, "image", image)
+        for name, array in results:
+            _write_entry(archive, name, array)
 
 
 class Dump:

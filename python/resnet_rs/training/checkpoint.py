@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..file_errors import names_file
+from ..replacing import replacing
 from ..weights.formats.safetensors_file import read_safetensors
 
 _SETS = ("values", "first", "second", "average")
@@ -49,18 +49,10 @@ def write(
         "config": _identity(config),
         "more": dict(more),
     }
-    target = os.fspath(path)
-    aside = f"{target}.{os.getpid()}.unfinished"
-    try:
-        with names_file(target, aside):
-            _core.write_safetensors(aside, tensors, {"resnet_rs_trainer": json.dumps(state)})
-            with open(aside, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(aside, target)
-    except BaseException:
-        if os.path.exists(aside):
-            os.unlink(aside)
-        raise
+    with replacing(path) as unfinished:
+        _core.write_safetensors(unfinished, tensors, {"resnet_rs_trainer": json.dumps(state)})
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
 
 
 def read(core: Any, path: str | os.PathLike[str], config: Mapping[str, Any]) -> dict[str, Any]:

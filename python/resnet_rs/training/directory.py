@@ -13,8 +13,8 @@ import numpy as np
 
 from ..datasets.folders import Folder
 from ..datasets.places import ALL
-from ..evaluation.files import replacing
 from ..evaluation.history import History
+from ..replacing import replacing
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -115,9 +115,8 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         # Files that a killed run did not finish.
-        for pattern in ("*.unfinished", "*.tmp.*"):
-            for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in self.path.glob("*.tmp.*"):
+            path.unlink(missing_ok=True)
         for pattern in (".best-*", ".last-*"):
             for path in self.path.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)

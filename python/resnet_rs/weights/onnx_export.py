@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, arguments
-from ..file_errors import names_file
+from ..replacing import replacing
 from .formats.onnx_file import CONFIG_KEY
 from .loaded import Loaded
 
@@ -54,15 +54,8 @@ def export_onnx(
         )
     model = _model(onnx, loaded, fold_norms=arguments.flag("fold_norms", fold_norms))
     onnx.checker.check_model(model)
-    unfinished = f"{os.path.abspath(name)}.{os.getpid()}.tmp"
-    try:
-        with names_file(name), open(unfinished, "wb") as file:
-            file.write(model.SerializeToString())
-        os.replace(unfinished, name)
-    except BaseException:
-        if os.path.exists(unfinished):
-            os.unlink(unfinished)
-        raise
+    with replacing(name) as unfinished, open(unfinished, "wb") as file:
+        file.write(model.SerializeToString())
 
 
 def _require_onnx() -> Any:

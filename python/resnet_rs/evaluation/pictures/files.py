@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..files import replacing
+from ...replacing import replacing
 
 if TYPE_CHECKING:
     from PIL import Image

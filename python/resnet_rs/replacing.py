@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from ..file_errors import names_file
+from .file_errors import names_file
 
 
 @contextlib.contextmanager
