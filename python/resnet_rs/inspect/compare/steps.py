@@ -15,7 +15,6 @@ from ...weights.loaded import HasLoaded, Loaded
 from ..aliases import aliases
 from ..trace import Trace
 from .diagnose import Diagnosis, diagnose
-from .numbers import cosine, max_absolute, relative_l2
 from .sides import DumpSource, ModelSource, ModuleSource, Source, TraceSource
 from .table import Comparison, Row
 
@@ -80,11 +79,11 @@ def compare(
         )
     rows = []
     if first.image is not None and second.image is not None:
-        rows.append(_row("image", "image", first.image, second.image, tolerance))
+        rows.append(Row.between("image", "image", first.image, second.image, tolerance))
     ones = first.results([step.in_a for step in steps])
     others = second.results([step.in_b for step in steps])
     for step, one, other in zip(steps, ones, others, strict=True):
-        rows.append(_row(step.name, step.kind, one, other, tolerance))
+        rows.append(Row.between(step.name, step.kind, one, other, tolerance))
     wrong = next((row.name for row in rows if not row.ok), None)
     names = [step.name for step in steps]
     return Comparison(
@@ -224,23 +223,6 @@ def _steps(first: Source, second: Source) -> tuple[list[_Step], tuple[str, ...]]
         if o["name"] in places[0] and o["name"] in places[1]
     ]
     return steps, tuple(unknown)
-
-
-def _row(name: str, kind: str, one: Array, other: Array, tolerance: float) -> Row:
-    if one.shape != other.shape:
-        nan = float("nan")
-        return Row(name, kind, one.shape, other.shape, nan, nan, nan, ok=False)
-    error = relative_l2(other, one)
-    return Row(
-        name=name,
-        kind=kind,
-        shape=one.shape,
-        other_shape=other.shape,
-        max_abs=max_absolute(other, one),
-        relative_l2=error,
-        cosine=cosine(other, one),
-        ok=error <= tolerance,
-    )
 
 
 def _diagnose(

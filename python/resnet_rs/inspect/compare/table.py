@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ...terminal.tables import plural, text_table
 from .diagnose import Diagnosis
+from .numbers import cosine, max_absolute, relative_l2
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _HEADER = ("kind", "shape", "max abs", "rel L2", "cosine")
@@ -38,6 +41,26 @@ class Row:
     relative_l2: float
     cosine: float
     ok: bool
+
+    @classmethod
+    def between(
+        cls, name: str, kind: str, one: NDArray[Any], other: NDArray[Any], tolerance: float
+    ) -> Row:
+        """Measure how far `other` is from `one`; other shapes are never ok."""
+        if one.shape != other.shape:
+            nan = float("nan")
+            return cls(name, kind, one.shape, other.shape, nan, nan, nan, ok=False)
+        error = relative_l2(other, one)
+        return cls(
+            name=name,
+            kind=kind,
+            shape=one.shape,
+            other_shape=other.shape,
+            max_abs=max_absolute(other, one),
+            relative_l2=error,
+            cosine=cosine(other, one),
+            ok=error <= tolerance,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from ...weights.loaded import HasLoaded, Loaded
 from ..gradients import Labels, frozen_operations, targets_of
 from ..inputs import network_input
-from .numbers import cosine, max_absolute, relative_l2
 from .step_diagnosis import StepDiagnosis
 from .step_files import Sgd, given_input, given_values, read_step
 from .step_values import StepTask, StepValues, core_values, module_values, reference_values
@@ -139,7 +138,7 @@ def _comparison(right: StepValues, diagnosis: StepDiagnosis) -> Comparison:
         is_gradient = name != "loss" and name not in given.statistics
         allowed = tolerance * (1 if is_gradient else FORWARD_SHARE)
         allowed += given.rounding.get(name, 0.0)
-        rows.append(_row(name, kind, np.asarray(one), np.asarray(other), allowed))
+        rows.append(Row.between(name, kind, np.asarray(one), np.asarray(other), allowed))
     if not any(row.name != "loss" for row in rows):
         raise ValueError(
             f"{right.label} and {given.label} have no value in common. Gradients have the names of "
@@ -180,23 +179,6 @@ def _pairs(
             if part in ("weight", "bias"):
                 found.append((tensor, part, right.tensors.get(tensor), given.tensors.get(tensor)))
     return found
-
-
-def _row(name: str, kind: str, one: Array, other: Array, tolerance: float) -> Row:
-    if one.shape != other.shape:
-        nan = float("nan")
-        return Row(name, kind, one.shape, other.shape, nan, nan, nan, ok=False)
-    error = relative_l2(other, one)
-    return Row(
-        name=name,
-        kind=kind,
-        shape=one.shape,
-        other_shape=other.shape,
-        max_abs=max_absolute(other, one),
-        relative_l2=error,
-        cosine=cosine(other, one),
-        ok=error <= tolerance,
-    )
 
 
 def _task(
