@@ -103,9 +103,7 @@ def check(
     on_error = arguments.choice("on_error", on_error, ("skip", "raise"))
     duplicates = arguments.choice("duplicates", duplicates, (None, "drop", "keep", "raise"))
     workers = default_threads() if workers is None else arguments.count("workers", workers)
-    if not len(split.train):
-        raise DataError("expected photos to learn from; found none")
-    _check_classes(split.train, {})
+    require_classes(split.train)
     if reader is None:
         reader = Reduced(_SHORT_SIDE, channels_of(split.train, None))
     scan = _Scan(split, reader, cache, workers, raises=on_error == "raise", watch=watch)
@@ -129,6 +127,17 @@ def check(
     _check_classes(kept[0], scan.reasons_by_class())
     remarks += _on_numbers(*kept)
     return Report(*kept, tuple(dropped), tuple(remarks))
+
+
+def require_classes(train: Labelled) -> None:
+    """Check that there are photos to learn from, of two classes or more, before any is read.
+
+    Raises:
+        DataError: there is no photo, one class only, or a class without a photo.
+    """
+    if not len(train):
+        raise DataError("expected photos to learn from; found none")
+    _check_classes(train, {})
 
 
 class _Scan:

@@ -51,6 +51,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def paths(self) -> tuple[Path, ...] | None:
+        """The paths of image files; None for pixels."""
+        return None if isinstance(self.images, np.ndarray) else self.images
+
     def counts(self) -> NDArray[np.int64]:
         """The number of photos of each class, int64 `[classes]`."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ..datasets.checks import Report
 from ..datasets.labelled import Labelled
-from ..datasets.loader import Loader
 from ..datasets.photos import PhotoCache
 from ..evaluation import measure
 from ..evaluation.linear_probe import linear_probe
+from .batches import loader_of
 from .directory import RunDirectory
 from .recipe import Recipe
 from .result import Run
@@ -56,12 +56,11 @@ def fit_head(
     remarks = (*remarks, f"the last layer is fitted with the L2 penalty {probe.l2:g}")
     evaluation = None
     if has_val:
-        images = report.val.images
         evaluation = measure(
             val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias,
             val_y,
             report.train.classes,
-            images=None if isinstance(images, np.ndarray) else images,
+            images=report.val.paths,
         )
         show.say(
             f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
@@ -92,18 +91,7 @@ def _embeddings(
     show: Show,
 ) -> NDArray[np.float32]:
     spec = trainer.preprocessing
-    assert recipe.size is not None
-    loader = Loader(
-        photos,
-        batch_size=max(recipe.batch_size, 32),
-        size=recipe.size,
-        resize=spec.resize if isinstance(spec.resize, int) else None,
-        mean=spec.mean,
-        std=spec.std,
-        workers=workers,
-        cache=cache,
-        channels=None if isinstance(photos.images, np.ndarray) else len(spec.mean),
-    )
+    loader = loader_of(photos, recipe, spec, learns=False, cache=cache, workers=workers)
     show.begin_check(len(photos))
     parts: list[NDArray[np.float32]] = []
     done = 0

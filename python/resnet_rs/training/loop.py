@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..datasets.loader import Batch, Loader
-from ..evaluation import Evaluation, measure
+from ..evaluation import Evaluation
+from .batches import measured
 from .directory import RunDirectory
 from .interrupt import Interrupt
 from .recipe import Recipe
@@ -230,18 +228,4 @@ class Loop:
     def evaluate(self) -> Evaluation:
         """Measure the weights of now on the validation photos."""
         assert self._val is not None
-        photos = self._val.photos
-        return measure(
-            logits_of(self._val, lambda x: self.trainer.logits(x, average=self._averages)),
-            photos.labels,
-            photos.classes,
-            images=None if isinstance(photos.images, np.ndarray) else photos.images,
-        )
-
-
-def logits_of(
-    loader: Loader, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Run a network over all photos of a loader that measures."""
-    with loader.epoch() as batches:
-        return np.concatenate([run(batch.x) for batch in batches])
+        return measured(self._val, lambda x: self.trainer.logits(x, average=self._averages))

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..datasets import read
-from ..datasets.checks import Report, check
-from ..datasets.errors import DataError
+from ..datasets.checks import Report, check, require_classes
 from ..datasets.loader import Loader
 from ..datasets.photos import PhotoCache
-from ..evaluation import Evaluation, measure
-from ..images.spec import Preprocessing
+from ..evaluation import Evaluation
+from .batches import loader_of, measured
 from .begun import Begun, place
 from .directory import RunDirectory
 from .errors import TrainingError
 from .head import fit_head
-from .loop import EpochResult, Loop, Position, logits_of
+from .loop import EpochResult, Loop, Position
+from .network import network_for
 from .recipe import Recipe
 from .result import Run
 from .show import Show
-from .start import has_bottlenecks, has_new_head, is_architecture, open_weights
+from .start import has_bottlenecks, is_architecture
 from .trainer import Trainer
 
 
@@ -137,14 +138,20 @@ def train(
     classes = split.train.classes
     for remark in split.remarks:
         show.say(remark)
+    require_classes(split.train)
 
-    trainer, recipe = _trainer(weights, recipe, classes, split.train, zero_last, threads, isa)
+    trainer, recipe = network_for(
+        split.train, weights, recipe, zero_last=zero_last, threads=threads, isa=isa
+    )
     trainer.freeze(recipe.freeze)  # Wrong names are said before all photos are read.
     remarks = [*split.remarks, *trainer.remarks]
     for remark in trainer.remarks:
         show.say(remark)
     photos = PhotoCache(cache) if cache is not None else PhotoCache()
-    loader = _loader(split.train, recipe, trainer, photos, workers, learns=True)
+    load = partial(
+        loader_of, recipe=recipe, spec=trainer.preprocessing, cache=photos, workers=workers
+    )
+    loader = load(split.train, learns=True)
     show.begin_check(len(split.train) + len(split.val))
     report: Report = check(
         split,
@@ -157,13 +164,13 @@ def train(
     )
     show.end_check(report.remarks)
     remarks += report.remarks
-    train_loader = _loader(report.train, recipe, trainer, photos, workers, learns=True)
+    train_loader = load(report.train, learns=True)
     remarks += train_loader.remarks
     for remark in train_loader.remarks:
         show.say(remark)
     val_loader = None
     if len(report.val):
-        val_loader = _loader(report.val, recipe, trainer, photos, workers, learns=False)
+        val_loader = load(report.val, learns=False)
     else:
         remarks.append(
             "there are no validation photos: the best weights are those of the best training result"
@@ -191,8 +198,31 @@ def train(
     if "backbone" in recipe.freeze:
         return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
 
+    return _learn(
+        trainer,
+        recipe,
+        train_loader,
+        val_loader,
+        directory,
+        show,
+        on_epoch,
+        tuple(dict.fromkeys(remarks)),
+    )
+
+
+def _learn(
+    trainer: Trainer,
+    recipe: Recipe,
+    train: Loader,
+    val: Loader | None,
+    directory: RunDirectory | None,
+    show: Show,
+    on_epoch: Callable[[EpochResult], None] | None,
+    remarks: tuple[str, ...],
+) -> Run:
+    """Train a network, from the beginning or from a checkpoint, and measure its best weights."""
     if recipe.balanced:
-        counts = np.maximum(report.train.counts(), 1)
+        counts = np.maximum(train.photos.counts(), 1)
         trainer.set_class_weights(counts.mean() / counts)
     position = Position()
     if directory is not None:
@@ -200,12 +230,12 @@ def train(
             position = Position(**trainer.resume(directory.checkpoint)["position"])
             show.say(f"going on with epoch {position.epoch + 1}")
         else:
-            _draw_batch(directory, train_loader, classes)
+            _draw_batch(directory, train)
     loop = Loop(
         trainer,
         recipe,
-        train_loader,
-        val_loader,
+        train,
+        val,
         directory,
         position,
         watch=show.step,
@@ -223,7 +253,7 @@ def train(
     if loop.interrupted:
         where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
         show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
-    evaluation = _best_evaluation(loop, directory, val_loader)
+    evaluation = _best_evaluation(loop, directory, val)
     if directory is not None:
         if loop.rows:
             directory.draw_curves(loop.rows)
@@ -236,123 +266,19 @@ def train(
         tuple(loop.rows),
         position.best_epoch + 1,
         loop.interrupted,
-        tuple(dict.fromkeys(remarks)),
+        remarks,
         loop.seconds,
     )
 
 
-def _trainer(
-    weights: Any,
-    recipe: Recipe,
-    classes: tuple[str, ...],
-    photos: Any,
-    zero_last: bool,
-    threads: int | None,
-    isa: str | None,
-) -> tuple[Trainer, Recipe]:
-    """The network, and the recipe with all defaults."""
-    fresh = is_architecture(weights)
-    variant = {}
-    if fresh and isinstance(photos.images, np.ndarray) and photos.images.shape[3] != 3:
-        variant = {"in_channels": photos.images.shape[3]}
-
-    def make(recipe: Recipe, preprocessing: Preprocessing | None) -> Trainer:
-        assert recipe.lr is not None
-        assert recipe.weight_decay is not None
-        assert recipe.backbone_lr is not None
-        return Trainer(
-            weights,
-            labels=classes,
-            seed=recipe.seed,
-            preprocessing=preprocessing,
-            variant=variant,
-            zero_last=zero_last,
-            optimizer=recipe.optimizer,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.optimizer == "sgd" and recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-            clip_norm=recipe.clip_norm,
-            average=recipe.average,
-            label_smoothing=recipe.label_smoothing,
-            lr_scales={"backbone": recipe.backbone_lr} if recipe.backbone_lr != 1 else {},
-            threads=threads,
-            isa=isa,
-        )
-
-    if fresh:
-        complete = recipe.completed(fresh=True, new_head=True, size=None)
-        channels = variant.get("in_channels", 3)
-        return make(complete, _preprocessing(complete, channels, None)), complete
-    loaded = open_weights(weights)
-    weights = _Holder(loaded)
-    channels = loaded.config.in_channels
-    if isinstance(photos.images, np.ndarray) and photos.images.shape[3] != channels:
-        found = photos.images.shape[3]
-        hint = ": repeat them, images.repeat(3, axis=-1)" if (found, channels) == (1, 3) else ""
-        raise DataError(
-            f"expected photos of {channels} channels, as the weights have; found {found}{hint}"
-        )
-    own = loaded.config.preprocessing
-    height, width = own.input_size
-    size = height if height == width else None
-    complete = recipe.completed(
-        fresh=False, new_head=has_new_head(loaded.config, classes), size=size
-    )
-    own_size = complete.size == size and own.crop is not None
-    spec = own if own_size else _preprocessing(complete, channels, own)
-    return make(complete, spec), complete
-
-
-@dataclass(frozen=True)
-class _Holder:
-    """A loaded network, in the form that a trainer takes."""
-
-    loaded: Any
-
-
-def _preprocessing(recipe: Recipe, channels: int, own: Preprocessing | None) -> Preprocessing:
-    from ..datasets.loader import measuring
-
-    assert recipe.size is not None
-    if own is None:
-        return measuring(recipe.size, channels=channels)
-    return measuring(recipe.size, channels=channels, mean=own.mean, std=own.std)
-
-
-def _loader(
-    photos: Any,
-    recipe: Recipe,
-    trainer: Trainer,
-    cache: PhotoCache,
-    workers: int | None,
-    *,
-    learns: bool,
-) -> Loader:
-    spec = trainer.preprocessing
-    assert recipe.size is not None
-    return Loader(
-        photos,
-        batch_size=recipe.batch_size if learns else max(recipe.batch_size, 32),
-        size=recipe.size,
-        resize=spec.resize if isinstance(spec.resize, int) else None,
-        mean=spec.mean,
-        std=spec.std,
-        augment=recipe.augment if learns else None,
-        seed=recipe.seed,
-        workers=workers,
-        cache=cache,
-        channels=None if isinstance(photos.images, np.ndarray) else len(spec.mean),
-    )
-
-
-def _draw_batch(directory: RunDirectory, loader: Loader, classes: tuple[str, ...]) -> None:
+def _draw_batch(directory: RunDirectory, loader: Loader) -> None:
     """Draw the first batch as the network sees it."""
     from ..evaluation.pictures import batch_mosaic
 
     spec = loader.preprocessing
     with loader.epoch() as batches:
         batch = next(batches)
+    classes = loader.photos.classes
     picture = batch_mosaic(batch.x, batch.y, classes, mean=spec.mean, std=spec.std)
     directory.draw_batch(picture)
 
@@ -384,10 +310,4 @@ def _best_evaluation(
 
     trainer = loop.trainer
     network = load(Options(directory.best, isa=trainer.isa, threads=trainer.threads)).network
-    photos = val.photos
-    return measure(
-        logits_of(val, network.logits),
-        photos.labels,
-        photos.classes,
-        images=None if isinstance(photos.images, np.ndarray) else photos.images,
-    )
+    return measured(val, network.logits)

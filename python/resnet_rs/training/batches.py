@@ -1,0 +1,75 @@
+"""Photos in batches: to learn from, and to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.labelled import Labelled
+from ..datasets.loader import Loader
+from ..datasets.photos import PhotoCache
+from ..evaluation import Evaluation, measure
+from ..images.spec import Preprocessing
+from .recipe import Recipe
+
+_LEAST_TO_MEASURE = 32
+"""Measuring needs no memory for gradients, and larger batches are faster."""
+
+
+def loader_of(
+    photos: Labelled,
+    recipe: Recipe,
+    spec: Preprocessing,
+    *,
+    learns: bool,
+    cache: PhotoCache,
+    workers: int | None,
+) -> Loader:
+    """Make the loader of photos, which draws and changes them if the network `learns` from them.
+
+    Args:
+        photos: the photos.
+        recipe: all choices, completed.
+        spec: the network's preprocessing.
+        learns: True for batches to learn from, False to measure on.
+        cache: as for `Loader`, like `workers`.
+        workers: see `cache`.
+
+    Raises:
+        DataError, TypeError, ValueError: as for `Loader`.
+    """
+    assert recipe.size is not None
+    batch_size = recipe.batch_size
+    return Loader(
+        photos,
+        batch_size=batch_size if learns else max(batch_size, _LEAST_TO_MEASURE),
+        size=recipe.size,
+        resize=spec.resize if isinstance(spec.resize, int) else None,
+        mean=spec.mean,
+        std=spec.std,
+        augment=recipe.augment if learns else None,
+        seed=recipe.seed,
+        workers=workers,
+        cache=cache,
+        channels=len(spec.mean),
+    )
+
+
+def measured(
+    loader: Loader, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> Evaluation:
+    """Compare the logits that `run` computes with the labels of all photos.
+
+    Args:
+        loader: batches to measure on.
+        run: from `[batch, height, width, channels]` to logits `[batch, classes]`.
+
+    Raises:
+        OSError, ValueError: a photo cannot be read.
+    """
+    with loader.epoch() as batches:
+        logits = np.concatenate([run(batch.x) for batch in batches])
+    photos = loader.photos
+    return measure(logits, photos.labels, photos.classes, images=photos.paths)
