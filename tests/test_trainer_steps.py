@@ -313,6 +313,11 @@ class TestBeginning:
         ours, theirs = trainer.state_dict(), kept.state_dict()
         assert all(np.array_equal(ours[n], theirs[n]) for n in ours if not n.startswith("fc."))
 
+    def test_the_config_states_what_the_caller_left_open(self) -> None:
+        trainer = tiny()
+        assert (trainer.config["num_classes"], trainer.config["activation"]) == (3, "softmax")
+        assert trainer.preprocessing.resize == trainer.config["preprocessing"]["resize"] == 32
+
     def test_a_loaded_model_is_taken(self, demo_dir: Path) -> None:
         model = resnet_rs.load(demo_dir)
         trainer = Trainer(model)
@@ -323,6 +328,7 @@ class TestBeginning:
         [
             ({"num_classes": None}, "num_classes"),
             ({"num_classes": 0}, "num_classes"),
+            ({"num_classes": 1}, "num_classes: expected at least 2 classes"),
             ({"labels": ["a", "b"]}, "labels: expected 3"),
             ({"lr": -1}, "lr"),
             ({"lr": "fast"}, "lr"),

@@ -245,11 +245,10 @@ class Trainer:
         threads: see `isa`.
         winograd: see `isa`.
         norm_momentum: the share of a batch in the running statistics.
-        frozen: the names of the parameters that do not learn.
 
     Raises:
         WeightsError, UnsupportedIsaError, TypeError: as for `Network`.
-        ValueError: the network cannot be trained, or `frozen` names no parameter.
+        ValueError: the network cannot be trained.
         MemoryError: it does not fit in memory.
     """
 
@@ -263,8 +262,10 @@ class Trainer:
         threads: int | None = None,
         winograd: bool = True,
         norm_momentum: float = 0.1,
-        frozen: AbstractSet[str] = ...,
     ) -> Trainer: ...
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of config.json, validated, with defaults filled in; a new dict each time."""
     @property
     def isa(self) -> str:
         """The tier in use."""

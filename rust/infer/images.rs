@@ -55,13 +55,13 @@ impl Network {
 
     /// Checks that a head which is not a global pool gets the map that fc's weights are for.
     pub(super) fn check_head(&self, shape: Shape) -> Result<(), Error> {
-        let Some([side, expected]) = self.fixed_head else {
+        let Some([side, expected]) = self.spec.fixed_head else {
             return Ok(());
         };
         let Shape { height, width, .. } = shape;
         let channels = self.architecture.in_channels;
-        let shapes = output_shapes(&self.operations, [height, width, channels]);
-        let pooled = self.operations.iter().zip(&shapes[1..]);
+        let shapes = output_shapes(&self.spec.operations, [height, width, channels]);
+        let pooled = self.spec.operations.iter().zip(&shapes[1..]);
         let found = pooled
             .filter(|(operation, _)| operation.name == "avgpool")
             .map(|(_, &[height, width, _])| [height, width])

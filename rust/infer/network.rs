@@ -8,16 +8,14 @@ use crate::error::Error;
 use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
 use crate::graph::fuse::fuse;
-use crate::graph::head::head_side;
 use crate::graph::layer::Layer;
-use crate::graph::operations::{Kind, Operation};
-use crate::graph::output_function::OutputFunction;
+use crate::graph::operations::Operation;
 use crate::kernels::KernelTable;
 use crate::kernels::input::Normalization;
 use crate::plan::{Algorithm, LayerWeights, algorithms};
 use crate::simd::{Features, Isa};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
-use crate::weights::{PackedWeights, Tensors, WeightsFile};
+use crate::weights::{NetworkSpec, PackedWeights, Tensors, WeightsFile};
 
 /// The part of the network whose outputs a forward returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +70,11 @@ impl Options {
 
 /// A network, ready to run. Forwards may be called from many threads at once.
 pub struct Network {
-    config: Config,
+    pub(super) spec: NetworkSpec,
     has_config: bool,
     pub(super) path: PathBuf,
     pub(super) architecture: Architecture,
-    pub(super) operations: Vec<Operation>,
     pub(super) layers: Vec<Layer>,
-    num_classes: usize,
-    output_function: OutputFunction,
-    /// If the head is not a global pool: the side of its map, and of the images.
-    pub(super) fixed_head: Option<[usize; 2]>,
     pub(super) weights: PackedWeights,
     pub(super) normalization: Normalization,
     pub(super) table: KernelTable,
@@ -159,27 +152,9 @@ impl Network {
         let table = KernelTable::new(isa, Features::detect())
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
 
-        let num_classes = num_classes(&config, tensors)?;
-        let output_function = OutputFunction::of(config.activation, num_classes)
-            .map_err(|error| tensors.error(error.to_string()))?;
-        let preprocessing = &config.preprocessing;
-        let (side, fixed_head) = head_side(&architecture, preprocessing)?;
-        let mut operations = architecture.operations(num_classes, side);
-        for operation in &mut operations {
-            // Biases beside batch norms are optional, convolution by convolution.
-            if let Kind::Conv(conv) = &mut operation.kind
-                && architecture.batch_norm
-            {
-                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
-            }
-        }
-        let expected: Vec<_> = operations
-            .iter()
-            .flat_map(Operation::named_parameters)
-            .collect();
-        tensors.check(&expected, (num_classes == 0).then_some("fc."))?;
-
-        let layers = fuse(&operations, options.fused);
+        let spec = NetworkSpec::new(&architecture, config, tensors)?;
+        let preprocessing = &spec.config.preprocessing;
+        let layers = fuse(&spec.operations, options.fused);
         let [height, width] = preprocessing.input_size();
         let image = [height, width, architecture.in_channels];
         let algorithms = algorithms(&layers, image, options.winograd);
@@ -187,15 +162,11 @@ impl Network {
         let weights = PackedWeights::new(&layers, &algorithms, tensors, &table, &team)?;
         Ok(Self {
             normalization: Normalization::new(&preprocessing.mean, &preprocessing.std),
-            config,
+            spec,
             has_config: false,
             path: PathBuf::new(),
             architecture,
-            operations,
             layers,
-            num_classes,
-            output_function,
-            fixed_head,
             weights,
             table,
             threads,
@@ -228,9 +199,9 @@ impl Network {
     /// embedding.
     pub fn width(&self, head: Head) -> usize {
         match head {
-            Head::Logits if self.num_classes > 0 => self.num_classes,
+            Head::Logits if self.spec.num_classes > 0 => self.spec.num_classes,
             Head::Logits | Head::Embedding => {
-                let side = self.fixed_head.map_or(1, |[side, _]| side);
+                let side = self.spec.fixed_head.map_or(1, |[side, _]| side);
                 side * side * self.architecture.out_channels()
             }
         }
@@ -238,7 +209,8 @@ impl Network {
 
     /// Trained values: weights and biases, batch norm's scales and shifts.
     pub fn num_parameters(&self) -> usize {
-        self.operations
+        self.spec
+            .operations
             .iter()
             .flat_map(Operation::named_parameters)
             .filter(|(name, _)| !name.contains(".running_"))
@@ -248,7 +220,7 @@ impl Network {
 
     /// The network's operations, in order.
     pub fn operations(&self) -> &[Operation] {
-        &self.operations
+        &self.spec.operations
     }
 
     /// The layers that a forward runs, in order.
@@ -263,7 +235,7 @@ impl Network {
 
     /// The network's description without its tensors.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.spec.config
     }
 
     /// True if a config.json was read; otherwise the config is all defaults.
@@ -278,12 +250,7 @@ impl Network {
 
     /// The number of logits.
     pub fn num_classes(&self) -> usize {
-        self.num_classes
-    }
-
-    /// The function that makes scores of the logits.
-    pub fn output_function(&self) -> OutputFunction {
-        self.output_function
+        self.spec.num_classes
     }
 
     /// The kernels in use.
@@ -300,38 +267,5 @@ impl Network {
     /// The number of threads that a forward uses.
     pub fn threads(&self) -> usize {
         self.threads
-    }
-}
-
-/// The number of classes: that of the config, which fc must have.
-fn num_classes(config: &Config, tensors: &Tensors) -> Result<usize, Error> {
-    if config.num_classes == Some(0) {
-        return Ok(0);
-    }
-    let has_stem = ["conv1.weight", "conv1.0.weight"]
-        .iter()
-        .any(|name| tensors.contains(name));
-    if !tensors.contains("fc.weight") && has_stem {
-        return Err(tensors.error(
-            "tensor fc.weight: expected in the file, not found (for a network without classes \
-             state num_classes 0: num_classes=0 in Python, or write a directory with \
-             resnet-rs convert)",
-        ));
-    }
-    let shape = tensors.shape("fc.weight")?;
-    let &[rows, _] = shape else {
-        return Err(tensors.error(format!(
-            "tensor fc.weight: expected shape [num_classes, features], found {shape:?}"
-        )));
-    };
-    if rows == 0 {
-        return Err(tensors.error("tensor fc.weight: expected at least 1 class, found 0"));
-    }
-    let stated = config.num_classes.or(config.labels.as_ref().map(Vec::len));
-    match stated {
-        Some(classes) if classes != rows => Err(tensors.error(format!(
-            "config.json, num_classes and labels: expected {rows}, as fc.weight has, found {classes}"
-        ))),
-        _ => Ok(rows),
     }
 }

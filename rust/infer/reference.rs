@@ -131,7 +131,7 @@ impl Network {
             shape: [1, height, width, channels],
             data: image.iter().map(|&v| f64::from(v)).collect(),
         };
-        let mut outputs = activations(&self.operations, &Tensors::of_file(&file)?, image)?;
+        let mut outputs = activations(&self.spec.operations, &Tensors::of_file(&file)?, image)?;
         Ok(outputs
             .pop()
             .map_or_else(Vec::new, |(_, logits)| logits.data))

@@ -37,6 +37,15 @@ pub(super) fn positive(threads: Option<isize>) -> PyResult<Option<usize>> {
     threads.map(positive).transpose()
 }
 
+/// The fields of config.json.
+pub(super) fn config_fields<'py>(py: Python<'py>, config: &Config) -> PyResult<Bound<'py, PyAny>> {
+    let fields = serde_json::to_value(config);
+    object(
+        py,
+        &fields.map_err(|e| PyValueError::new_err(e.to_string()))?,
+    )
+}
+
 /// The options of a call, environment variables included. They are read here, while the caller holds the
 /// interpreter's lock and so no other thread of Python can change them.
 fn options(
@@ -121,14 +130,7 @@ impl Network {
 
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut config = self.core.config().clone();
-        config.num_classes = Some(self.core.num_classes());
-        config.activation = Some(self.core.output_function());
-        let fields = serde_json::to_value(&config);
-        object(
-            py,
-            &fields.map_err(|e| PyValueError::new_err(e.to_string()))?,
-        )
+        config_fields(py, self.core.config())
     }
 
     #[getter]

@@ -40,6 +40,20 @@ fn set(name: &str) -> PyResult<Set> {
     }
 }
 
+/// The shape of a batch of images.
+fn batch_shape(x: &PyReadonlyArray4<'_, f32>, in_channels: usize) -> PyResult<Shape> {
+    match *x.shape() {
+        [batch, height, width, channels] if channels == in_channels => Ok(Shape {
+            batch,
+            height,
+            width,
+        }),
+        ref found => Err(PyValueError::new_err(format!(
+            "x: expected shape [batch, height, width, {in_channels}], found {found:?}"
+        ))),
+    }
+}
+
 impl Trainer {
     fn core(&self) -> MutexGuard<'_, Core> {
         // A panic in a step leaves numbers behind that are wrong, but not undefined.
@@ -62,8 +76,7 @@ impl Trainer {
 impl Trainer {
     #[new]
     #[pyo3(signature = (
-        tensors, config, *, origin, isa=None, threads=None, winograd=true, norm_momentum=0.1,
-        frozen=HashSet::new()
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, norm_momentum=0.1
     ))]
     #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn new(
@@ -75,7 +88,6 @@ impl Trainer {
         threads: Option<isize>,
         winograd: bool,
         norm_momentum: f64,
-        frozen: HashSet<String>,
     ) -> PyResult<Self> {
         let threads = super::network::positive(threads)?;
         let options = TrainOptions {
@@ -83,7 +95,6 @@ impl Trainer {
             threads: Some(resolve_threads(threads)?),
             winograd,
             norm_momentum,
-            frozen,
         };
         let path = Path::new(origin);
         let config = Config::parse(config.as_bytes(), path)?;
@@ -93,6 +104,11 @@ impl Trainer {
         Ok(Self {
             core: Mutex::new(core),
         })
+    }
+
+    #[getter]
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        super::network::config_fields(py, self.core().config())
     }
 
     #[getter]
@@ -137,23 +153,7 @@ impl Trainer {
         threads: Option<isize>,
     ) -> PyResult<(Vec<f64>, Vec<usize>)> {
         let mut core = self.only()?;
-        let &[batch, height, width, channels] = x.shape() else {
-            return Err(PyValueError::new_err(
-                "x: expected [batch, height, width, channels]",
-            ));
-        };
-        if channels != core.in_channels() {
-            return Err(PyValueError::new_err(format!(
-                "x: expected shape [batch, height, width, {}], found {:?}",
-                core.in_channels(),
-                x.shape()
-            )));
-        }
-        let shape = Shape {
-            batch,
-            height,
-            width,
-        };
+        let shape = batch_shape(&x, core.in_channels())?;
         let (images, targets) = (x.as_slice()?, targets.as_slice()?);
         let trainer = &mut *core;
         let outcome = interruptible(py, super::network::positive(threads)?, |call| {
@@ -171,16 +171,7 @@ impl Trainer {
         threads: Option<isize>,
     ) -> PyResult<Vec<f64>> {
         let mut core = self.only()?;
-        let &[batch, height, width, _] = x.shape() else {
-            return Err(PyValueError::new_err(
-                "x: expected [batch, height, width, channels]",
-            ));
-        };
-        let shape = Shape {
-            batch,
-            height,
-            width,
-        };
+        let shape = batch_shape(&x, core.in_channels())?;
         let (images, targets) = (x.as_slice()?, targets.as_slice()?);
         let trainer = &mut *core;
         interruptible(py, super::network::positive(threads)?, |call| {

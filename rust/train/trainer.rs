@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::graph::{Graph, NodeKind};
+use super::graph::Graph;
 use super::optimizer::Group;
 use super::parameters::Parameters;
 use super::plan::{Inputs, PlannedTrainStep, TrainContext, TrainPlan, Trainable};
@@ -13,8 +13,7 @@ use super::walk::walk;
 use crate::error::Error;
 use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
-use crate::graph::head::head_side;
-use crate::graph::operations::{Kind, Operation};
+use crate::graph::operations::Operation;
 use crate::kernels::KernelTable;
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::ImageLoss;
@@ -22,7 +21,7 @@ use crate::memory::Buffer;
 use crate::shape::Shape;
 use crate::simd::{Features, Isa};
 use crate::threads::{Call, Progress, Team, resolve_threads, turn};
-use crate::weights::Tensors;
+use crate::weights::{NetworkSpec, Tensors};
 
 /// The number of plans that are remembered: those of the last shapes.
 const PLANS: usize = 4;
@@ -38,8 +37,6 @@ pub struct TrainOptions {
     pub winograd: bool,
     /// The share of a batch in the running statistics of batch norm.
     pub norm_momentum: f64,
-    /// The parameters that do not train, by torchvision's names.
-    pub frozen: HashSet<String>,
 }
 
 impl Default for TrainOptions {
@@ -49,7 +46,6 @@ impl Default for TrainOptions {
             threads: None,
             winograd: true,
             norm_momentum: 0.1,
-            frozen: HashSet::new(),
         }
     }
 }
@@ -70,14 +66,11 @@ pub struct Trainer {
     pub(super) table: KernelTable,
     pub(super) threads: usize,
     pub(super) trainable: Trainable,
-    config: Config,
+    spec: NetworkSpec,
     architecture: Architecture,
-    operations: Vec<Operation>,
     graph: Graph,
     winograd: bool,
     norm_momentum: f64,
-    /// The side of the images, if the head fixes it.
-    fixed_side: Option<usize>,
     plans: Vec<Arc<TrainPlan>>,
     arena: Option<Buffer>,
     scratch: Option<Buffer>,
@@ -99,24 +92,16 @@ impl Trainer {
         let threads = resolve_threads(options.threads)?;
         let table = KernelTable::new(isa, Features::detect())
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
-        let classes = tensors.shape("fc.weight")?[0];
-        let (side, fixed) = head_side(&architecture, &config.preprocessing)?;
-        let mut operations = architecture.operations(classes, side);
-        for operation in &mut operations {
-            if let Kind::Conv(conv) = &mut operation.kind
-                && architecture.batch_norm
-            {
-                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
-            }
+        let spec = NetworkSpec::new(&architecture, config, tensors)?;
+        if spec.num_classes == 1 {
+            return Err(Error::Argument(
+                "num_classes: expected at least 2 classes to tell apart, found 1".into(),
+            ));
         }
-        let expected: Vec<_> = operations
-            .iter()
-            .flat_map(Operation::named_parameters)
-            .collect();
-        tensors.check(&expected, None)?;
-        let graph = Graph::new(&operations)?;
-        let parameters = Parameters::new(&operations, table.shapes().f32);
-        let trainable = trainable(&operations, &options.frozen)?;
+        let operations = &spec.operations;
+        let graph = Graph::new(operations)?;
+        let parameters = Parameters::new(operations, table.shapes().f32);
+        let trainable = Trainable(vec![true; operations.len()]);
         let state = State::new(&parameters, tensors)?;
         Ok(Self {
             groups: vec![Group::default(); parameters.tensors.len()],
@@ -125,13 +110,11 @@ impl Trainer {
             table,
             threads,
             trainable,
-            config,
+            spec,
             architecture,
-            operations,
             graph,
             winograd: options.winograd,
             norm_momentum: options.norm_momentum,
-            fixed_side: fixed.map(|[_, side]| side),
             plans: Vec::new(),
             arena: None,
             scratch: None,
@@ -266,7 +249,7 @@ impl Trainer {
                 targets.len()
             )));
         }
-        if let Some(side) = self.fixed_side
+        if let Some([_, side]) = self.spec.fixed_head
             && [shape.height, shape.width] != [side; 2]
         {
             return Err(Error::Argument(format!(
@@ -343,7 +326,7 @@ impl Trainer {
     /// # Errors
     /// A name is not that of a parameter, or only some of an operation's parameters are named.
     pub fn freeze(&mut self, frozen: &HashSet<String>) -> Result<(), Error> {
-        let trainable = trainable(&self.operations, frozen)?;
+        let trainable = trainable(&self.spec.operations, frozen)?;
         if trainable != self.trainable {
             self.trainable = trainable;
             self.plans.clear();
@@ -363,7 +346,7 @@ impl Trainer {
 
     /// The network's description.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.spec.config
     }
 
     /// Channels of an image.
@@ -373,11 +356,7 @@ impl Trainer {
 
     /// The number of logits.
     pub fn num_classes(&self) -> usize {
-        let conv = self.graph.nodes.last().map(|node| &node.kind);
-        match conv {
-            Some(NodeKind::Conv { conv, .. }) => conv.out_channels,
-            _ => 0,
-        }
+        self.spec.num_classes
     }
 
     /// The number of threads.

@@ -2,6 +2,7 @@
 
 mod file;
 mod fold;
+mod network_spec;
 mod pack;
 mod relay;
 mod source;
@@ -10,6 +11,7 @@ mod tensors;
 mod write;
 
 pub use file::{Dtype, Entry, WeightsFile};
+pub use network_spec::NetworkSpec;
 pub use pack::PackedWeights;
 pub use relay::oihw_to_ohwi;
 pub use tensor::Tensor;

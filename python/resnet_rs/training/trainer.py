@@ -17,7 +17,7 @@ from ..targets import target_matrix
 from .errors import TrainingError
 from .groups import frozen_names, step_groups
 from .numbers import Numbers, number, scales
-from .start import Start, start
+from .start import start
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -144,7 +144,7 @@ class Trainer:
             variant=variant,
             options=options,
         )
-        self._begin: Start = begin
+        self._config_text = begin.config_text
         self.remarks = begin.remarks
         self._lr_scales = scales(lr_scales)
         self._decay_norms = arguments.flag("decay_norms", decay_norms)
@@ -156,7 +156,7 @@ class Trainer:
             "winograd": arguments.flag("winograd", winograd),
             "norm_momentum": float(norm_momentum),
         }
-        self._core = _core.Trainer(begin.tensors, begin.config_text, **self._kernels)
+        self._core = _core.Trainer(begin.tensors, self._config_text, **self._kernels)
         # The loss checks labels, smoothing and weights; these may be wrong before the first one.
         target_matrix([0], self.num_classes, smoothing=self._smoothing)
         self.set_class_weights(class_weights)
@@ -185,13 +185,12 @@ class Trainer:
     @property
     def config(self) -> dict[str, Any]:
         """The fields of config.json."""
-        return dict(self._begin.config)
+        return self._core.config
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The preparation of images that `save` writes."""
-        fields = self._network(False).config["preprocessing"]
-        return Preprocessing.from_dict(fields)
+        return Preprocessing.from_dict(self.config["preprocessing"])
 
     @property
     def steps(self) -> int:
@@ -414,7 +413,7 @@ class Trainer:
         if self._evaluated is None or self._evaluated[0] != key:
             network = _core.Network.from_tensors(
                 self.state_dict(average=average),
-                self._begin.config_text,
+                self._config_text,
                 origin="trainer",
                 isa=self.isa,
                 threads=self.threads,
@@ -452,7 +451,7 @@ class Trainer:
         from .checkpoint import copy_sets
 
         twin = copy.copy(self)
-        twin._core = _core.Trainer(self.state_dict(), self._begin.config_text, **self._kernels)
+        twin._core = _core.Trainer(self.state_dict(), self._config_text, **self._kernels)
         twin._set_groups()
         twin._core.freeze(self._frozen)
         copy_sets(self._core, twin._core)

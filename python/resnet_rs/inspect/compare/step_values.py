@@ -116,8 +116,8 @@ def core_values(loaded: Loaded, task: StepTask) -> StepValues:
         threads=loaded.network.threads,
         winograd=loaded.options.winograd,
         norm_momentum=task.momentum,
-        frozen=frozen,
     )
+    trainer.freeze(frozen)
     losses, _ = trainer.backward(task.image, task.targets.astype(np.float32))
     learned = [name for name in task.names("weight", "bias") if name not in frozen]
     return StepValues(
