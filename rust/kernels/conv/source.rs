@@ -162,6 +162,13 @@ impl Walk {
         }
     }
 
+    /// The distance from a pixel to the next, if it is the same between all pixels of `out`'s shape.
+    pub(super) fn even_stride(&self, out: &View) -> Option<usize> {
+        let rows = out.height == 1 || self.row == out.width * self.pixel;
+        let images = out.batch == 1 || self.image == out.height * out.width * self.pixel;
+        (rows && images).then_some(self.pixel)
+    }
+
     /// The same walk, `bytes` further on.
     pub(super) fn shifted(self, bytes: usize) -> Self {
         Self {

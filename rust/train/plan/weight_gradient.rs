@@ -64,7 +64,9 @@ impl Builder<'_> {
         slots.push(gradient.slot);
         let tile = self.inputs.kernels.f32;
         let dy = gradient.view;
-        let step = WeightGradient::new(from, dy, self.accumulate, [tile.mr, tile.nr]);
+        let shape = [tile.mr, tile.nr];
+        let wanted = self.wanted_items();
+        let step = WeightGradient::new(from, dy, self.accumulate, shape, wanted);
         let (parts, len) = (step.parts(), step.part_len());
         if parts == 1 {
             let at = OutAt::Gradients(place.first);

@@ -14,9 +14,9 @@
 //!                       └────────────┴────────────┘
 //! ```
 //!
-//! Rows of the factors lie far apart in memory, so both are first copied into tiles and panels
-//! ([`pack_rows`]). An activation that is not in memory is computed from its convolution's output
-//! on this way.
+//! Rows of dy lie far apart in memory, so they are first copied into panels ([`pack_rows`]), and so are the
+//! windows of more than a pixel. An activation that is not in memory is computed from its convolution's
+//! output on this way.
 
 use crate::simd::Simd;
 
@@ -24,8 +24,12 @@ use crate::simd::Simd;
 pub struct OuterArgs {
     /// `[rows, M]`.
     pub a: *const f32,
+    /// Elements from a row of `a` to the next.
+    pub a_stride: usize,
     /// `[rows, NR]`.
     pub b: *const f32,
+    /// Elements from a row of `b` to the next.
+    pub b_stride: usize,
     /// Pixels.
     pub rows: usize,
     /// `[M, NR]`.
@@ -68,8 +72,8 @@ pub(super) unsafe fn outer_tile<S: Simd, const M: usize>(args: &OuterArgs) {
                         row[0] = s.mul_add(x, b0, row[0]);
                         row[1] = s.mul_add(x, b1, row[1]);
                     }
-                    a = a.add(M);
-                    b = b.add(2 * lanes);
+                    a = a.add(args.a_stride);
+                    b = b.add(args.b_stride);
                 }
                 for (i, row) in acc.iter().enumerate() {
                     let out = args.out.add(2 * lanes * i);
@@ -118,29 +122,43 @@ pub(super) unsafe fn pack_rows<S: Simd>(args: &PackArgs) {
         s.vectorize(
             #[inline(always)]
             || {
+                let whole = args.len / S::LANES * S::LANES;
+                let rest = args.len - whole;
                 let end = args.len + args.zeros;
-                for i in (0..end).step_by(S::LANES) {
-                    let take = args.len.saturating_sub(i).min(S::LANES);
-                    let write = (end - i).min(S::LANES);
-                    match args.norm {
-                        None => {
-                            for (r, row) in args.rows.iter().enumerate() {
-                                let x = values(s, *row, args.first + i, take);
-                                put(s, args.out.add(r * args.width + i), write, x);
-                            }
-                        }
-                        Some((scale, shift)) => {
-                            let scale = s.load_first(take, scale.wrapping_add(i));
-                            let shift = s.load_first(take, shift.wrapping_add(i));
-                            for (r, row) in args.rows.iter().enumerate() {
-                                let mut x = s.splat(0.0);
-                                if !row.is_null() {
-                                    x = values(s, *row, args.first + i, take);
-                                    x = s.max(s.splat(0.0), s.mul_add(x, scale, shift));
+                for (r, row) in args.rows.iter().enumerate() {
+                    let out = args.out.add(r * args.width);
+                    let mut i = 0;
+                    if !row.is_null() {
+                        let row = row.add(args.first);
+                        match args.norm {
+                            None => {
+                                while i < whole {
+                                    s.store(out.add(i), s.load(row.add(i)));
+                                    i += S::LANES;
                                 }
-                                put(s, args.out.add(r * args.width + i), write, x);
+                            }
+                            Some(norm) => {
+                                while i < whole {
+                                    let x = normalized(s, norm, S::LANES, row, i);
+                                    s.store(out.add(i), x);
+                                    i += S::LANES;
+                                }
                             }
                         }
+                        if rest > 0 {
+                            let x = match args.norm {
+                                None => s.load_first(rest, row.add(i)),
+                                Some(norm) => normalized(s, norm, rest, row, i),
+                            };
+                            let write = (end - i).min(S::LANES);
+                            s.store_first(write, out.add(i), x);
+                            i += write;
+                        }
+                    }
+                    while i < end {
+                        let write = (end - i).min(S::LANES);
+                        s.store_first(write, out.add(i), s.splat(0.0));
+                        i += write;
                     }
                 }
             },
@@ -148,28 +166,22 @@ pub(super) unsafe fn pack_rows<S: Simd>(args: &PackArgs) {
     }
 }
 
-/// `len` values from element `first` of `row` on, then zeros; zeros only if `row` is null.
+/// `max(0, x · scale + shift)` of `len` values of `row` from element `i` on.
 #[inline(always)]
-unsafe fn values<S: Simd>(s: S, row: *const f32, first: usize, len: usize) -> S::V {
-    if row.is_null() {
-        return s.splat(0.0);
-    }
+unsafe fn normalized<S: Simd>(
+    s: S,
+    (scale, shift): (*const f32, *const f32),
+    len: usize,
+    row: *const f32,
+    i: usize,
+) -> S::V {
     // SAFETY: the caller guarantees the elements.
     unsafe {
-        match len == S::LANES {
-            true => s.load(row.add(first)),
-            false => s.load_first(len, row.wrapping_add(first)),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn put<S: Simd>(s: S, out: *mut f32, len: usize, x: S::V) {
-    // SAFETY: the caller guarantees `len` elements.
-    unsafe {
-        match len == S::LANES {
-            true => s.store(out, x),
-            false => s.store_first(len, out, x),
-        }
+        let x = s.load_up_to(len, row.add(i));
+        let (scale, shift) = (
+            s.load_up_to(len, scale.add(i)),
+            s.load_up_to(len, shift.add(i)),
+        );
+        s.max(s.splat(0.0), s.mul_add(x, scale, shift))
     }
 }

@@ -71,8 +71,19 @@ enum Input {
     Normalized,
 }
 
-fn run(case: Case, input: Input, accumulate: bool, table: &KernelTable) -> usize {
-    let what = format!("{} {case:?} {input:?} {accumulate}", table.isa);
+/// Returns the number of parts, and the gradient. dy has a border of `border`, and there are about
+/// `wanted` items or more.
+fn run(
+    case: Case,
+    input: Input,
+    accumulate: bool,
+    [border, wanted]: [usize; 2],
+    table: &KernelTable,
+) -> (usize, Tensor) {
+    let what = format!(
+        "{} {case:?} {input:?} {accumulate} {border} {wanted}",
+        table.isa
+    );
     let channels = case.x[3];
     let y = random(case.x, 1);
     let out = random(case.out(), 2);
@@ -105,7 +116,7 @@ fn run(case: Case, input: Input, accumulate: bool, table: &KernelTable) -> usize
             Input::Stored => case.window.padding,
             Input::Normalized => 0,
         }),
-        activations(case.out(), 1),
+        activations(case.out(), border),
         activations(scale.shape, 0),
         activations(shift.shape, 0),
         // As many parts as there can be.
@@ -130,7 +141,7 @@ fn run(case: Case, input: Input, accumulate: bool, table: &KernelTable) -> usize
             channels: packed.channels,
         },
     };
-    let step = WeightGradient::new(from, views[1], accumulate, [mr, nr]);
+    let step = WeightGradient::new(from, views[1], accumulate, [mr, nr], wanted);
     assert_eq!(step.part_len(), packed.len(), "{what}");
     assert!(
         step.parts() * packed.len() * size_of::<f32>() <= views[4].len_bytes(),
@@ -201,7 +212,7 @@ fn run(case: Case, input: Input, accumulate: bool, table: &KernelTable) -> usize
     let found = packed.take(&gradients, expected.shape, &what);
     assert_close(&found, &expected, &what);
     assert_canaries(&arena, &views, &what);
-    step.parts()
+    (step.parts(), found)
 }
 
 fn cases() -> Vec<Case> {
@@ -240,6 +251,7 @@ fn cases() -> Vec<Case> {
         Case::new([1, 5, 5, 40], 20, [3, 1, 1]).grouped(10),
         // Several blocks of panels, of k and of pixels.
         Case::new([1, 4, 5, 130], 300, [1, 1, 0]),
+        Case::new([3, 4, 5, 130], 96, [1, 1, 0]),
         Case::new([1, 5, 5, 40], 10, [3, 1, 1]),
         // Several parts.
         Case::new([3, 19, 19, 4], 9, [3, 1, 1]),
@@ -259,7 +271,16 @@ fn weight_gradients_match_reference_on_every_tier() {
         for case in cases() {
             for input in [Input::Stored, Input::Normalized] {
                 for accumulate in [false, true] {
-                    most = most.max(run(case, input, accumulate, &table));
+                    let (parts, gradient) = run(case, input, accumulate, [1, 1], &table);
+                    most = most.max(parts);
+                    // Pixels are read where they lie if they are evenly far apart, and there are more items
+                    // for more threads: the bits are the same.
+                    let other = run(case, input, accumulate, [0, 40], &table).1;
+                    assert_eq!(
+                        gradient.data, other.data,
+                        "{} {case:?} {input:?}",
+                        table.isa
+                    );
                 }
             }
         }

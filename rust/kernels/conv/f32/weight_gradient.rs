@@ -4,8 +4,8 @@
 //! for each part of the pixels                     (each has a result of its own, or there is one part)
 //!   for each block of panels, each block of k     (the items of work)
 //!     for each block of up to ROWS pixels of the part
-//!       dy into panels [pixels, NR], windows into tiles [pixels, MR]
-//!       for each panel, for each tile of k:  one outer product after the other, in registers
+//!       dy into panels [pixels, NR], windows into rows, if they are not rows already
+//!       for each panel, for each tile of MR k:  one outer product after the other, in registers
 //! ```
 //!
 //! The parts depend on shapes only, and the sum runs over the pixels of a part in order and then over
@@ -21,7 +21,7 @@ use super::tiles::tiles;
 use super::transposed::{Transpose, transpose};
 use crate::kernels::conv::source::{Source, Walk};
 use crate::kernels::conv::window::ChannelWindow;
-use crate::kernels::view::View;
+use crate::kernels::view::{View, line_of};
 use crate::shape::Window;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
@@ -31,12 +31,15 @@ use crate::simd::{Portable, Simd};
 const ROWS: usize = 128;
 
 /// The tiles of k of an item, at most: their windows stay in the second-level cache.
-const TILES: usize = 18;
+const TILES: usize = 37;
+
+/// The tiles of k of an item, at least, if it has as many.
+const LEAST_TILES: usize = 4;
 
 /// The panels of an item, at most.
 const PANELS: usize = 4;
 
-/// Items of a layer, about: enough for many threads.
+/// Items of a layer that parts are made for.
 const ITEMS: usize = 64;
 
 /// The most bytes of all parts' results.
@@ -164,11 +167,18 @@ struct GradientGrid {
 }
 
 impl GradientGrid {
-    fn choose(m: usize, k: usize, panels: usize, shape: [usize; 2], is_whole: bool) -> Self {
+    /// Parts by shapes alone; blocks of panels and of k, which leave sums as they are, for about `wanted` items
+    /// or more.
+    fn choose(
+        m: usize,
+        k: usize,
+        panels: usize,
+        shape: [usize; 2],
+        is_whole: bool,
+        wanted: usize,
+    ) -> Self {
         let [mr, nr] = shape;
         let k_blocks = k.div_ceil(TILES * mr);
-        let k_each = k.div_ceil(k_blocks).next_multiple_of(mr);
-        let k_blocks = k.div_ceil(k_each);
         let each = if is_whole { PANELS.min(panels) } else { 1 };
         let panel_blocks = panels.div_ceil(each);
         let bytes = panels * panel_len(k, nr) * size_of::<f32>();
@@ -177,11 +187,21 @@ impl GradientGrid {
             .min(m.div_ceil(4 * ROWS))
             .min((PARTS_BYTES / bytes).max(1));
         let rows = m.div_ceil(parts).next_multiple_of(ROWS);
+        let parts = m.div_ceil(rows);
+        // More blocks of k first: for each of panels, windows are copied anew.
+        let fewest = wanted.div_ceil(parts);
+        let k_blocks = fewest
+            .div_ceil(panel_blocks)
+            .clamp(k_blocks, k.div_ceil(LEAST_TILES * mr).max(k_blocks));
+        let k_each = k.div_ceil(k_blocks).next_multiple_of(mr);
+        let k_blocks = k.div_ceil(k_each);
+        let panel_blocks = fewest.div_ceil(k_blocks).clamp(panel_blocks, panels);
+        let each = panels.div_ceil(panel_blocks);
         Self {
-            parts: m.div_ceil(rows),
+            parts,
             rows,
             panels: each,
-            panel_blocks,
+            panel_blocks: panels.div_ceil(each),
             k: k_each,
             k_blocks,
         }
@@ -189,12 +209,18 @@ impl GradientGrid {
 }
 
 impl WeightGradient {
-    /// For the kernels of a tier with tiles of `mr` by `nr`.
-    pub fn new(input: GradientInput, gradient: View, accumulate: bool, shape: [usize; 2]) -> Self {
+    /// For the kernels of a tier with tiles of MR by NR, `shape`, in about `wanted` items or more.
+    pub fn new(
+        input: GradientInput,
+        gradient: View,
+        accumulate: bool,
+        shape: [usize; 2],
+        wanted: usize,
+    ) -> Self {
         let (k, nr) = (input.k(), shape[1]);
         let panels = gradient.channels.div_ceil(nr);
         let m = gradient.shape().pixels();
-        let grid = GradientGrid::choose(m, k, panels, shape, input.is_whole());
+        let grid = GradientGrid::choose(m, k, panels, shape, input.is_whole(), wanted);
         Self {
             accumulate: accumulate && grid.parts == 1,
             input,
@@ -215,7 +241,7 @@ impl WeightGradient {
         let to_next_point = [input.image_stride_bytes(), gradient.image_stride_bytes()];
         let [input, gradient] = [input, gradient].map(|view| view.images(0, 1));
         let input = GradientInput::Stored(Source::pixels(input));
-        let mut all = Self::new(input, gradient, accumulate, shape);
+        let mut all = Self::new(input, gradient, accumulate, shape, 1);
         let rows = gradient.shape().pixels();
         all.grid = GradientGrid {
             parts: 1,
@@ -256,8 +282,40 @@ impl WeightGradient {
 
     /// Bytes of a worker's scratch memory.
     pub fn scratch_bytes(&self) -> usize {
-        let (k, panels) = (self.grid.k, self.grid.panels);
-        ROWS * (k + panels * self.nr) * size_of::<f32>()
+        let panels = self.grid.panels * self.nr;
+        ROWS * (self.windows_stride() + panels) * size_of::<f32>()
+    }
+
+    /// Elements from a copied window to the next: an odd number of cache lines, so that the same place of each
+    /// falls into another set of the first-level cache.
+    fn windows_stride(&self) -> usize {
+        const LINE: usize = line_of::<f32>();
+        (self.grid.k.div_ceil(LINE) | 1) * LINE
+    }
+
+    /// The windows' first elements and their distance, if they are read where they lie: those of one pixel,
+    /// evenly far apart.
+    fn windows_in_place(&self, arena: *mut u8, first: usize) -> Option<(*const f32, usize)> {
+        let GradientInput::Stored(source) = &self.input else {
+            return None;
+        };
+        let walk = source.walk();
+        let stride = walk.even_stride(&self.gradient)?;
+        if !source.is_pixel() || source.taps.len() > 1 {
+            return None;
+        }
+        let mut start = [ptr::null_mut::<f32>()];
+        walk.fill(&self.gradient, first, arena, &mut start);
+        let window = start[0].wrapping_add(source.taps[0][0]);
+        Some((window.cast_const(), stride))
+    }
+
+    /// The distance of dy's pixels, if its panels are read where they lie.
+    fn gradient_in_place(&self) -> Option<usize> {
+        match self.gradient.channels.is_multiple_of(self.nr) {
+            true => Walk::over(&self.gradient).even_stride(&self.gradient),
+            false => None,
+        }
     }
 
     /// The item's part, panels and k.
@@ -294,10 +352,10 @@ impl WeightGradient {
         let (point, item) = (item / self.items_of_point(), item % self.items_of_point());
         let [input_bytes, gradient_bytes] = self.to_next_point.map(|bytes| point * bytes);
         let (part, panels, ks) = self.item(item);
+        let arena_of_input = arena.wrapping_add(input_bytes);
         let (nr, mr) = (kernels.nr, kernels.tiles.len());
         let m = self.gradient.shape().pixels();
         let out = out.wrapping_add((point + part) * self.part_len());
-        let tiles: Vec<Range<usize>> = even(ks.clone(), mr).collect();
         let (dy, windows) = (scratch, scratch.wrapping_add(ROWS * panels.len() * nr));
         let first = part * self.grid.rows;
         let last = (first + self.grid.rows).min(m);
@@ -306,51 +364,89 @@ impl WeightGradient {
             let count = ROWS.min(last - start);
             let walk = Walk::over(&self.gradient).shifted(gradient_bytes);
             walk.fill(&self.gradient, start, arena, &mut rows[..count]);
-            let starts = rows.map(<*mut f32>::cast_const);
-            for (i, panel) in panels.clone().enumerate() {
-                let channels = nr.min(self.gradient.channels - panel * nr);
-                // SAFETY: the panel's channels of the rows; the scratch holds all panels.
-                unsafe {
-                    (kernels.pack)(&PackArgs {
-                        rows: &starts[..count],
-                        first: panel * nr,
-                        len: channels,
-                        norm: None,
-                        out: dy.add(i * ROWS * nr),
-                        width: nr,
-                        zeros: nr - channels,
-                    });
+            let (b, b_stride, to_panel) = match self.gradient_in_place() {
+                Some(stride) => {
+                    let panel = rows[0].wrapping_add(panels.start * nr);
+                    (panel.cast_const(), stride, nr)
                 }
-            }
-            // SAFETY: the caller keeps the same contract.
-            unsafe {
-                self.pack_windows(
-                    start..start + count,
-                    panels.start,
-                    &tiles,
-                    arena.wrapping_add(input_bytes),
-                    windows,
-                    kernels,
-                );
-            }
+                None => {
+                    // SAFETY: the caller keeps the same contract; the scratch holds all panels.
+                    unsafe { self.pack_gradient(&rows[..count], &panels, dy, kernels) };
+                    (dy.cast_const(), nr, ROWS * nr)
+                }
+            };
+            let (a, a_stride) = match self.windows_in_place(arena_of_input, start) {
+                Some((first, stride)) => (first.wrapping_add(ks.start), stride),
+                None => {
+                    let pixels = start..start + count;
+                    // SAFETY: the caller keeps the same contract; the scratch holds all windows.
+                    unsafe {
+                        self.pack_windows(
+                            pixels,
+                            panels.start,
+                            &ks,
+                            arena_of_input,
+                            windows,
+                            kernels,
+                        );
+                    }
+                    (windows.cast_const(), self.windows_stride())
+                }
+            };
             for (i, panel) in panels.clone().enumerate() {
                 let panel_out = out.wrapping_add(panel * panel_len(self.k, nr) + nr);
-                for tile in &tiles {
+                for tile in even(ks.clone(), mr) {
                     let args = OuterArgs {
-                        a: windows.wrapping_add((tile.start - ks.start) * ROWS),
-                        b: dy.wrapping_add(i * ROWS * nr),
+                        a: a.wrapping_add(tile.start - ks.start),
+                        a_stride,
+                        b: b.wrapping_add(i * to_panel),
+                        b_stride,
                         rows: count,
                         out: panel_out.wrapping_add(tile.start * nr),
                         accumulate: self.accumulate || start > first,
                     };
-                    // SAFETY: the packed tiles and panels, and a tile of the result.
+                    // SAFETY: the windows, the panels, and a tile of the result.
                     unsafe { (kernels.tiles[tile.len() - 1])(&args) };
                 }
             }
         }
     }
 
-    /// Copies elements `tiles` of the windows of some pixels into tiles, each `[pixels, k]`.
+    /// Copies some panels of dy, `[ROWS, NR]` each.
+    ///
+    /// # Safety
+    /// As for [`WeightGradient::run_item`]; `rows` are pixels of dy.
+    unsafe fn pack_gradient(
+        &self,
+        rows: &[*mut f32],
+        panels: &Range<usize>,
+        out: *mut f32,
+        kernels: &WeightGradientKernels,
+    ) {
+        let nr = self.nr;
+        let mut starts = [ptr::null::<f32>(); ROWS];
+        for (start, row) in starts.iter_mut().zip(rows) {
+            *start = row.cast_const();
+        }
+        for (i, panel) in panels.clone().enumerate() {
+            let channels = nr.min(self.gradient.channels - panel * nr);
+            // SAFETY: the panel's channels of the rows, and its place in the scratch.
+            unsafe {
+                (kernels.pack)(&PackArgs {
+                    rows: &starts[..rows.len()],
+                    first: panel * nr,
+                    len: channels,
+                    norm: None,
+                    out: out.add(i * ROWS * nr),
+                    width: nr,
+                    zeros: nr - channels,
+                });
+            }
+        }
+    }
+
+    /// Copies elements `ks` of the windows of some pixels into rows, [`windows_stride`](Self::windows_stride)
+    /// elements apart.
     ///
     /// # Safety
     /// As for [`WeightGradient::run_item`].
@@ -358,14 +454,13 @@ impl WeightGradient {
         &self,
         pixels: Range<usize>,
         panel: usize,
-        tiles: &[Range<usize>],
+        ks: &Range<usize>,
         arena: *mut u8,
         out: *mut f32,
         kernels: &WeightGradientKernels,
     ) {
         let (tap_len, count) = (self.input.tap_len(), pixels.len());
         let mut rows = [ptr::null::<f32>(); ROWS];
-        let mut rows_tap = usize::MAX;
         let mut starts = [ptr::null_mut::<f32>(); ROWS];
         if let GradientInput::Stored(source) = &self.input {
             let starts = &mut starts[..count];
@@ -373,45 +468,37 @@ impl WeightGradient {
                 .walk()
                 .fill(&self.gradient, pixels.start, arena, starts);
         }
-        let first_k = tiles.first().map_or(0, |tile| tile.start);
-        for tile in tiles {
-            // SAFETY: the scratch holds all tiles.
-            let tile_out = unsafe { out.add((tile.start - first_k) * ROWS) };
-            let mut k = tile.start;
-            while k < tile.end {
-                let (tap, c) = (k / tap_len, k % tap_len);
-                let len = (tap_len - c).min(tile.end - k);
-                if tap != rows_tap {
-                    self.tap_rows(tap, panel, &pixels, &starts, arena, &mut rows);
-                    rows_tap = tap;
+        let mut k = ks.start;
+        while k < ks.end {
+            let (tap, c) = (k / tap_len, k % tap_len);
+            let len = (tap_len - c).min(ks.end - k);
+            self.tap_rows(tap, panel, &pixels, &starts, arena, &mut rows);
+            let norm = match &self.input {
+                GradientInput::Stored(_) => None,
+                GradientInput::Normalized {
+                    scale_bytes,
+                    shift_bytes,
+                    channels,
+                    ..
+                } => {
+                    let at = (channels.start(panel) + c) * size_of::<f32>();
+                    let of = |bytes: usize| arena.wrapping_add(bytes + at).cast::<f32>();
+                    Some((of(*scale_bytes).cast_const(), of(*shift_bytes).cast_const()))
                 }
-                let norm = match &self.input {
-                    GradientInput::Stored(_) => None,
-                    GradientInput::Normalized {
-                        scale_bytes,
-                        shift_bytes,
-                        channels,
-                        ..
-                    } => {
-                        let at = (channels.start(panel) + c) * size_of::<f32>();
-                        let of = |bytes: usize| arena.wrapping_add(bytes + at).cast::<f32>();
-                        Some((of(*scale_bytes).cast_const(), of(*shift_bytes).cast_const()))
-                    }
-                };
-                // SAFETY: the tap's elements lie inside the view, and the results inside the tile.
-                unsafe {
-                    (kernels.pack)(&PackArgs {
-                        rows: &rows[..count],
-                        first: c,
-                        len,
-                        norm,
-                        out: tile_out.add(k - tile.start),
-                        width: tile.len(),
-                        zeros: 0,
-                    });
-                }
-                k += len;
+            };
+            // SAFETY: the tap's elements lie inside the view, and the results inside the scratch.
+            unsafe {
+                (kernels.pack)(&PackArgs {
+                    rows: &rows[..count],
+                    first: c,
+                    len,
+                    norm,
+                    out: out.add(k - ks.start),
+                    width: self.windows_stride(),
+                    zeros: 0,
+                });
             }
+            k += len;
         }
     }
 

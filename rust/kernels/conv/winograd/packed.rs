@@ -4,7 +4,11 @@
 //! gradient by the input is a convolution with the windows turned by 180 degrees and inputs and outputs
 //! exchanged; it has a transform of its own.
 
-use super::scheme::Scheme;
+// Loops over indices instead of iterators or closures: if the compiler does not inline those, they are
+// compiled without the tier's instructions.
+#![allow(clippy::needless_range_loop)]
+
+use super::scheme::{Doubles, Scheme};
 use super::size::TileSize;
 use crate::kernels::conv::f32::{Transpose, TransposeArgs, panel_len};
 use crate::kernels::view::line_of;
@@ -13,21 +17,29 @@ use crate::simd::Simd;
 /// The most channels of a panel.
 const MAX_NR: usize = 32;
 
-/// Rows of an item.
-const ROWS: usize = 32;
+/// Weights of an item for each tap: they stay in the first-level cache.
+const ITEM: usize = 512;
 
-/// The arguments of a row's transform: `u[point, i] = (G g[i] Gᵀ)[point]`.
-pub struct RowArgs<'a> {
-    /// For each tap the row's `nr` weights, 9 · nr in all.
-    pub g: [&'a [f32]; 9],
+/// Values that are transformed together.
+const LANES: usize = size_of::<Doubles>() / size_of::<f64>();
+
+/// The arguments of a transform of some rows: `u[point, i] = (G g[i] Gᵀ)[point]`.
+pub struct RowArgs {
+    /// The rows of tap 0.
+    pub g: *const f32,
+    /// Elements from a tap to the next.
+    pub tap_stride: isize,
     /// The results at point 0.
     pub u: *mut f32,
     /// Elements from a point to the next.
     pub point_stride: usize,
+    /// Elements, a multiple of 8.
+    pub len: usize,
 }
 
 /// # Safety
-/// The machine has the tier; `u` is valid for writing `g[0].len()` values at each point.
+/// The machine has the tier; `len` values of each tap are valid for reads, and as many at each point for
+/// writes.
 pub type TransformRow = unsafe fn(&RowArgs);
 
 /// The transform of tier `S` by scheme `T`, in f64, rounded once.
@@ -39,37 +51,41 @@ where
     S: Simd,
     T: Scheme<M, A>,
 {
-    // SAFETY: the caller guarantees the tier.
-    let s = unsafe { S::assume() };
-    s.vectorize(
-        #[inline(always)]
-        || {
-            let nr = args.g[0].len().min(MAX_NR);
-            let mut half = [[[0.0_f64; MAX_NR]; 3]; A];
-            for (row, g) in half.iter_mut().zip(&T::G) {
-                for (x, half) in row.iter_mut().enumerate() {
-                    let (a, b, c) = (args.g[x], args.g[3 + x], args.g[6 + x]);
-                    for i in 0..nr {
-                        half[i] = g[0] * f64::from(a[i])
-                            + g[1] * f64::from(b[i])
-                            + g[2] * f64::from(c[i]);
+    // SAFETY: the caller guarantees the tier and the pointers.
+    unsafe {
+        let s = S::assume();
+        s.vectorize(
+            #[inline(always)]
+            || {
+                for i in (0..args.len).step_by(LANES) {
+                    let mut half = [[Doubles::default(); 3]; A];
+                    for x in 0..3 {
+                        let mut column = [Doubles::default(); 3];
+                        for y in 0..3 {
+                            let tap = (3 * y + x) as isize * args.tap_stride;
+                            let g = args.g.offset(tap).add(i);
+                            for lane in 0..LANES {
+                                column[y][lane] = f64::from(*g.add(lane));
+                            }
+                        }
+                        let column = T::weights(column);
+                        for y in 0..A {
+                            half[y][x] = column[y];
+                        }
+                    }
+                    for y in 0..A {
+                        let row = T::weights(half[y]);
+                        for x in 0..A {
+                            let u = args.u.add((y * A + x) * args.point_stride + i);
+                            for lane in 0..LANES {
+                                *u.add(lane) = row[x][lane] as f32;
+                            }
+                        }
                     }
                 }
-            }
-            for (y, half) in half.iter().enumerate() {
-                for (x, g) in T::G.iter().enumerate() {
-                    // SAFETY: the row's values at this point.
-                    let u = unsafe {
-                        let u = args.u.add((y * A + x) * args.point_stride);
-                        std::slice::from_raw_parts_mut(u, nr)
-                    };
-                    for (i, u) in u.iter_mut().enumerate() {
-                        *u = (g[0] * half[0][i] + g[1] * half[1][i] + g[2] * half[2][i]) as f32;
-                    }
-                }
-            }
-        },
-    );
+            },
+        );
+    }
 }
 
 /// The transform of a layer's packed weights into the matrices of all points, and the layer's biases; zeros
@@ -101,8 +117,16 @@ impl TransformPacked {
         }
     }
 
+    /// Rows of an item. Turned weights come in squares.
+    fn block_rows(&self) -> usize {
+        match self.transposed {
+            false => ITEM / self.nr,
+            true => self.nr,
+        }
+    }
+
     fn blocks(&self) -> usize {
-        self.sides()[0].div_ceil(ROWS)
+        self.sides()[0].div_ceil(self.block_rows())
     }
 
     fn matrix_len(&self) -> usize {
@@ -163,56 +187,73 @@ impl TransformPacked {
                 }
             }
         }
-        let first = block * ROWS;
-        let last = (first + ROWS).min(rows);
-        // For the turned weights: each tap's block, inputs and outputs exchanged.
-        let mut turned = [[[0.0; MAX_NR]; ROWS]; 9];
-        if self.transposed {
-            let count = nr.min(columns - panel * nr);
-            for (t, turned) in turned.iter_mut().enumerate() {
-                let at = |row: usize| {
-                    let place = nr * (1 + (8 - t) * self.in_channels + panel * nr);
-                    row / nr * from + place + row % nr
-                };
-                let whole = nr / 2;
-                if count.is_multiple_of(whole) && (last - first).is_multiple_of(whole) {
-                    for row in (first..last).step_by(whole) {
-                        let args = TransposeArgs {
-                            from: weights[at(row)..].as_ptr(),
-                            from_stride: nr,
-                            to: turned[row - first].as_mut_ptr(),
-                            to_stride: MAX_NR,
-                            rows: count,
-                            columns: whole,
-                        };
-                        // SAFETY: half a panel's columns of `count` rows, and as many rows of the block.
-                        unsafe { transpose(&args) };
-                    }
-                } else {
-                    for row in first..last {
-                        let column = &weights[at(row)..];
-                        for (i, slot) in turned[row - first][..count].iter_mut().enumerate() {
-                            *slot = column[i * nr];
-                        }
-                    }
-                }
-            }
-        }
-        for row in first..last {
-            let g: [&[f32]; 9] = match self.transposed {
-                false => std::array::from_fn(|t| {
-                    let at = panel * from + nr * (1 + t * self.in_channels + row);
-                    &weights[at..][..nr]
-                }),
-                true => std::array::from_fn(|t| &turned[t][row - first][..nr]),
-            };
+        let first = block * self.block_rows();
+        let count = self.block_rows().min(rows - first);
+        let args = RowArgs {
+            g: std::ptr::null(),
+            tap_stride: 0,
+            u: panel_out.wrapping_add(nr * (1 + first)),
+            point_stride: self.matrix_len(),
+            len: count * nr,
+        };
+        if !self.transposed {
+            let tap = |t: usize| panel * from + nr * (1 + t * self.in_channels + first);
             let args = RowArgs {
-                g,
-                u: panel_out.wrapping_add(nr * (1 + row)),
-                point_stride: self.matrix_len(),
+                g: weights[tap(0)..tap(8) + count * nr].as_ptr(),
+                tap_stride: (nr * self.in_channels) as isize,
+                ..args
             };
-            // SAFETY: the row's place at each point, which no other item touches.
+            // SAFETY: the rows of nine taps, and their place at each point, which no other item touches.
             unsafe { transform(&args) };
+            return;
+        }
+        let mut turned = [0.0; 9 * MAX_NR * MAX_NR];
+        let square = nr * nr;
+        let ins = nr.min(columns - panel * nr);
+        for (t, turned) in turned.chunks_exact_mut(square).take(9).enumerate() {
+            let at = block * from + nr * (1 + t * self.in_channels + panel * nr);
+            // SAFETY: the caller guarantees the tier.
+            unsafe {
+                turn(
+                    &weights[at..][..ins * nr],
+                    turned,
+                    [ins, count, nr],
+                    transpose,
+                )
+            };
+        }
+        let args = RowArgs {
+            g: turned[8 * square..].as_ptr(),
+            tap_stride: -(square as isize),
+            ..args
+        };
+        // SAFETY: nine squares, the last one first, and their place at each point, which no other item touches.
+        unsafe { transform(&args) };
+    }
+}
+
+/// Exchanges rows and columns: `count` columns of `from`, `[ins, nr]`, become the rows of `to`, `[count, nr]`.
+///
+/// # Safety
+/// The machine has the tier of `transpose`, whose panels have `nr` channels.
+unsafe fn turn(from: &[f32], to: &mut [f32], [ins, count, nr]: [usize; 3], transpose: Transpose) {
+    let whole = nr / 2;
+    if ins.is_multiple_of(whole) && count.is_multiple_of(whole) {
+        let args = TransposeArgs {
+            from: from.as_ptr(),
+            from_stride: nr,
+            to: to.as_mut_ptr(),
+            to_stride: nr,
+            rows: ins,
+            columns: count,
+        };
+        // SAFETY: `ins` rows of a panel's width, and as many columns of a square.
+        unsafe { transpose(&args) };
+        return;
+    }
+    for (i, row) in from.chunks_exact(nr).enumerate() {
+        for (o, &value) in row[..count].iter().enumerate() {
+            to[o * nr + i] = value;
         }
     }
 }

@@ -1,11 +1,17 @@
-//! The matrices A, B and G; A and B as the straight-line arithmetic of the kernels.
+//! The matrices A, B and G, and their products as the straight-line arithmetic of the kernels.
 
 use crate::simd::Simd;
+
+/// Numbers in f64 that compilers hold in registers.
+pub type Doubles = [f64; 8];
 
 /// F(M x M, 3x3) with A = M + 2 points a side: the transforms of a column or a row.
 pub trait Scheme<const M: usize, const A: usize> {
     /// G: the window's side, at each point.
     const G: [[f64; 3]; A];
+
+    /// `G g`, in f64.
+    fn weights(g: [Doubles; 3]) -> [Doubles; A];
 
     /// `Bᵀ d`.
     fn input<S: Simd>(s: S, d: [S::V; A]) -> [S::V; A];
@@ -27,6 +33,13 @@ impl Scheme<2, 4> for F2 {
         [0.5, -0.5, 0.5],
         [0.0, 0.0, 1.0],
     ];
+
+    #[inline(always)]
+    fn weights([a, b, c]: [Doubles; 3]) -> [Doubles; 4] {
+        let even = combine([0.5, 0.5], [a, c]);
+        let [plus, minus] = around(even, scaled(0.5, b));
+        [scaled(-1.0, a), plus, minus, c]
+    }
 
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
@@ -70,6 +83,16 @@ impl Scheme<4, 6> for F4 {
         [1.0 / 6.0, -POINT_B / 6.0, 1.0 / 3.0],
         [0.0, 0.0, 1.0],
     ];
+
+    // Rows of ±p share the even powers, and differ in the sign of the odd one.
+    #[inline(always)]
+    fn weights([a, b, c]: [Doubles; 3]) -> [Doubles; 6] {
+        let even = combine([-2.0 / 3.0, -1.0 / 3.0], [a, c]);
+        let [plus_a, minus_a] = around(even, scaled(-2.0 / 3.0 * POINT_A, b));
+        let even = combine([1.0 / 6.0, 1.0 / 3.0], [a, c]);
+        let [plus_b, minus_b] = around(even, scaled(POINT_B / 6.0, b));
+        [a, plus_a, minus_a, plus_b, minus_b, c]
+    }
 
     // Row p holds the coefficients of ∏ (x - q) over the other finite points q:
     //   0:  [1,       0, -5/2,      0, 1, 0]       a:  [0, -√2, -2,  √½, 1, 0]
@@ -127,5 +150,49 @@ impl Scheme<4, 6> for F4 {
             s.sub(even_b, odd_b),
             y[3],
         ]
+    }
+}
+
+/// `factor · x`.
+#[inline(always)]
+fn scaled(factor: f64, x: Doubles) -> Doubles {
+    std::array::from_fn(|i| factor * x[i])
+}
+
+/// `f[0] · x[0] + f[1] · x[1]`.
+#[inline(always)]
+fn combine(f: [f64; 2], x: [Doubles; 2]) -> Doubles {
+    std::array::from_fn(|i| f[0] * x[0][i] + f[1] * x[1][i])
+}
+
+/// The sum and the difference.
+#[inline(always)]
+fn around(even: Doubles, odd: Doubles) -> [Doubles; 2] {
+    [
+        std::array::from_fn(|i| even[i] + odd[i]),
+        std::array::from_fn(|i| even[i] - odd[i]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_is_g<T: Scheme<M, A>, const M: usize, const A: usize>() {
+        let g: [Doubles; 3] =
+            std::array::from_fn(|k| std::array::from_fn(|i| ((7 * i + 5 * k) % 11) as f64 - 4.5));
+        for (row, result) in T::G.iter().zip(T::weights(g)) {
+            for (i, result) in result.into_iter().enumerate() {
+                let terms = [0, 1, 2].map(|k| row[k] * g[k][i]);
+                let error = (result - terms.iter().sum::<f64>()).abs();
+                assert!(error <= 1e-15 * terms.map(f64::abs).iter().sum::<f64>());
+            }
+        }
+    }
+
+    #[test]
+    fn weights_are_products_with_g() {
+        assert_is_g::<F2, 2, 4>();
+        assert_is_g::<F4, 4, 6>();
     }
 }
