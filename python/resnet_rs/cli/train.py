@@ -140,7 +140,8 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.35,
         metavar="X",
-        help="the least part of a photo that is cropped out (default: 0.35; 1 for none)",
+        help="the least part of a photo's area that is cut out, and resized to a square (default: "
+        "0.35). 1 takes all of it, but the middle alone of photos longer than 4:3",
     )
     add("--rotation", type=float, default=0.0, metavar="X", help="degrees, at most (default: 0)")
     add(
