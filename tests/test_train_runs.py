@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -397,7 +398,53 @@ class TestCommand:
         assert f"weights: {out / 'best'}" in output.out
         assert "val acc" in output.err
         assert main(["evaluate", str(folder), "--weights", str(out / "best")]) == 0
-        assert "top-1" in capsys.readouterr().out
+        output = capsys.readouterr()
+        assert "top-1" in output.out
+        assert "learnt" not in output.err  # Its photos are divided.
+
+    def test_photos_that_the_run_has_learnt_from_are_remarked_on(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        photos, out = write_photos(tmp_path / "photos", 30), tmp_path / "run"
+        flags = ["--architecture", TINY, "--size", "24", "--epochs", "1", "--batch-size", "8"]
+        assert main(["train", str(photos), "-o", str(out), *flags]) == 0
+        for weights in (out / "best", out / "last" / "model.safetensors"):
+            capsys.readouterr()
+            assert main(["evaluate", str(photos), "--weights", str(weights)]) == 0
+            assert (
+                f"note: 24 of these 30 photos are among those that {out} has learnt from, so the "
+                f"figures are too good: {out / 'report.json'} has those of the photos that were "
+                "held back"
+            ) in capsys.readouterr().err
+        other = write_photos(tmp_path / "other", 6)
+        assert main(["evaluate", str(other), "--weights", str(out / "best")]) == 0
+        assert capsys.readouterr().err == ""
+
+    def test_the_directory_of_a_run_is_no_weights(
+        self, run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = f"{run.directory}: this is the directory of a training: pass {run.best}"
+        with pytest.raises(ValueError, match=re.escape(words)):
+            resnet_rs.load(run.directory)
+        for command in (
+            ["evaluate", str(folder), "--weights", str(run.directory)],
+            ["convert", str(run.directory), str(tmp_path / "converted")],
+            ["train", str(folder), "-o", str(tmp_path / "run"), "--weights", str(run.directory)],
+        ):
+            assert main(command) == 2
+            assert words in capsys.readouterr().err
+
+    def test_control_characters_of_names_are_escaped(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        photos = write_photos(tmp_path / "photos", 27)
+        (photos / "red").rename(photos / "\x1b[31mr\ned")
+        flags = ["--architecture", TINY, "--size", "24", "--epochs", "1", "--batch-size", "4"]
+        assert main(["train", str(photos), "-o", str(tmp_path / "run"), *flags]) == 0
+        output = capsys.readouterr()
+        for text in (output.out, output.err):
+            assert r"\x1b[31mr\ned" in text
+            assert "\x1b" not in text
 
     @pytest.mark.parametrize(
         ("flags", "words"),

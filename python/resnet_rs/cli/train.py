@@ -36,7 +36,7 @@ examples:
   resnet-rs train photos/ -o head --weights weights/ --freeze backbone
   resnet-rs train photos/ -o run --architecture resnet18 --time 10m --flip
   resnet-rs train signs -o run --resume
-  resnet-rs evaluate signs --weights run/best
+  resnet-rs evaluate new-photos/ --weights run/best
 
 exit status: 0 if the training came to its end, 1 if the loss was no number (the last good weights
 are kept), 2 for bad usage, data or weights, 130 if Ctrl-C ended it.
