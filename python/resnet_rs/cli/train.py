@@ -137,7 +137,7 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
     add("--flip", action="store_true", help="turn every other photo left to right")
     add(
         "--crop",
-        type=float,
+        type=_crop,
         default=0.35,
         metavar="X",
         help="the least part of a photo's area that is cut out, and resized to a square (default: "
@@ -146,7 +146,7 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
     add("--rotation", type=float, default=0.0, metavar="X", help="degrees, at most (default: 0)")
     add(
         "--jitter",
-        type=float,
+        type=_jitter,
         default=0.0,
         metavar="X",
         help="of brightness, contrast and saturation (default: 0)",
@@ -161,6 +161,29 @@ def _time(text: str) -> float:
         return seconds(text)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+# Python's names of these two choices are others than the flags', so the flags are checked here.
+def _crop(text: str) -> float:
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, up to 1; got {text!r}")
+    return number
+
+
+def _jitter(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    """Read a number; NaN for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 _CHOICES = (
