@@ -123,7 +123,8 @@ def train(
                 "begin another one to change them"
             )
         begun = Begun.read(directory)
-        recipe, weights, zero_last = begun.recipe, begun.weights_of(directory), begun.zero_last
+        recipe, weights = begun.recipe, begun.weights_of(directory)
+        zero_last = begun.zero_last and is_architecture(weights)
         val_fraction, duplicates = begun.val_fraction, begun.duplicates
         val = begun.val if val is None else val
     elif recipe is None:
@@ -171,11 +172,6 @@ def train(
     val_loader = None
     if len(report.val):
         val_loader = load(report.val, learns=False)
-    else:
-        remarks.append(
-            "there are no validation photos: the best weights are those of the best training result"
-        )
-        show.say(remarks[-1])
 
     if directory is not None:
         if begun is not None:
