@@ -45,7 +45,7 @@ activation sigmoid, too, the answer is the class with the largest output.
 examples:
   resnet-rs evaluate signs/val --weights run/best
   resnet-rs evaluate signs --weights run/best --split test -o report.json --pictures pictures/
-  resnet-rs evaluate photos/ --weights weights/ --format json --top 100 > report.json
+  resnet-rs evaluate photos/ --weights weights/ --format json > report.json
 
 exit status: 0 if every image was evaluated, 1 if at least one could not be read, 2 for bad usage,
 weights that could not be loaded, data that does not fit the model or a file that could not be
