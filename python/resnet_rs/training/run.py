@@ -172,6 +172,11 @@ def train(
     val_loader = None
     if len(report.val):
         val_loader = load(report.val, learns=False)
+    else:
+        remarks.append(
+            "there are no validation photos: the best weights are those of the best training result"
+        )
+        show.say(remarks[-1])
 
     if directory is not None:
         if begun is not None:
