@@ -392,6 +392,9 @@ class TestCommand:
         other = write_photos(tmp_path / "other", 6)
         assert main(["evaluate", str(other), "--weights", str(out / "best")]) == 0
         assert capsys.readouterr().err == ""
+        (out / "args.json").write_text("[]")  # Somebody else's.
+        assert main(["evaluate", str(photos), "--weights", str(out / "best")]) == 0
+        assert capsys.readouterr().err == ""
 
     def test_the_directory_of_a_run_is_no_weights(
         self, run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

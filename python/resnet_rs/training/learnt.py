@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from ..datasets import Labelled, read
-from .begun import FILE, Begun
-from .directory import RunDirectory
+from .begun import FILE
 
 
 def remark_on_learnt(
@@ -32,13 +32,13 @@ def remark_on_learnt(
     if not (run / FILE).is_file():
         return None
     try:
-        begun = Begun.read(RunDirectory(run, resume=True, force=False))
-        if begun.data is None or not os.path.samefile(begun.data, data):
+        begun = json.loads((run / FILE).read_text(encoding="utf-8"))
+        if begun["data"] is None or not os.path.samefile(begun["data"], data):
             return None
         # With photos for validation from elsewhere, none was drawn.
-        fraction = begun.val_fraction if begun.val is None else 0.0
-        split = read(data, val_fraction=fraction, seed=begun.recipe.seed)
-    except (OSError, ValueError):
+        fraction = begun["val_fraction"] if begun["val"] is None else 0.0
+        split = read(data, val_fraction=fraction, seed=begun["recipe"]["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # A file that is no run's, or photos that are gone: nothing is known.
     learnt = len(set(split.train.paths or ()).intersection(photos.paths or ()))
     if not learnt:
