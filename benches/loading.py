@@ -1,16 +1,19 @@
 """The CPU time of making batches of labelled photos: from the cache and without one.
 
-    python benches/loading.py PHOTOS --size 64 224
-
 The processor's time is that of all threads, in milliseconds a photo.
+
+Example:
+  python benches/loading.py photos/ --size 64 224
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from peer_runtimes.arguments import positive
 from resnet_rs.datasets import Augment, Labelled, Loader, PhotoCache, read_part
 from resnet_rs.terminal.tables import text_table
 
@@ -21,22 +24,40 @@ _KINDS = {
     "all options": Augment(flip=True, erasing=0.25, rotation=10, mixup=0.2, cutmix=1.0, **_COLORS),
     "validation": None,
 }
+# Random changes take as long after decoding as they do from the cache.
+_PLACES = {"cached": (None, tuple(_KINDS)), "decoded each time": (0, ("random crop", "validation"))}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure each kind of batch at each size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", help="labelled photos, as resnet_rs.datasets.read takes them")
-    parser.add_argument("--size", type=int, nargs="+", default=[64, 224])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("photos", help="labelled photos, as resnet_rs.datasets.read takes them")
+    add(
+        "--size",
+        type=positive,
+        nargs="+",
+        default=[64, 224],
+        metavar="N",
+        help="sides of the network's input in pixels (default: 64 224)",
+    )
+    add("--batch", type=positive, default=32, metavar="N", help="photos of a batch (default: 32)")
+    add(
+        "--repeats",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="epochs of which the fastest one counts (default: 3)",
+    )
+    arguments = parser.parse_args(argv)
     photos, _ = read_part(arguments.photos)
     rows = [["ms a photo", *(f"{size} x {size}" for size in arguments.size)]]
-    for limit, place in ((None, "cached"), (0, "decoded")):
-        for name, augment in _KINDS.items():
+    for place, (limit, names) in _PLACES.items():
+        for name in names:
             cells = [
-                milliseconds(photos, size, arguments.batch, augment, limit, arguments.repeats)
+                milliseconds(photos, size, arguments.batch, _KINDS[name], limit, arguments.repeats)
                 for size in arguments.size
             ]
             rows.append([f"{name}, {place}", *(f"{cell:.2f}" for cell in cells)])

@@ -13,6 +13,7 @@ Examples:
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -75,14 +76,14 @@ def measure(
 ) -> list[Row]:
     """Load, check and time trainers: a row for each."""
     expected = expected_losses(task, threads) if len(runtimes) > 1 else None
-    errors: dict[str, float] = {}
+    errors: dict[str, float | None] = {}
     notes: dict[str, str] = {}
     for runtime in runtimes:
         progress(f"loading {runtime.name}, {task.architecture}, {threads} thread(s) ...")
         try:
             runtime.load(task, threads)
             losses = [runtime() for _ in range(CHECKED_STEPS)]
-            errors[runtime.name] = checked_error(runtime.precision, losses, expected or losses)
+            errors[runtime.name] = checked_error(runtime.precision, losses, expected)
         except ModuleNotFoundError as missing:
             notes[runtime.name] = f"missing: {missing.name} is not installed"
         except Exception as failure:  # A peer that breaks must not end the comparison.
@@ -99,7 +100,7 @@ def measure(
         if name in notes:
             rows.append(Row(task.architecture, name, *setting, threads, note=notes[name]))
             continue
-        used = None if arguments.no_memory else memory.measure(name, task, threads)
+        used = None if arguments.no_memory else memory_of(name, task, threads, arguments)
         rows.append(
             Row(
                 task.architecture,
@@ -117,6 +118,13 @@ def measure(
     return rows
 
 
+def memory_of(
+    name: str, task: Task, threads: int, arguments: argparse.Namespace
+) -> memory.Memory | None:
+    """The memory of a trainer with the choices that it is timed with."""
+    return memory.measure(name, task, threads, arguments.isa, not arguments.no_winograd)
+
+
 def expected_losses(task: Task, threads: int) -> list[float] | None:
     """The losses of the first steps by torch in f64; None if torch is not installed."""
     progress(f"{task.architecture}, {task.size} x {task.size}: losses by torch in f64 ...")
@@ -128,14 +136,21 @@ def expected_losses(task: Task, threads: int) -> list[float] | None:
     return [yardstick() for _ in range(CHECKED_STEPS)]
 
 
-def checked_error(precision: str, losses: Sequence[float], expected: Sequence[float]) -> float:
+def checked_error(
+    precision: str, losses: Sequence[float], expected: Sequence[float] | None
+) -> float | None:
     """The relative error of the fall of the loss by the first step; in bf16, of the first loss.
 
-    The fall depends on every gradient and on the optimiser. In bf16 it says too little.
+    The fall depends on every gradient and on the optimiser. In bf16 it says too little. Without
+    losses to compare with, the error is None.
 
     Raises:
         ValueError: the losses are too far from those that are expected, or no numbers.
     """
+    if not all(map(math.isfinite, losses)):
+        raise ValueError(f"wrong losses: {', '.join(map(str, losses))}")
+    if expected is None:
+        return None
     first = abs(losses[0] / expected[0] - 1)
     fall, right = losses[0] - losses[1], expected[0] - expected[1]
     error = abs(fall / right - 1) if precision == "f32" else first

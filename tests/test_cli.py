@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,22 @@ class TestPredict:
         assert len(errors) == 2
         assert errors[0].startswith(f"resnet-rs: {broken}: ")
         assert errors[1] == "resnet-rs: missing.jpg: No such file or directory"
+
+    def test_control_characters_of_file_names_are_escaped(
+        self,
+        demo_dir: Path,
+        demo_photo: Path,
+        broken: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        good = shutil.copy(demo_photo, tmp_path / "\x1b[2Ja\nb.jpg")
+        bad = broken.rename(tmp_path / "bad\r.jpg")
+        assert main(["predict", str(good), str(bad), "--weights", str(demo_dir)]) == 1
+        output = capsys.readouterr()
+        assert output.out.startswith(rf"{tmp_path}/\x1b[2Ja\nb.jpg")
+        assert output.err.startswith(rf"resnet-rs: {tmp_path}/bad\r.jpg: ")
+        assert not {"\x1b", "\r"} & set(output.out + output.err)
 
     def test_bad_image_is_an_error_object_in_json(
         self,

@@ -65,6 +65,25 @@ def test_json_on_stdout(demo_dir: Path, data: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["classes"][8]["recall"] == pytest.approx(2 / 3)
 
 
+def test_json_has_all_mistakes_and_all_remarks(
+    demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(24):
+        shutil.copy(data / "3" / "3_IMG_5490.jpg", data / "8" / f"wrong{number}.jpg")
+    report = tmp_path / "report.json"
+    for flags, printed in (([], 25), (["--top", "3"], 3)):
+        assert evaluate(demo_dir, data, "--format", "json", "-o", report, *flags) == 0
+        output = capsys.readouterr()
+        found, saved = json.loads(output.out), json.loads(report.read_text(encoding="ascii"))
+        assert len(found["mistakes"]) == printed
+        assert len(saved["mistakes"]) == 25
+        assert found["remarks"] == saved["remarks"]
+        assert [f"resnet-rs: note: {one}" for one in found["remarks"]] == output.err.splitlines()
+        assert "left out 1 file" in found["remarks"][0]
+    assert evaluate(demo_dir, data) == 0
+    assert "25 mistakes, the most confident first (the first 20):" in capsys.readouterr().out
+
+
 def test_split(
     demo_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +136,7 @@ def test_no_mistake(
         (["hollow"], "found the folders '2' without a photo"),
         (["other"], "expects names among '0', '1', '2', '3', '4', '5', ... (10 in all); found 'ca"),
         (["good", "-o", "no/report.json"], "there is no such folder: 'no'"),
+        (["good", "-o", "other"], "other is a directory: expected the name of a file to write"),
         (["good", "--weights", "nothing"], "nothing"),
     ],
 )
@@ -200,3 +220,28 @@ def test_files_are_named_on_a_terminal(
     output = capsys.readouterr()
     assert output.err.endswith(f"resnet-rs: wrote {report}\n")
     assert "/20 images" in output.err
+
+
+def test_control_characters_of_names_are_escaped(
+    demo_dir: Path, demo_photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = [*map(str, range(8)), "a\nb", "\x1b[31mred"]
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").symlink_to(demo_dir / "model.safetensors")
+    config = json.loads((demo_dir / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps({**config, "labels": labels}))
+    for photo in demo_photos:
+        folder = tmp_path / "signs" / labels[8 + int(photo.name[0]) % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    (tmp_path / "signs" / labels[9] / "x\ry.jpg").write_bytes(b"no photo")
+    assert evaluate(weights, tmp_path / "signs") == 1
+    text = capsys.readouterr().out
+    assert r"\x1b[31mred" in text
+    assert r"a\nb" in text
+    assert r"x\ry.jpg" in text
+    assert not {"\x1b", "\r"} & set(text)
+    assert "\na\nb" not in text
+    assert evaluate(weights, tmp_path / "no\nfolder") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

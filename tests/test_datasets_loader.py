@@ -27,7 +27,7 @@ import resnet_rs
 from resnet_rs import ImageError
 from resnet_rs.datasets import DataError, Labelled, read
 from resnet_rs.datasets import loader as loader_module
-from resnet_rs.datasets.augment import Augment
+from resnet_rs.datasets.augment import Augment, image_draws, rotated
 from resnet_rs.datasets.checks import check
 from resnet_rs.datasets.loader import Batch, Loader, measuring
 from resnet_rs.datasets.photos import PhotoCache
@@ -135,6 +135,17 @@ class TestBatches:
         (cropped,) = Loader(ARRAYS, batch_size=13, size=16, augment=Augment()).epoch()
         differ = (cropped.x != expected.x[cropped.indices]).any(axis=(1, 2, 3))
         assert differ.all()
+
+    def test_whole_photos_are_rotated(self) -> None:
+        augment = Augment(scale=None, rotation=90)
+        loader = Loader(ARRAYS, batch_size=13, size=16, augment=augment)
+        (batch,) = loader.epoch()
+        fill = [round(255 * value) for value in loader.preprocessing.mean]
+        angles = [180 * image_draws(0, 0, index)[0] - 90 for index in range(13)]
+        turned = [rotated(photo, angle, fill) for photo, angle in zip(PIXELS, angles, strict=True)]
+        photos = Labelled(np.stack(turned), ARRAYS.labels, ARRAYS.classes)
+        (expected,) = Loader(photos, batch_size=13, size=16).epoch()
+        assert np.array_equal(batch.x, expected.x[batch.indices])
 
     @pytest.mark.parametrize("channels", [1, 3, 5])
     def test_channels(self, channels: int) -> None:

@@ -189,7 +189,6 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "embed": {**FOLDER, "pool": "avg", "normalize": False},
     "evaluate": {
         **MODEL,
-        "top": 20,
         "format": "text",
         "on_error": "skip",
         "batch_size": 8,

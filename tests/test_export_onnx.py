@@ -147,6 +147,8 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
         model.export_onnx(path)
     assert path.read_text() == "mine"
     model.export_onnx(path, force=True)
+    with pytest.raises(IsADirectoryError, match="is a directory: expected the name of a file"):
+        model.export_onnx(path.parent, force=True)
     onnx.checker.check_model(onnx.load(path))
     with pytest.raises(FileNotFoundError, match=r"nowhere/tiny.onnx"):
         model.export_onnx(tmp_path / "nowhere" / "tiny.onnx")

@@ -6,6 +6,7 @@ import csv
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,7 +59,23 @@ def test_wrong_losses_are_not_timed(
     )
 
 
+def test_alone_there_is_nothing_to_compare_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--architecture cifar_resnet20 --task 16x4 --threads 1 --rounds 1 --calls 1 --no-memory"
+    table = tmp_path / "train.csv"
+    assert train.main([*words.split(), "--only", "--csv", str(table)]) == 0
+    with table.open(encoding="utf-8") as file:
+        assert [row["error"] for row in csv.DictReader(file)] == [""]
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("resnet_rs "))
+    assert row.split()[-4:] == ["-"] * 4
+
+
 def test_the_fall_of_the_loss_is_checked() -> None:
+    assert train.checked_error("f32", [2.0, 1.5], None) is None
+    with pytest.raises(ValueError, match="wrong losses"):
+        train.checked_error("f32", [2.0, math.inf], None)
     assert train.checked_error("f32", [2.0, 1.5], [2.0, 1.5]) == 0
     assert train.checked_error("f32", [2.0, 1.51], [2.0, 1.5]) == pytest.approx(0.02)
     assert train.checked_error("bf16", [2.02, 3.0], [2.0, 1.5]) == pytest.approx(0.01)
@@ -92,6 +109,30 @@ def test_the_best_peer_has_the_same_precision() -> None:
     assert train.ratio_to_best(ready[0], ready, timings) == 3.0
     assert train.ratio_to_best(ready[1], ready, timings) is None
     assert train.ratio_to_best(ready[0], ready[:1], timings) is None
+
+
+def test_memory_is_measured_with_the_choices_that_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, ...]] = []
+    commands: list[list[str]] = []
+
+    def in_this_process(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=memory.main(command[3:]), stdout="null")
+
+    def make(*choices: object) -> Ours:
+        made.append(choices)
+        return Ours(*choices[1:])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(memory.subprocess, "run", in_this_process)
+    monkeypatch.setattr(memory, "make", make)
+    words = "--architecture cifar_resnet20 --task 16x4 --threads 1 --rounds 1 --calls 1 --only"
+    words += f" --csv {tmp_path / 'train.csv'}"
+    assert train.main([*words.split(), "--isa", "portable", "--no-winograd"]) == 0
+    assert train.main(words.split()) == 0
+    assert made == [("resnet_rs", "portable", False), ("resnet_rs", None, True)]
+    assert len(commands) == 2
 
 
 def test_memory_is_that_of_a_process_of_its_own() -> None:

@@ -251,9 +251,12 @@ class TestBeginning:
             ({"freeze": "layer9"}, "^freeze: expected backbone"),
             ({"freeze": ("backbone", "fc")}, "^freeze: expected parameters that learn"),
             ({"schedule": "cosine", "warmup": 1.0}, "^warmup"),
+            ({"warmup": 0.1}, "^warmup: expected with another schedule"),
+            ({"average": 1}, "^average: expected a number from 0 up to 1, 1 excluded; got 1"),
+            ({"momentum": 1.0}, "^momentum: expected a number from 0 up to 1, 1 excluded"),
             ({"resume": True, "force": True}, "^resume, force"),
         ],
-        ids=["name", "all", "warmup", "both"],
+        ids=["name", "all", "warmup", "rise", "average", "momentum", "both"],
     )
     def test_wrong_choices(self, choices: dict[str, Any], words: str, tmp_path: Path) -> None:
         folder = write_classes(tmp_path / "photos", {"cat": 2, "dog": 2})
@@ -262,6 +265,37 @@ class TestBeginning:
         with pytest.raises(ValueError, match=words):
             train(folder, tmp_path / "run", epochs=1, **{**CHOICES, **choices})
         assert not (tmp_path / "run").exists()
+
+    def test_blocks_of_weights_that_exist_do_not_begin_anew(
+        self, folder: Path, demo_dir: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=r"^zero_last: expected with an architecture only"):
+            train(folder, tmp_path / "run", weights=demo_dir, zero_last=True, epochs=1)
+        out = tmp_path / "resumed"
+        train(folder, out, zero_last=True, epochs=1, **CHOICES)
+        train(folder, out, resume=True)
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--crop", "2"], "argument --crop: expected a number above 0, up to 1; got '2'"),
+            (["--crop", "0"], "argument --crop: expected a number above 0, up to 1; got '0'"),
+            (["--jitter", "2"], "argument --jitter: expected a number from 0 to 1; got '2'"),
+            (["--jitter", "much"], "argument --jitter: expected a number from 0 to 1; got 'much'"),
+        ],
+        ids=str,
+    )
+    def test_flags_are_named(
+        self, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["train", "photos", "-o", "run", *flags])
+        assert words in capsys.readouterr().err
+
+    def test_one_remark_on_no_photos_for_validation(self, folder: Path, tmp_path: Path) -> None:
+        run = train(folder, tmp_path / "run", val_fraction=0, epochs=1, **CHOICES)
+        (remark,) = (one for one in run.remarks if "val" in one)
+        assert remark.startswith("there are no validation photos")
 
     def test_a_run_among_the_classes_is_refused(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="outside of"):

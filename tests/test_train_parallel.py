@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -126,12 +127,21 @@ def test_the_example_trains_on_photos(tmp_path: Path) -> None:
         for number in range(11):
             pixels = random.normal(level, 20, (24, 24, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"no photo")
     out = tmp_path / "trained"
-    recipe = ["--weights", "cifar_resnet20", "--size", 16, "--batch-size", 8, "--epochs", 4]
+    recipe = ["--weights", "cifar_resnet20", "--size", 16, "--batch-size", 6, "--epochs", 4]
     command = [EXAMPLE / "train_parallel.py", tmp_path / "photos", "-o", out, "--threads", 1]
     texts = run_pair(*command, *recipe)
     assert texts[0].splitlines()[-1] == f"wrote {out}"
-    assert "epoch 4 of 4: loss 0." in texts[0]
+    assert "train: 1 photo cannot be read and is left out: " in texts[0]
+    assert "validation: 5 of 23 photos, drawn from each class by the seed 0" in texts[0]
+    assert "each process: 2 of 8 photos left out of each epoch" in texts[0]
+    last = texts[0].splitlines()[-2]
+    found = re.fullmatch(
+        r"epoch 4 of 4: loss 0\.\d{4}, (.*)% of 5 photos for validation right", last
+    )
+    assert found, last
+    assert float(found[1]) >= 80
     assert texts[1] == ""
     model = resnet_rs.load(out)
     assert model.labels == ("bright", "dark")

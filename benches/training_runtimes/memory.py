@@ -1,7 +1,7 @@
 """The peak memory of each trainer, in a process of its own.
 
-`python -m training_runtimes.memory NAME ARCHITECTURE SIZE BATCH THREADS` does three steps and
-prints the memory as JSON.
+`python -m training_runtimes.memory NAME ARCHITECTURE SIZE BATCH THREADS ISA WINOGRAD` does three
+steps and prints the memory as JSON.
 """
 
 import json
@@ -33,9 +33,19 @@ class Memory:
     peak_mb: float
 
 
-def measure(name: str, task: Task, threads: int) -> Memory | None:
-    """Train in a new process; None if it failed, or the system does not tell its memory."""
-    words = (name, task.architecture, task.size, task.batch, threads)
+def measure(
+    name: str, task: Task, threads: int, isa: str | None = None, winograd: bool = True
+) -> Memory | None:
+    """Train in a new process; None if it failed, or the system does not tell its memory.
+
+    Args:
+        name: as `make` takes it, like `isa` and `winograd`.
+        task: the network and the batch.
+        threads: of the trainer.
+        isa: our tier.
+        winograd: ours may use Winograd's algorithm.
+    """
+    words = (name, task.architecture, task.size, task.batch, threads, isa or "", int(winograd))
     process = subprocess.run(
         [sys.executable, "-m", "training_runtimes.memory", *map(str, words)],
         cwd=FOLDER,
@@ -51,8 +61,8 @@ def measure(name: str, task: Task, threads: int) -> Memory | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Do the steps in this process, and print its memory."""
-    name, architecture, size, batch, threads = arguments
-    runtime = make(name)
+    name, architecture, size, batch, threads, isa, winograd = arguments
+    runtime = make(name, isa or None, winograd == "1")
     before = resident_mb()
     runtime.load(Task(architecture, int(batch), int(size)), int(threads))
     for _ in range(STEPS):

@@ -23,7 +23,7 @@ class Row:
         ours_over_best: for ours, the median over rounds of its speed by that of the fastest other
             trainer of the same precision; above 1, ours is faster.
         error: the relative error of the fall of the loss by the first step, against torch in f64;
-            in bf16, of the first loss.
+            in bf16, of the first loss. None if nothing was compared.
         peak_mb: resident memory at its largest, in a process of its own, in 10^6 bytes.
         own_mb: of it, what came after the imports: the network, the batch, the steps.
         note: why there are no numbers.
@@ -84,7 +84,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.best_images_per_s:.2f}",
         f"{row.batch / row.images_per_s * 1e3:.1f}",
         "-" if row.ours_over_best is None else f"{row.ours_over_best:.2f}",
-        f"{row.error:.0e}",
+        "-" if row.error is None else f"{row.error:.0e}",
         "-" if row.peak_mb is None else f"{row.peak_mb:.0f}",
         "-" if row.own_mb is None else f"{row.own_mb:.0f}",
     )

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from resnet_rs import Trainer
-from resnet_rs.datasets import Augment, Labelled, Loader, read
+from resnet_rs.datasets import Augment, Labelled, Loader, Report, check, read
+from resnet_rs.evaluation import Evaluation, measure
 from resnet_rs.training.schedule import Schedule
 
 Gradients = dict[str, np.ndarray]
@@ -68,6 +69,36 @@ def part_of(photos: Labelled, rank: int, processes: int) -> Labelled:
     return photos.subset(np.sort(order[rank:count:processes]))
 
 
+def checked(data: str) -> Report:
+    """Read the photos, and find those that can be used: the same in every process.
+
+    The first process reads every photo once, says what it finds, and tells the others.
+
+    Args:
+        data: a folder of photos, as `resnet-rs train` takes it.
+    """
+    found: list[Report | None] = [None]
+    if dist.get_rank() == 0:
+        split = read(data)
+        found = [check(split)]
+        say(*split.remarks, *found[0].remarks)
+    dist.broadcast_object_list(found)
+    return found[0]
+
+
+def measured(trainer: Trainer, loader: Loader) -> Evaluation:
+    """Measure the network on all photos of a loader."""
+    logits = np.concatenate([trainer.logits(batch.x) for batch in loader.epoch()])
+    return measure(logits, loader.photos.labels, loader.photos.classes)
+
+
+def say(*lines: str) -> None:
+    """Print lines, once for all processes."""
+    if dist.get_rank() == 0:
+        for line in lines:
+            print(line, flush=True)
+
+
 def train(
     data: str,
     out: str,
@@ -94,9 +125,9 @@ def train(
         threads: the threads of this process.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
-    split = read(data)
+    photos = checked(data)
     loader = Loader(
-        part_of(split.train, rank, processes),
+        part_of(photos.train, rank, processes),
         batch_size=max(1, batch_size // processes),
         size=size,
         augment=Augment(),
@@ -105,11 +136,13 @@ def train(
     )
     trainer = Trainer(
         weights,
-        labels=split.train.classes,
+        labels=photos.train.classes,
         preprocessing=loader.preprocessing,
         freeze=freeze,
         threads=threads,
     )
+    say(*trainer.remarks, *(f"each process: {remark}" for remark in loader.remarks))
+    val = Loader(photos.val, batch_size=batch_size, size=size) if len(photos.val) else None
     schedule = Schedule("one_cycle", lr)
     steps = epochs * len(loader)
     for epoch in range(epochs):
@@ -117,11 +150,15 @@ def train(
             step(trainer, batch.x, batch.y, lr=schedule.at(trainer.steps / steps))
             for batch in loader.epoch(epoch)
         ]
-        if rank == 0:
-            print(f"epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}", flush=True)
+        line = f"epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}"
+        # All have the same weights, so one of them measures; the others wait with their next step.
+        if rank == 0 and val is not None:
+            found = measured(trainer, val)
+            line += f", {found.top1:.1%} of {found.count} photos for validation right"
+        say(line)
     if rank == 0:
         trainer.save(out, force=True)
-        print(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

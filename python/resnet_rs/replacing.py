@@ -9,6 +9,18 @@ from collections.abc import Iterator
 from .file_errors import names_file
 
 
+def require_no_directory(path: str | os.PathLike[str]) -> None:
+    """Check that a file of this name can be written, before it is made.
+
+    Raises:
+        IsADirectoryError: there is a directory of this name.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(
+            f"{os.fspath(path)} is a directory: expected the name of a file to write"
+        )
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     """Write a file under another name, which then takes the place of the old one.
@@ -24,6 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         OSError: the file cannot be written; the error names `path`.
     """
     path = os.fspath(path)
+    require_no_directory(path)
     stem, suffix = os.path.splitext(path)
     unfinished = f"{stem}.{os.getpid()}.tmp{suffix}"
     try:

@@ -15,6 +15,7 @@ from ..family import load
 from ..images.options import MAX_PIXELS
 from ..model import ResNet
 from ..options import Options, flags
+from ..terminal.visible import visible
 
 OK = 0
 SOME_IMAGES_FAILED = 1
@@ -31,8 +32,13 @@ LOAD_ERRORS = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 
 def fail(problem: object) -> int:
     """Print an error on one line of stderr, and return the exit status."""
-    print(f"resnet-rs: error: {problem}", file=sys.stderr)
+    print(f"resnet-rs: error: {visible(str(problem))}", file=sys.stderr)
     return BAD_USAGE
+
+
+def note(text: str) -> None:
+    """Print a remark on one line of stderr."""
+    print(f"resnet-rs: note: {visible(text)}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -54,7 +60,7 @@ def plain_warnings() -> Iterator[None]:
                 return
             shown.add(str(message))
             # In one piece, so that no other line comes in between.
-            sys.stderr.write(f"resnet-rs: warning: {message}\n")
+            sys.stderr.write(f"resnet-rs: warning: {visible(str(message))}\n")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -6,10 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..datasets import read_part
+from ..datasets import Labelled, read_part
 from ..evaluation import Evaluation, evaluate
+from ..evaluation.metrics import with_notes
 from ..images.errors import ImageError
 from ..model import ResNet
+from ..replacing import require_no_directory
 from ..terminal.progress import Progress
 from .common import (
     LOAD_ERRORS,
@@ -20,11 +22,13 @@ from .common import (
     count,
     fail,
     load_model,
+    note,
     plain_warnings,
 )
 
 _SPLITS = ("train", "val", "test")
 _CONFUSION, _MISTAKES = "confusion.png", "mistakes.jpg"
+_MISTAKES_SHOWN = 20
 
 EPILOG = f"""\
 DATA is a folder with a folder of photos for each class, class/photo.jpg, a folder with such folders
@@ -41,7 +45,7 @@ activation sigmoid, too, the answer is the class with the largest output.
 examples:
   resnet-rs evaluate signs/val --weights run/best
   resnet-rs evaluate signs --weights run/best --split test -o report.json --pictures pictures/
-  resnet-rs evaluate photos/ --weights weights/ --format json --top 100 > report.json
+  resnet-rs evaluate photos/ --weights weights/ --format json > report.json
 
 exit status: 0 if every image was evaluated, 1 if at least one could not be read, 2 for bad usage,
 weights that could not be loaded, data that does not fit the model or a file that could not be
@@ -60,7 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the part of DATA to evaluate (default: val if there is a folder of that name, else "
         "DATA itself)",
     )
-    add("-o", "--out", type=Path, metavar="FILE", help="write the whole report as JSON, too")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the whole report as JSON, too, with all mistakes",
+    )
     add(
         "--pictures",
         type=Path,
@@ -70,10 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--top",
         type=count,
-        default=20,
         metavar="N",
         help="the number of mistakes that are printed and drawn, the most confident ones "
-        "(default: 20)",
+        f"(default: {_MISTAKES_SHOWN}; as JSON all are printed)",
     )
     add_format(parser)
     add(
@@ -103,10 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
     with plain_warnings():
         try:
             data, notes = read_part(arguments.data, part=arguments.split)
-            for note in notes:
-                print(f"resnet-rs: note: {note}", file=sys.stderr)
             _check_outputs(arguments)
             model = load_model(arguments)
+            if arguments.split is None and (remark := _on_learnt(arguments, data)):
+                notes = (*notes, remark)
+            for text in notes:
+                note(text)
         except LOAD_ERRORS as error:
             return fail(error)
         try:
@@ -125,12 +136,14 @@ def run(arguments: argparse.Namespace) -> int:
             return SOME_IMAGES_FAILED
         except (ValueError, MemoryError) as error:
             return fail(error)
+        whole = with_notes(evaluation, remarks=notes)
         if arguments.format == "json":
-            print(evaluation.to_json(arguments.top), end="")
+            print(whole.to_json(arguments.top), end="")
         else:
-            print(evaluation.text(arguments.top))
+            # Without the notes, which are on the terminal already.
+            print(evaluation.text(arguments.top or _MISTAKES_SHOWN))
         try:
-            _write(evaluation, model, arguments)
+            _write(whole, model, arguments)
         except LOAD_ERRORS as error:
             return fail(error)
     return SOME_IMAGES_FAILED if evaluation.skipped else OK
@@ -140,12 +153,20 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     """Find out before the work that its results can be written.
 
     Raises:
-        OSError: a folder is missing or cannot be made.
+        OSError: a folder is missing or cannot be made, or a file to write is a folder.
     """
-    if arguments.out is not None and not arguments.out.parent.is_dir():
-        raise FileNotFoundError(2, "there is no such folder", str(arguments.out.parent))
+    if arguments.out is not None:
+        require_no_directory(arguments.out)
+        if not arguments.out.parent.is_dir():
+            raise FileNotFoundError(2, "there is no such folder", str(arguments.out.parent))
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
+
+
+def _on_learnt(arguments: argparse.Namespace, data: Labelled) -> str | None:
+    from ..training.learnt import remark_on_learnt
+
+    return remark_on_learnt(arguments.weights, arguments.data, data)
 
 
 def _write(evaluation: Evaluation, model: ResNet, arguments: argparse.Namespace) -> None:
@@ -164,7 +185,9 @@ def _write(evaluation: Evaluation, model: ResNet, arguments: argparse.Namespace)
         decoding = model.loaded.options
         pictures = {
             _CONFUSION: confusion_matrix(evaluation),
-            _MISTAKES: mistake_mosaic(evaluation, arguments.top, decoding=decoding),
+            _MISTAKES: mistake_mosaic(
+                evaluation, arguments.top or _MISTAKES_SHOWN, decoding=decoding
+            ),
         }
         for name, picture in pictures.items():
             save(picture, arguments.pictures / name)

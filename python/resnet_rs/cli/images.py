@@ -26,6 +26,7 @@ from ..stream.folder.records import Format
 from ..stream.folder.resume import same_run
 from ..stream.folder.run import run
 from ..terminal.progress import Progress, duration_text
+from ..terminal.visible import visible
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -178,7 +179,7 @@ def run_command(
             raise
     if summary.stopped_by is not None:
         result = summary.stopped_by
-        print(f"resnet-rs: {result.path}: {result.reason}", file=sys.stderr)
+        print(f"resnet-rs: {visible(f'{result.path}: {result.reason}')}", file=sys.stderr)
         return SOME_IMAGES_FAILED
     if summary.others:
         print(f"resnet-rs: {others_text(summary.others)}", file=sys.stderr)

@@ -36,7 +36,7 @@ examples:
   resnet-rs train photos/ -o head --weights weights/ --freeze backbone
   resnet-rs train photos/ -o run --architecture resnet18 --time 10m --flip
   resnet-rs train signs -o run --resume
-  resnet-rs evaluate signs --weights run/best
+  resnet-rs evaluate new-photos/ --weights run/best
 
 exit status: 0 if the training came to its end, 1 if the loss was no number (the last good weights
 are kept), 2 for bad usage, data or weights, 130 if Ctrl-C ended it.
@@ -137,15 +137,16 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
     add("--flip", action="store_true", help="turn every other photo left to right")
     add(
         "--crop",
-        type=float,
+        type=_crop,
         default=0.35,
         metavar="X",
-        help="the least part of a photo that is cropped out (default: 0.35; 1 for none)",
+        help="the least part of a photo's area that is cut out, and resized to a square (default: "
+        "0.35). 1 takes all of it, but the middle alone of photos longer than 4:3",
     )
     add("--rotation", type=float, default=0.0, metavar="X", help="degrees, at most (default: 0)")
     add(
         "--jitter",
-        type=float,
+        type=_jitter,
         default=0.0,
         metavar="X",
         help="of brightness, contrast and saturation (default: 0)",
@@ -160,6 +161,29 @@ def _time(text: str) -> float:
         return seconds(text)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+# Python's names of these two choices are others than the flags', so the flags are checked here.
+def _crop(text: str) -> float:
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, up to 1; got {text!r}")
+    return number
+
+
+def _jitter(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    """Read a number; NaN for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 _CHOICES = (

@@ -15,7 +15,7 @@ They come in this order. For given parameters pixels are those of torchvision, b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -53,7 +53,7 @@ class Augment:
 
     Attributes:
         scale: the part of a photo's area that a crop takes, from the least to the most; None for
-            the whole photo, resized and cropped in its centre.
+            no random crop: the photo is resized, and its centre is taken, as for measuring.
         ratio: the width of a crop divided by its height, from the least to the most.
         flip: True to turn every other photo left to right. Hands and text have sides.
         rotation: the largest angle in degrees, in both directions; 0 for none.
@@ -127,16 +127,22 @@ def image_draws(seed: int, epoch: int, index: int) -> list[float]:
 
 
 def changed(
-    pixels: Pixels, size: int, augment: Augment, draws: Draws, fill: Sequence[int]
+    pixels: Pixels,
+    size: int,
+    augment: Augment,
+    draws: Draws,
+    fill: Sequence[int],
+    centre: Callable[[Pixels], Pixels],
 ) -> Pixels:
     """Rotate, crop, flip and jitter one photo.
 
     Args:
         pixels: the photo, `[height, width, channels]`.
         size: the side of the result, in pixels.
-        augment: the changes; `scale` is not None.
+        augment: the changes.
         draws: the photo's random numbers, of `image_draws`.
         fill: the value of each channel in corners that a rotation leaves empty.
+        centre: resizes a photo and crops its centre, in place of a random crop if `scale` is None.
 
     Returns:
         `[size, size, channels]`, uint8.
@@ -144,9 +150,12 @@ def changed(
     if augment.rotation:
         angle = _between(draws[_ROTATION][0], -augment.rotation, augment.rotation)
         pixels = rotated(pixels, angle, fill)
-    assert augment.scale is not None
-    box = crop_box(draws[_CROP], pixels.shape[0], pixels.shape[1], augment.scale, augment.ratio)
-    return finished(cropped(pixels, box, size), augment, draws)
+    if augment.scale is None:
+        pixels = centre(pixels)
+    else:
+        box = crop_box(draws[_CROP], pixels.shape[0], pixels.shape[1], augment.scale, augment.ratio)
+        pixels = cropped(pixels, box, size)
+    return finished(pixels, augment, draws)
 
 
 def finished(pixels: Pixels, augment: Augment, draws: Draws) -> Pixels:

@@ -15,7 +15,7 @@ from .._core import default_threads
 from ..images.options import DEFAULT, Decoding
 from ..images.spec import Preprocessing
 from ..stream.pipeline import Pipeline
-from .augment import Augment, changed, erased_rectangle, finished, image_draws
+from .augment import Augment, changed, erased_rectangle, image_draws
 from .draws import Purpose, checked_seed, permutation
 from .errors import DataError
 from .labelled import Labelled
@@ -195,11 +195,8 @@ class Loader:
         if augment is None:
             return pixels, _NOTHING
         draws = image_draws(self._seed, epoch, index)
-        if augment.scale is None:
-            pixels = Prepared(self.preprocessing, pixels.shape[2])(pixels)
-            pixels = finished(pixels, augment, draws)
-        else:
-            pixels = changed(pixels, self._size, augment, draws, self._fill)
+        centre = Prepared(self.preprocessing, pixels.shape[2])
+        pixels = changed(pixels, self._size, augment, draws, self._fill, centre)
         rectangle = erased_rectangle(augment, draws, self._size, self._size)
         return pixels, _NOTHING if rectangle is None else np.array(rectangle, np.int64)
 

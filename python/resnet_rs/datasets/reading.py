@@ -89,10 +89,11 @@ def read(
         notes.append(f"{place.name}: the part test is not used for training")
     if val is None and VAL not in place.parts:
         rest, chosen = stratified(train, fraction, seed)
-        notes.append(
-            f"validation: {len(chosen)} of {len(train)} photos, drawn from each class by the seed "
-            f"{seed}"
-        )
+        if fraction:
+            notes.append(
+                f"validation: {len(chosen)} of {len(train)} photos, drawn from each class by the "
+                f"seed {seed}"
+            )
         return Split(train.subset(rest), train.subset(chosen), True, tuple(notes))
     if val is not None and VAL in place.parts:
         notes.append(f"{place.name}: its part val is not used, since val was passed")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..terminal.tables import plural, text_table
+from ..terminal.visible import visible
 from .figures import Figures, Mistake
 
 # A table of more classes than this lists the worst ones only, and there is no matrix.
@@ -85,9 +86,9 @@ def as_text(evaluation: Figures, mistakes: int = 10) -> str:
     if worst := evaluation.mistakes(mistakes):
         parts.append(_mistake_table(evaluation, worst))
     if evaluation.skipped:
-        lines = [f"  {image_name(one.image)}: {one.reason}" for one in evaluation.skipped]
-        parts.append("\n".join(["not read, and left out:", *lines]))
-    parts.extend(f"note: {remark}" for remark in evaluation.remarks)
+        lines = [f"{image_name(one.image)}: {one.reason}" for one in evaluation.skipped]
+        parts.append("\n  ".join(["not read, and left out:", *map(visible, lines)]))
+    parts.extend(f"note: {visible(remark)}" for remark in evaluation.remarks)
     return "\n\n".join(parts)
 
 
@@ -203,6 +204,7 @@ def _score(score: float, activation: str) -> str:
 
 def _columns(rows: list[list[str]]) -> str:
     """Lay the mistakes out: scores aligned right, everything else left."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .visible import visible
+
 
 def text_table(rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Lay rows out in columns, two spaces apart.
 
     Args:
-        rows: cells, as many in every row; the header is a row like the others.
+        rows: cells, as many in every row; the header is a row like the others. Control characters
+            in cells are escaped.
         left: the number of columns that are aligned left; all others are aligned right.
 
     Returns:
         A line for each row, without spaces at the ends.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

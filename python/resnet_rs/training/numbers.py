@@ -18,7 +18,7 @@ class Numbers:
     Attributes:
         optimizer: `sgd` or `adamw`.
         lr: the learning rate.
-        momentum: SGD's, from 0 to 1; 0 for none.
+        momentum: SGD's, from 0 up to 1; 0 for none.
         nesterov: SGD looks one step of momentum ahead.
         betas: AdamW's parts of its two means that a step keeps.
         eps: AdamW's, added to the root of the second mean.
@@ -48,20 +48,17 @@ class Numbers:
         if self.optimizer not in METHODS:
             raise ValueError(f"optimizer: expected {' or '.join(METHODS)}; got {self.optimizer!r}")
         number("lr", self.lr)
-        number("momentum", self.momentum, most=1.0)
+        number("momentum", self.momentum, below=1.0)
         number("eps", self.eps)
         number("weight_decay", self.weight_decay)
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise TypeError(f"betas: expected two numbers; got {self.betas!r}")
         for beta in self.betas:
-            if number("betas", beta, most=1.0) == 1:
-                raise ValueError(
-                    f"betas: expected numbers from 0 up to 1, 1 excluded; got {beta!r}"
-                )
+            number("betas", beta, below=1.0)
         if self.clip_norm is not None:
             number("clip_norm", self.clip_norm)
         if self.average is not None:
-            number("average", self.average, most=1.0)
+            number("average", self.average, below=1.0)
         if not isinstance(self.nesterov, bool):
             raise TypeError(f"nesterov: expected True or False; got {self.nesterov!r}")
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
@@ -82,8 +79,14 @@ class Numbers:
         }
 
 
-def number(name: str, value: Any, *, most: float = math.inf) -> float:
+def number(name: str, value: Any, *, most: float = math.inf, below: float = math.inf) -> float:
     """Check a finite number from 0 up.
+
+    Args:
+        name: the number's name.
+        value: any object.
+        most: the largest number that is accepted.
+        below: the smallest one that is too large.
 
     Raises:
         TypeError: it is no number.
@@ -95,8 +98,10 @@ def number(name: str, value: Any, *, most: float = math.inf) -> float:
         found = float(value)
     except OverflowError:
         found = math.inf
-    if not 0 <= found <= most or not math.isfinite(found):
+    if not 0 <= found <= most or not found < below:
         bound = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+        if below < math.inf:
+            bound = f"from 0 up to {below:g}, {below:g} excluded"
         raise ValueError(f"{name}: expected a number {bound}; got {value!r:.50}")
     return found
 

@@ -93,10 +93,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None:
                 put(self, name, number(name, value))
-        for name in ("momentum", "label_smoothing", "average"):
+        put(self, "label_smoothing", number("label_smoothing", self.label_smoothing, most=1.0))
+        # With a part of 1 a step would change nothing, or all steps would add up for ever.
+        for name in ("momentum", "average"):
             value = getattr(self, name)
             if value is not None:
-                put(self, name, number(name, value, most=1.0))
+                put(self, name, number(name, value, below=1.0))
         arguments.choice("optimizer", self.optimizer, METHODS)
         arguments.choice("schedule", self.schedule, SCHEDULES)
         Schedule(self.schedule, 1.0, self.warmup)

@@ -123,7 +123,8 @@ def train(
                 "begin another one to change them"
             )
         begun = Begun.read(directory)
-        recipe, weights, zero_last = begun.recipe, begun.weights_of(directory), begun.zero_last
+        recipe, weights = begun.recipe, begun.weights_of(directory)
+        zero_last = begun.zero_last and is_architecture(weights)
         val_fraction, duplicates = begun.val_fraction, begun.duplicates
         val = begun.val if val is None else val
     elif recipe is None:

@@ -46,6 +46,10 @@ class Schedule:
             raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.kind!r}")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup: expected a number from 0 up to 1; got {self.warmup!r}")
+        if self.warmup and self.kind == "one_cycle":
+            raise ValueError(
+                "warmup: expected with another schedule, such as cosine; one_cycle has its own rise"
+            )
 
     def at(self, done: float) -> float:
         """The learning rate.

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from ..terminal.progress import Meter, Progress, duration_text
+from ..terminal.visible import visible
 
 if TYPE_CHECKING:
     from .loop import EpochResult, Loop
@@ -38,7 +39,7 @@ class Show:
         """Write a line that stays."""
         if self._on:
             self._progress.say("")
-            print(text, file=self._stream, flush=True)
+            print(visible(text), file=self._stream, flush=True)
 
     def begin_check(self, photos: int) -> None:
         """Show the check of the photos from now on."""

@@ -65,7 +65,7 @@ def start(
         num_classes: the number of logits; None for as many as `labels`, else the weights' own.
         labels: the names of the classes; None for the weights' own.
         seed: the seed of random weights.
-        zero_last: begin with the last scale of each block at 0.
+        zero_last: begin with the last scale of each block at 0, with an architecture.
         preprocessing: of the images; None for the weights' own.
         variant: fields of config.json's `variant`, for random weights.
         options: further arguments of `Options`, for weights that exist.
@@ -90,6 +90,11 @@ def start(
         return _drawn(weights, count, labels, seed, zero_last, preprocessing, variant or {})
     if variant:
         raise ValueError("variant: expected with an architecture only; weights state their own")
+    if zero_last:
+        raise ValueError(
+            "zero_last: expected with an architecture only, whose weights are random; weights that "
+            "exist keep their scales"
+        )
     loaded = open_weights(weights, options)
     return _existing(loaded, count, labels, seed, preprocessing)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, arguments
-from ..replacing import replacing
+from ..replacing import replacing, require_no_directory
 from .formats.onnx_file import CONFIG_KEY
 from .loaded import Loaded
 
@@ -48,6 +48,7 @@ def export_onnx(
     """
     name = os.fspath(arguments.path("path", path))
     onnx = _require_onnx()
+    require_no_directory(name)
     if os.path.exists(name) and not force:
         raise FileExistsError(
             f"{name} is there already: choose another name, or force (--force) to replace it"

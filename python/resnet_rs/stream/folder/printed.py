@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TextIO
 
 from ...file_errors import names_file
 from ...results import Result
+from ...terminal.visible import visible
 from .records import Format, as_record
 
 
@@ -65,12 +66,12 @@ class Text(Printed):
         """Print a result."""
         super().write(result)
         if result.error is not None:
-            print(f"resnet-rs: {result.path}: {result.reason}", file=sys.stderr)
+            print(f"resnet-rs: {visible(f'{result.path}: {result.reason}')}", file=sys.stderr)
             return
         lines = [str(result.path)]
         lines += [f"  {one.score:{self._score}}  {one.label}" for one in result.predictions or []]
         with self._named():
-            print(*lines, sep="\n", file=self._stream, flush=True)
+            print(*map(visible, lines), sep="\n", file=self._stream, flush=True)
 
 
 class JsonArray(Printed):

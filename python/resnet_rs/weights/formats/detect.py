@@ -226,4 +226,6 @@ def _read_directory(path: Path, key: str | None, *, own_blocks: bool) -> tuple[R
     for name, words in _DIRECTORIES:
         if (path / name).exists():
             raise WeightsError(f"{path}: this is {words}; {SUPPORTED}")
+    if (path / "args.json").is_file() and (path / "best").is_dir():
+        raise WeightsError(f"{path}: this is the directory of a training: pass {path / 'best'}")
     raise WeightsError(f"{path}: a directory without weights that are known; {SUPPORTED}")
