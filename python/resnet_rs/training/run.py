@@ -8,25 +8,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..datasets import read
 from ..datasets.checks import Report, check, require_classes
-from ..datasets.loader import Loader
 from ..datasets.photos import PhotoCache
-from ..evaluation import Evaluation
-from .batches import loader_of, measured
+from .batches import loader_of
 from .begun import Begun, place
 from .directory import RunDirectory
-from .errors import TrainingError
 from .head import fit_head
-from .loop import EpochResult, Loop, Position
+from .learn import learn
+from .loop import EpochResult
 from .network import network_for
 from .recipe import Recipe
 from .result import Run
 from .show import Show
 from .start import has_bottlenecks, is_architecture
-from .trainer import Trainer
 
 
 def train(
@@ -198,7 +193,7 @@ def train(
     if "backbone" in recipe.freeze:
         return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
 
-    return _learn(
+    return learn(
         trainer,
         recipe,
         train_loader,
@@ -208,106 +203,3 @@ def train(
         on_epoch,
         tuple(dict.fromkeys(remarks)),
     )
-
-
-def _learn(
-    trainer: Trainer,
-    recipe: Recipe,
-    train: Loader,
-    val: Loader | None,
-    directory: RunDirectory | None,
-    show: Show,
-    on_epoch: Callable[[EpochResult], None] | None,
-    remarks: tuple[str, ...],
-) -> Run:
-    """Train a network, from the beginning or from a checkpoint, and measure its best weights."""
-    if recipe.balanced:
-        counts = np.maximum(train.photos.counts(), 1)
-        trainer.set_class_weights(counts.mean() / counts)
-    position = Position()
-    if directory is not None:
-        if directory.checkpoint.exists():
-            position = Position(**trainer.resume(directory.checkpoint)["position"])
-            show.say(f"going on with epoch {position.epoch + 1}")
-        else:
-            _draw_batch(directory, train)
-    loop = Loop(
-        trainer,
-        recipe,
-        train,
-        val,
-        directory,
-        position,
-        watch=show.step,
-        on_epoch=lambda result: _after_epoch(result, loop, directory, show, on_epoch),
-    )
-    show.begin(loop)
-    try:
-        loop.run()
-    except TrainingError as error:
-        # The files stay: the weights before the step have gone too far already.
-        kept = "" if directory is None else f". {directory.kept()}"
-        raise TrainingError(f"epoch {position.epoch + 1}, {error}{kept}") from error
-    finally:
-        show.end()
-    if loop.interrupted:
-        where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
-        show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
-    evaluation = _best_evaluation(loop, directory, val)
-    if directory is not None:
-        if loop.rows:
-            directory.draw_curves(loop.rows)
-        if evaluation is not None:
-            directory.report(evaluation)
-    return Run(
-        None if directory is None else directory.path,
-        trainer,
-        evaluation,
-        tuple(loop.rows),
-        position.best_epoch + 1,
-        loop.interrupted,
-        remarks,
-        loop.seconds,
-    )
-
-
-def _draw_batch(directory: RunDirectory, loader: Loader) -> None:
-    """Draw the first batch as the network sees it."""
-    from ..evaluation.pictures import batch_mosaic
-
-    spec = loader.preprocessing
-    with loader.epoch() as batches:
-        batch = next(batches)
-    classes = loader.photos.classes
-    picture = batch_mosaic(batch.x, batch.y, classes, mean=spec.mean, std=spec.std)
-    directory.draw_batch(picture)
-
-
-def _after_epoch(
-    result: EpochResult,
-    loop: Loop,
-    directory: RunDirectory | None,
-    show: Show,
-    on_epoch: Callable[[EpochResult], None] | None,
-) -> None:
-    if directory is not None:
-        directory.draw_curves(loop.rows)
-    show.epoch(result, loop)
-    if on_epoch is not None:
-        on_epoch(result)
-
-
-def _best_evaluation(
-    loop: Loop, directory: RunDirectory | None, val: Loader | None
-) -> Evaluation | None:
-    """Measure the best weights, as whoever loads them would."""
-    if val is None or not loop.rows:
-        return None
-    if directory is None or not directory.best.exists():
-        return loop.evaluate()
-    from ..options import Options
-    from ..weights.load import load
-
-    trainer = loop.trainer
-    network = load(Options(directory.best, isa=trainer.isa, threads=trainer.threads)).network
-    return measured(val, network.logits)
