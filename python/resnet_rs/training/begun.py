@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..datasets.checks import Report
@@ -90,15 +91,21 @@ class Begun:
         """The network to go on with.
 
         Raises:
-            ValueError: the run began with a model in memory, and has no checkpoint yet.
+            ValueError: the run has no checkpoint yet, and its first weights are gone: a model in
+                memory, or weights in its own directory, which it may have replaced.
         """
         if directory.checkpoint.exists():
             # All numbers come from the checkpoint; these have its shapes, and need no other file.
             return directory.last
+        early = f"{directory.path}: the run ended before its first checkpoint"
         if self.weights is None:
             raise ValueError(
-                f"{directory.path}: the run ended before its first checkpoint, and it began with a "
-                "model in memory: begin anew (force=True)"
+                f"{early}, and it began with a model in memory: begin anew (force=True)"
+            )
+        if Path(self.weights).resolve().is_relative_to(directory.path.resolve()):
+            raise ValueError(
+                f"{early}, and it began with {self.weights}, which it replaces: begin anew with "
+                "what is there (force=True, --force)"
             )
         return self.weights
 

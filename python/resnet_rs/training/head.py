@@ -68,6 +68,7 @@ def fit_head(
         )
     if directory is not None:
         trainer.save(directory.best, force=True)
+        directory.remove(directory.last)
         if evaluation is not None:
             directory.report(evaluation)
     return Run(

@@ -54,12 +54,15 @@ def learn(
         loop.run()
     except TrainingError as error:
         # The files stay: the weights before the step have gone too far already.
-        kept = "" if directory is None else f". {directory.kept()}"
+        kept = "" if directory is None else f". {directory.kept(epoch_ended=position.has_best)}"
         raise TrainingError(f"epoch {position.epoch + 1}, {error}{kept}") from error
     finally:
         show.end()
     if loop.interrupted:
-        where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
+        where = ""
+        if directory is not None:
+            old = directory.of_run_before(epoch_ended=position.has_best)
+            where = f" in {directory.last}{old}; go on with resume=True (--resume)"
         show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
     evaluation = _best_evaluation(loop, directory, val)
     if directory is not None:

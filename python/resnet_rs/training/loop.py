@@ -43,6 +43,11 @@ class Position:
     best_score: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
+    @property
+    def has_best(self) -> bool:
+        """True once an epoch has ended."""
+        return self.best_epoch >= 0
+
 
 @dataclass(frozen=True)
 class EpochResult:

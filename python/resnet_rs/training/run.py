@@ -85,7 +85,8 @@ def train(
             blocks, such as resnet18, learn faster without.
         resume: go on with the run in `output`, with its own choices. `data` are the same photos
             as before; `val`, `val_fraction`, `duplicates` and `weights` are those of the run.
-        force: begin anew over a run in `output`.
+        force: begin anew over a run in `output`. Its weights stay until those of the new run take
+            their place, so `weights` may be among them.
         progress: True or False to show or hide the progress; by default it is shown on a terminal.
         on_epoch: called after each epoch.
         choices: the fields of `Recipe`: `epochs`, `time`, `size`, `batch_size`, `optimizer`, `lr`,
@@ -130,6 +131,7 @@ def train(
     split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
     if directory is not None:
         directory.check_outside(data)
+        directory.check_outside(val)
     classes = split.train.classes
     for remark in split.remarks:
         show.say(remark)
