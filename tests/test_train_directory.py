@@ -118,7 +118,7 @@ class TestForce:
         self, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         choices: dict[str, Any] = {**CHOICES, "lr": 1e30, "schedule": "constant"}
-        with pytest.raises(TrainingError, match=r"holds of this run; .*in .*best and .*last"):
+        with pytest.raises(TrainingError, match=r"of this run; .*in .*best and .*last"):
             train(folder, out, epochs=2, force=True, **choices)
         with monkeypatch.context() as patch:
             interrupt_after(1, patch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +42,25 @@ def loader_of(
         DataError, TypeError, ValueError: as for `Loader`.
     """
     assert recipe.size is not None
-    batch_size = recipe.batch_size
-    return Loader(
+    loader = partial(
+        Loader,
         photos,
-        batch_size=batch_size if learns else max(batch_size, _LEAST_TO_MEASURE),
         size=recipe.size,
-        resize=spec.resize if isinstance(spec.resize, int) else None,
-        mean=spec.mean,
-        std=spec.std,
-        augment=recipe.augment if learns else None,
         seed=recipe.seed,
         workers=workers,
         cache=cache,
         channels=len(spec.mean),
+    )
+    if not learns:
+        # Photos are measured on as everyone sees them who loads the network.
+        batch_size = max(recipe.batch_size, _LEAST_TO_MEASURE)
+        return loader(batch_size=batch_size, preprocessing=spec)
+    return loader(
+        batch_size=recipe.batch_size,
+        resize=spec.resize if isinstance(spec.resize, int) else None,
+        mean=spec.mean,
+        std=spec.std,
+        augment=recipe.augment,
     )
 
 
