@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ..datasets.photos import PhotoCache
 from ..evaluation import Evaluation, measure
 from ..images.spec import Preprocessing
 from .recipe import Recipe
+from .show import Show
+
+Compute: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 
 _LEAST_TO_MEASURE = 32
 """Measuring needs no memory for gradients, and larger batches are faster."""
@@ -64,19 +68,47 @@ def loader_of(
     )
 
 
-def measured(
-    loader: Loader, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> Evaluation:
-    """Compare the logits that `run` computes with the labels of all photos.
+def outputs(loader: Loader, run: Compute, show: Show) -> NDArray[np.float32]:
+    """Compute the outputs of all photos, and show the progress.
 
     Args:
         loader: batches to measure on.
-        run: from `[batch, height, width, channels]` to logits `[batch, classes]`.
+        run: from `[batch, height, width, channels]` to outputs `[batch, ...]`.
+        show: the progress.
 
     Raises:
         OSError, ValueError: a photo cannot be read.
     """
+    show.begin_photos(len(loader.photos))
+    parts: list[NDArray[np.float32]] = []
+    done = 0
     with loader.epoch() as batches:
-        logits = np.concatenate([run(batch.x) for batch in batches])
-    photos = loader.photos
-    return measure(logits, photos.labels, photos.classes, images=photos.paths)
+        for batch in batches:
+            parts.append(run(batch.x))
+            done += len(batch.x)
+            show.photos(done, 0)
+    show.end()
+    return np.concatenate(parts)
+
+
+def measured(loader: Loader, run: Compute, show: Show) -> Evaluation:
+    """Compare the logits that `run` computes with the labels of all photos.
+
+    Args:
+        loader: as for `outputs`, like the other arguments.
+        run: see `loader`; its outputs are logits `[batch, classes]`.
+        show: see `loader`.
+
+    Raises:
+        OSError, ValueError: a photo cannot be read.
+    """
+    return compared(outputs(loader, run, show), loader.photos)
+
+
+def compared(logits: NDArray[Any], photos: Labelled) -> Evaluation:
+    """Compare logits `[photos, classes]` with the labels of photos, in memory or not.
+
+    Raises:
+        ValueError: a logit is not finite.
+    """
+    return measure(logits, photos.labels, photos.classes, images=tuple(photos.images))

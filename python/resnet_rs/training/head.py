@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from ..datasets.checks import Report
 from ..datasets.labelled import Labelled
 from ..datasets.photos import PhotoCache
-from ..evaluation import measure
 from ..evaluation.linear_probe import linear_probe
-from .batches import loader_of
+from .batches import compared, loader_of, outputs
 from .directory import RunDirectory
 from .recipe import Recipe
 from .result import Run
@@ -56,12 +55,8 @@ def fit_head(
     remarks = (*remarks, f"the last layer is fitted with the L2 penalty {probe.l2:g}")
     evaluation = None
     if has_val:
-        evaluation = measure(
-            val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias,
-            val_y,
-            report.train.classes,
-            images=report.val.paths,
-        )
+        logits = val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias
+        evaluation = compared(logits, report.val)
         show.say(
             f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
             f"{time.monotonic() - begin:.1f} s in all"
@@ -93,13 +88,4 @@ def _embeddings(
 ) -> NDArray[np.float32]:
     spec = trainer.preprocessing
     loader = loader_of(photos, recipe, spec, learns=False, cache=cache, workers=workers)
-    show.begin_check(len(photos))
-    parts: list[NDArray[np.float32]] = []
-    done = 0
-    with loader.epoch() as batches:
-        for batch in batches:
-            parts.append(trainer.embed(batch.x))
-            done += len(batch.x)
-            show.checked(done, 0)
-    show.end_check(())
-    return np.concatenate(parts)
+    return outputs(loader, trainer.embed, show)

@@ -46,25 +46,25 @@ def learn(
         val,
         directory,
         position,
-        watch=show.step,
+        show=show,
         on_epoch=lambda result: _after_epoch(result, loop, directory, show, on_epoch),
     )
     show.begin(loop)
     try:
         loop.run()
     except TrainingError as error:
-        # The files stay: the weights before the step have gone too far already.
-        kept = "" if directory is None else f". {directory.kept(epoch_ended=position.has_best)}"
-        raise TrainingError(f"epoch {position.epoch + 1}, {error}{kept}") from error
+        # The files stay: the weights in memory have gone too far already.
+        kept = "" if directory is None else f". {directory.kept(epoch_ended=bool(loop.rows))}"
+        raise TrainingError(f"epoch {loop.running}, {error}{kept}") from error
     finally:
         show.end()
     if loop.interrupted:
         where = ""
         if directory is not None:
-            old = directory.of_run_before(epoch_ended=position.has_best)
+            old = directory.of_run_before(epoch_ended=bool(loop.rows))
             where = f" in {directory.last}{old}; go on with resume=True (--resume)"
         show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
-    evaluation = _best_evaluation(loop, directory, val)
+    evaluation = _best_evaluation(loop, directory, val, show)
     if directory is not None:
         if loop.rows:
             directory.draw_curves(loop.rows)
@@ -109,16 +109,16 @@ def _after_epoch(
 
 
 def _best_evaluation(
-    loop: Loop, directory: RunDirectory | None, val: Loader | None
+    loop: Loop, directory: RunDirectory | None, val: Loader | None, show: Show
 ) -> Evaluation | None:
     """Measure the best weights, as whoever loads them would."""
+    if directory is None:
+        return loop.best
     if val is None or not loop.rows:
         return None
-    if directory is None or not directory.best.exists():
-        return loop.evaluate()
     from ..options import Options
     from ..weights.load import load
 
     trainer = loop.trainer
     network = load(Options(directory.best, isa=trainer.isa, threads=trainer.threads)).network
-    return measured(val, network.logits)
+    return measured(val, network.logits, show)

@@ -67,7 +67,7 @@ def train(
         data: `class/photo.jpg` below a folder, a folder with `train/` and `val/`, a CSV file of
             paths and labels, or a pair `(images, labels)` (docs/datasets.md).
         output: the directory of the run (docs/training.md lists its files); None keeps nothing on
-            disk.
+            disk, so that only the last weights are there at the end, in `run.trainer`.
         weights: the name of an architecture, to begin with random weights; or weights of any kind
             that `resnet_rs.load` takes, to go on from. If these have other classes, the last layer
             is a new one.
@@ -99,7 +99,8 @@ def train(
 
     Raises:
         DataError: nothing can be learnt from the photos.
-        TrainingError: the loss is no number; the weights of the epochs before are kept.
+        TrainingError: the training diverges, in a step or when it is measured; the weights of the
+            epochs before are kept.
         FileExistsError: `output` holds a run, and neither `resume` nor `force` is set.
         FileNotFoundError, WeightsError, OSError, TypeError, ValueError: as their message says.
     """
@@ -149,7 +150,7 @@ def train(
         loader_of, recipe=recipe, spec=trainer.preprocessing, cache=photos, workers=workers
     )
     loader = load(split.train, learns=True)
-    show.begin_check(len(split.train) + len(split.val))
+    show.begin_photos(len(split.train) + len(split.val))
     report: Report = check(
         split,
         reader=loader.reader,
@@ -157,10 +158,12 @@ def train(
         on_error=on_error,
         duplicates=duplicates,
         workers=workers,
-        watch=show.checked,
+        watch=show.photos,
     )
-    show.end_check(report.remarks)
+    show.end()
     remarks += report.remarks
+    for remark in report.remarks:
+        show.say(remark)
     train_loader = load(report.train, learns=True)
     remarks += train_loader.remarks
     for remark in train_loader.remarks:

@@ -40,21 +40,15 @@ class Show:
             self._progress.say("")
             print(text, file=self._stream, flush=True)
 
-    def begin_check(self, photos: int) -> None:
-        """Show the check of the photos from now on."""
+    def begin_photos(self, photos: int) -> None:
+        """Show a pass over so many photos from now on: the check, or measuring."""
         self._meter = Meter(self._progress)
         self._meter.total = photos
 
-    def checked(self, done: int, failed: int) -> None:
-        """Show how many photos are checked."""
+    def photos(self, done: int, failed: int) -> None:
+        """Show how many photos are done."""
         if self._meter is not None:
             self._meter.show(done, failed)
-
-    def end_check(self, remarks: tuple[str, ...]) -> None:
-        """Write the remarks of the check."""
-        self._progress.say("")
-        for remark in remarks:
-            self.say(remark)
 
     def begin(self, loop: Loop) -> None:
         """Write the head of the epochs' lines."""
@@ -101,6 +95,11 @@ class Show:
             f"{row['images_per_second']:8.1f} {duration_text(loop.seconds):>7}"
             f"{'  best' if result.is_best else ''}{waits}"
         )
+
+    def interrupted(self, is_measuring: bool) -> None:
+        """Say what the first Ctrl-C does."""
+        what = "measuring" if is_measuring else "this step"
+        self.say(f"ending after {what}; press Ctrl-C again to end at once")
 
     def end(self) -> None:
         """Clear the line."""
