@@ -47,7 +47,7 @@ class TestRemoved:
     LEFT = ("args.12.tmp.json", "results.7.tmp.csv", "checkpoint.123.tmp.safetensors")
 
     def leave(self, path: Path) -> None:
-        """What a killed run leaves."""
+        """Write files as a killed run leaves them."""
         for name in self.LEFT:
             (path / name).write_bytes(b"")
         for name in (".best-ab_1c2d3", ".last-00000000"):

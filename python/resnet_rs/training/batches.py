@@ -68,6 +68,13 @@ def loader_of(
     )
 
 
+def balanced_weights(photos: Labelled) -> NDArray[np.float64]:
+    """The weight of each class by the inverse of its photos, 1 for a photo on average."""
+    counts = np.maximum(photos.counts(), 1)
+    weights: NDArray[np.float64] = counts.mean() / counts
+    return weights
+
+
 def outputs(loader: Loader, run: Compute, show: Show) -> NDArray[np.float32]:
     """Compute the outputs of all photos, and show the progress.
 

@@ -47,7 +47,8 @@ _WEIGHTS = ("model.safetensors", "config.json")
 _PLACES = ("best", "last")
 _OF_A_RUN = (*_FILES, *(f"{place}/{name}" for place in _PLACES for name in _WEIGHTS))
 
-# What a killed run leaves: the names that `replacing` and `write_directory` write to at first.
+# A killed run leaves files and folders of these names: `replacing` and `write_directory` write to
+# them at first.
 _STEMS = "|".join(
     rf"{re.escape(stem)}\.\d+\.tmp{re.escape(suffix)}"
     for stem, suffix in map(os.path.splitext, _FILES)
@@ -256,7 +257,7 @@ def _check_can_be_made(path: Path) -> None:
         PermissionError: it may not be written to.
     """
     place = path.absolute()
-    while not os.path.lexists(place):
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         below = "" if place == path.absolute() else f"{path}: "

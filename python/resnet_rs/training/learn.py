@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from ..datasets.loader import Loader
 from ..evaluation import Evaluation
-from .batches import measured
+from .batches import balanced_weights, measured
 from .directory import RunDirectory
 from .errors import TrainingError
 from .loop import EpochResult, Loop, Position
@@ -30,13 +28,13 @@ def learn(
 ) -> Run:
     """Train a network, from the beginning or from a checkpoint, and measure its best weights."""
     if recipe.balanced:
-        counts = np.maximum(train.photos.counts(), 1)
-        trainer.set_class_weights(counts.mean() / counts)
+        trainer.set_class_weights(balanced_weights(train.photos))
     position = Position()
+    is_resumed = False
     if directory is not None:
-        if directory.checkpoint.exists():
+        is_resumed = directory.checkpoint.exists()
+        if is_resumed:
             position = Position(**trainer.resume(directory.checkpoint)["position"])
-            show.say(f"going on with epoch {position.epoch + 1}")
         else:
             _draw_batch(directory, train)
     loop = Loop(
@@ -49,7 +47,12 @@ def learn(
         show=show,
         on_epoch=lambda result: _after_epoch(result, loop, directory, show, on_epoch),
     )
-    show.begin(loop)
+    if loop.is_over:
+        show.say(f"the run has ended already, after epoch {position.epoch}: no step is left")
+    else:
+        if is_resumed:
+            show.say(f"going on with epoch {loop.running}")
+        show.begin(loop)
     try:
         loop.run()
     except TrainingError as error:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..datasets import read
 from ..datasets.checks import Report, check, require_classes
-from ..datasets.photos import PhotoCache
 from .batches import loader_of
-from .begun import Begun, place
+from .begun import Begun, fingerprint_of, place
+from .caches import Caches
 from .directory import RunDirectory
-from .head import fit_head
+from .head import fit_head, without_effect
 from .learn import learn
 from .loop import EpochResult
 from .network import network_for
 from .recipe import Recipe
 from .result import Run
-from .show import Show
+from .show import Remarks, Show
 from .start import has_bottlenecks, is_architecture
 
 
@@ -83,8 +84,8 @@ def train(
         zero_last: begin random weights with the last scale of each block at 0; by default for
             networks of bottlenecks, such as resnet50, which learn faster so. Those of basic
             blocks, such as resnet18, learn faster without.
-        resume: go on with the run in `output`, with its own choices. `data` are the same photos
-            as before; `val`, `val_fraction`, `duplicates` and `weights` are those of the run.
+        resume: go on with the run in `output`, with its own choices: `data` alone is needed, the
+            same photos as before, and `val` if it lies elsewhere now.
         force: begin anew over a run in `output`. Its weights stay until those of the new run take
             their place, so `weights` may be among them.
         progress: True or False to show or hide the progress; by default it is shown on a terminal.
@@ -92,7 +93,7 @@ def train(
         choices: the fields of `Recipe`: `epochs`, `time`, `size`, `batch_size`, `optimizer`, `lr`,
             `schedule`, `weight_decay`, `label_smoothing`, `augment`, `freeze`, `patience`, `seed`
             and others. With `freeze="backbone"` embeddings are computed once, and the last layer
-            is fitted to them.
+            is fitted to them; a remark names the choices that have no effect then.
 
     Returns:
         The run.
@@ -113,69 +114,62 @@ def train(
     if output is not None:
         directory = RunDirectory(output, resume=resume, force=force)
     begun = None
+    ignored = None
     if resume and directory is not None:
-        if recipe is not None or choices:
-            raise ValueError(
-                f"{', '.join(sorted(choices)) or 'recipe'}: a run is resumed with its own choices; "
-                "begin another one to change them"
-            )
+        _check_resumed(recipe, choices, weights, val_fraction, duplicates, zero_last)
         begun = Begun.read(directory)
         recipe, weights, zero_last = begun.recipe, begun.weights_of(directory), begun.zero_last
         val_fraction, duplicates = begun.val_fraction, begun.duplicates
         val = begun.val if val is None else val
-    elif recipe is None:
-        recipe = Recipe(**choices)
-    elif choices:
-        recipe = replace(recipe, **choices)
+    else:
+        recipe = Recipe(**choices) if recipe is None else replace(recipe, **choices)
+        ignored = without_effect(recipe, on_epoch) if "backbone" in recipe.freeze else None
     if zero_last is None:
         zero_last = is_architecture(weights) and has_bottlenecks(weights)
     split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
     if directory is not None:
         directory.check_outside(data)
         directory.check_outside(val)
-    classes = split.train.classes
-    for remark in split.remarks:
-        show.say(remark)
+    remarks = Remarks(show)
+    remarks.add(*split.remarks)
     require_classes(split.train)
 
     trainer, recipe = network_for(
         split.train, weights, recipe, zero_last=zero_last, threads=threads, isa=isa
     )
     trainer.freeze(recipe.freeze)  # Wrong names are said before all photos are read.
-    remarks = [*split.remarks, *trainer.remarks]
-    for remark in trainer.remarks:
-        show.say(remark)
-    photos = PhotoCache(cache) if cache is not None else PhotoCache()
-    load = partial(
-        loader_of, recipe=recipe, spec=trainer.preprocessing, cache=photos, workers=workers
-    )
-    loader = load(split.train, learns=True)
+    remarks.add(*trainer.remarks)
+    if ignored is not None:
+        remarks.add(ignored)
+    height, width = trainer.preprocessing.input_size
+    photo = height * width * len(trainer.preprocessing.mean)
+    fits_head = "backbone" in recipe.freeze
+    caches = Caches.none() if fits_head else Caches.divided(split, cache, photo)
+    load = partial(loader_of, recipe=recipe, spec=trainer.preprocessing, workers=workers)
     show.begin_photos(len(split.train) + len(split.val))
     report: Report = check(
         split,
-        reader=loader.reader,
-        cache=photos,
+        reader=load(split.train, learns=True, cache=caches.train).reader,
+        cache=caches.train,
         on_error=on_error,
         duplicates=duplicates,
         workers=workers,
         watch=show.photos,
     )
     show.end()
-    remarks += report.remarks
-    for remark in report.remarks:
-        show.say(remark)
-    train_loader = load(report.train, learns=True)
-    remarks += train_loader.remarks
-    for remark in train_loader.remarks:
-        show.say(remark)
+    remarks.add(*report.remarks, *caches.remarks(report.train, report.val, photo))
+    train_loader = load(report.train, learns=True, cache=caches.train)
+    if not fits_head:
+        remarks.add(*train_loader.remarks)
     val_loader = None
     if len(report.val):
-        val_loader = load(report.val, learns=False)
+        val_loader = load(report.val, learns=False, cache=caches.val)
+    elif fits_head:
+        remarks.add("there are no validation photos: nothing is measured")
     else:
-        remarks.append(
+        remarks.add(
             "there are no validation photos: the best weights are those of the best training result"
         )
-        show.say(remarks[-1])
 
     if directory is not None:
         if begun is not None:
@@ -187,24 +181,51 @@ def train(
                 val=place(val),
                 val_fraction=val_fraction,
                 duplicates=duplicates,
-                weights=place(weights),
+                weights=weights if is_architecture(weights) else place(weights),
                 zero_last=zero_last,
                 recipe=recipe,
-                classes=classes,
+                classes=report.train.classes,
                 photos=(len(report.train), len(report.val)),
+                fingerprint=fingerprint_of(report),
             )
             directory.begin()
-            begun.write(directory, report, remarks)
-    if "backbone" in recipe.freeze:
-        return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
+            begun.write(directory, report, remarks.all)
+    if not fits_head:
+        return learn(
+            trainer, recipe, train_loader, val_loader, directory, show, on_epoch, remarks.all
+        )
+    measuring = partial(load, learns=False, cache=caches.val)
+    run = fit_head(trainer, recipe, report, measuring, directory, show, remarks)
+    if directory is not None and begun is not None:
+        begun.write(directory, report, remarks.all)
+    return run
 
-    return learn(
-        trainer,
-        recipe,
-        train_loader,
-        val_loader,
-        directory,
-        show,
-        on_epoch,
-        tuple(dict.fromkeys(remarks)),
-    )
+
+def _check_resumed(
+    recipe: Recipe | None,
+    choices: Mapping[str, Any],
+    weights: Any,
+    val_fraction: float,
+    duplicates: str | None,
+    zero_last: bool | None,
+) -> None:
+    """Check that a run which is resumed gets no other choices than its own.
+
+    Raises:
+        ValueError: it gets some; the message names them.
+    """
+    usual = inspect.signature(train).parameters
+    arguments = {
+        "recipe": recipe,
+        "weights": weights,
+        "val_fraction": val_fraction,
+        "duplicates": duplicates,
+        "zero_last": zero_last,
+    }
+    given = [name for name, value in arguments.items() if value != usual[name].default]
+    given += sorted(choices)
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: a run is resumed with its own choices; begin another one to "
+            "change them"
+        )

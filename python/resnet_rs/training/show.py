@@ -22,9 +22,18 @@ class Show:
     Args:
         on: True or False to write or not; None writes if `stream` is a terminal.
         stream: by default stderr.
+        remarks: what a line with a remark begins with. Such lines are then written in any case, as
+            commands do; None writes them as all others.
     """
 
-    def __init__(self, on: bool | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        on: bool | None = None,
+        stream: TextIO | None = None,
+        *,
+        remarks: str | None = None,
+    ) -> None:
+        self._remarks = remarks
         self._stream = sys.stderr if stream is None else stream
         self._on = self._stream.isatty() if on is None else on
         self._progress = Progress(self._stream)
@@ -39,6 +48,14 @@ class Show:
         if self._on:
             self._progress.say("")
             print(text, file=self._stream, flush=True)
+
+    def remark(self, text: str) -> None:
+        """Write a remark, a line that stays."""
+        if self._remarks is None:
+            self.say(text)
+            return
+        self._progress.say("")
+        print(f"{self._remarks}{text}", file=self._stream, flush=True)
 
     def begin_photos(self, photos: int) -> None:
         """Show a pass over so many photos from now on: the check, or measuring."""
@@ -104,3 +121,27 @@ class Show:
     def end(self) -> None:
         """Clear the line."""
         self._progress.say("")
+
+
+class Remarks:
+    """The remarks of a run: each is shown once, and kept.
+
+    Args:
+        show: writes them.
+    """
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._all: dict[str, None] = {}
+
+    def add(self, *texts: str) -> None:
+        """Keep remarks, and show those that are new."""
+        for text in texts:
+            if text not in self._all:
+                self._all[text] = None
+                self._show.remark(text)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All remarks, in their order."""
+        return tuple(self._all)
