@@ -9,7 +9,8 @@ from ..evaluation import Evaluation
 from .batches import balanced_weights, measured
 from .directory import RunDirectory
 from .errors import TrainingError
-from .loop import EpochResult, Loop, Position
+from .loop import Loop
+from .position import EpochResult, Position
 from .recipe import Recipe
 from .result import Run
 from .show import Show

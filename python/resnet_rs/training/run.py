@@ -17,8 +17,8 @@ from .caches import Caches
 from .directory import RunDirectory
 from .head import fit_head, without_effect
 from .learn import learn
-from .loop import EpochResult
 from .network import network_for
+from .position import EpochResult
 from .recipe import Recipe
 from .result import Run
 from .show import Remarks, Show

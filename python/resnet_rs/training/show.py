@@ -5,15 +5,44 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 from ..terminal.progress import Meter, Progress, duration_text
-
-if TYPE_CHECKING:
-    from .loop import EpochResult, Loop
+from .position import EpochResult, Position
+from .recipe import Recipe
+from .trainer import Trainer
 
 _SMOOTHING = 0.95
 _RATE_SECONDS = 20.0
+
+
+class Running(Protocol):
+    """A training that runs, as far as its progress is shown.
+
+    Attributes:
+        recipe: all choices, completed.
+        trainer: the network.
+        position: how far it has come.
+    """
+
+    recipe: Recipe
+    trainer: Trainer
+    position: Position
+
+    @property
+    def seconds(self) -> float:
+        """The time of training so far."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """The number of batches of an epoch."""
+        ...
+
+    @property
+    def done(self) -> float:
+        """The part of the training that is done, from 0 to 1."""
+        ...
 
 
 class Show:
@@ -67,7 +96,7 @@ class Show:
         if self._meter is not None:
             self._meter.show(done, failed)
 
-    def begin(self, loop: Loop) -> None:
+    def begin(self, loop: Running) -> None:
         """Write the head of the epochs' lines."""
         recipe, trainer = loop.recipe, loop.trainer
         span = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.time:g} seconds"
@@ -78,7 +107,7 @@ class Show:
         )
         self.say("epoch   loss    acc    val loss  val acc  images/s    time")
 
-    def step(self, loop: Loop, loss: float) -> None:
+    def step(self, loop: Running, loss: float) -> None:
         """Show a step."""
         if not self._progress.is_on:
             return
@@ -98,7 +127,7 @@ class Show:
         )
         self._progress.say(line[: shutil.get_terminal_size().columns - 1])
 
-    def epoch(self, result: EpochResult, loop: Loop) -> None:
+    def epoch(self, result: EpochResult, loop: Running) -> None:
         """Write an epoch's line."""
         row = result.row
         val = "        -        -"
