@@ -429,6 +429,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "resize": None,
         "mean": None,
         "std": None,
+        "preprocessing": None,
         "augment": None,
         "seed": 0,
         "workers": None,

@@ -93,7 +93,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "progress": None,
     },
     "knn": {"k": 10, "classes": None, "images": None},
-    "linear_probe": {"classes": None, "images": None, "l2": None, "seed": 0},
+    "linear_probe": {"classes": None, "images": None, "l2": None, "class_weights": None, "seed": 0},
     "measure": {"classes": None, "activation": "softmax", "images": None},
     "Evaluation.mistakes": {"most": None},
     "Evaluation.to_dict": {"mistakes": None},

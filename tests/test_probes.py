@@ -238,3 +238,53 @@ class TestBadInput:
         for l2 in (0, -1, math.nan, math.inf):
             with pytest.raises(ValueError, match="l2 must be a number above 0"):
                 linear_probe(GOOD, [0, 1], GOOD, [0, 1], l2=l2)
+
+
+class TestWeightedProbe:
+    def test_a_weight_is_as_good_as_a_copy(self) -> None:
+        x = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
+        # Copies of all leave mean and deviation as they are, by which features are standardised.
+        two, three = np.tile(x, (2, 1)), np.tile(x, (3, 1))
+        labels = np.repeat([0, 1, 0], 10)
+        weighted = linear_probe(two, labels[:20], x, labels[:10], class_weights=[2.0, 1.0])
+        copied = linear_probe(three, labels, x, labels[:10], l2=weighted.l2)
+        assert weighted.train_loss == pytest.approx(copied.train_loss, rel=1e-5)
+        np.testing.assert_allclose(weighted.bias, copied.bias, rtol=1e-4)
+        assert weighted.bias[0] - weighted.bias[1] == pytest.approx(np.log(2), rel=1e-4)
+
+    def test_even_weights_are_none(self) -> None:
+        x = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        y = np.arange(30) % 3
+        even = linear_probe(x, y, x, y, class_weights=[3.0, 3.0, 3.0])
+        plain = linear_probe(x, y, x, y)
+        assert even.l2 == plain.l2
+        np.testing.assert_allclose(even.weight, plain.weight, rtol=1e-4, atol=1e-6)
+
+    def test_the_gradient_vanishes_at_the_end(self) -> None:
+        """The minimum of the weighted loss, by its definition."""
+        random = np.random.default_rng(1)
+        x = random.standard_normal((40, 3)).astype(np.float32)
+        y = np.arange(40) % 3
+        weights = np.array([1.0, 4.0, 0.5])
+        probe = linear_probe(x, y, x, y, l2=0.03, class_weights=weights)
+        shares = weights[y] / weights[y].sum()
+        scale = x.astype(np.float64).std(axis=0)
+
+        def loss(weight: Any, bias: Any) -> float:
+            logits = x @ weight.T + bias
+            logs = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(40), y]
+            return float(shares @ logs + 0.015 * ((weight * scale) ** 2).sum())
+
+        weight, bias = probe.weight.astype(np.float64), probe.bias.astype(np.float64)
+        lowest = loss(weight, bias)
+        for _ in range(50):
+            step = 1e-2 * random.standard_normal((3, 3))
+            assert loss(weight + step, bias + step[0]) > lowest
+
+    def test_wrong_weights(self) -> None:
+        x, y = np.eye(4, dtype=np.float32), [0, 1, 0, 1]
+        for wrong in ([1.0], [-1.0, 1.0], [0.0, 0.0]):
+            with pytest.raises(ValueError, match="class_weights"):
+                linear_probe(x, y, x, y, class_weights=wrong)
+        with pytest.raises(ValueError, match="class_weights is 0 for the class of every image"):
+            linear_probe(x, [0] * 4, x, y, classes=["a", "b"], class_weights=[0.0, 1.0])

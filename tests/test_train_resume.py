@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 from labelled_photos import write_classes, write_photo
 
 import resnet_rs
-from resnet_rs import TrainingError, train
+from resnet_rs import Recipe, TrainingError, train
 from resnet_rs.evaluation import read_history
+from resnet_rs.training.show import Show
 from resnet_rs.training.trainer import Trainer
 
 CHOICES: dict[str, Any] = {"weights": "cifar_resnet20", "size": 16, "batch_size": 4, "lr": 0.02}
@@ -184,7 +186,8 @@ class TestResume:
 
     def test_other_classes_are_refused(self, out: Path, tmp_path: Path) -> None:
         other = write_classes(tmp_path / "other", {"bird": 6, "cat": 6})
-        with pytest.raises(ValueError, match=r"began with, cat, dog; found bird, cat.*run.last"):
+        words = "began with, 'cat', 'dog'; found 'bird', 'cat'.*run.last"
+        with pytest.raises(ValueError, match=words):
             train(other, out, resume=True)
 
     def test_other_photos_are_refused(self, out: Path, folder: Path, tmp_path: Path) -> None:
@@ -193,6 +196,78 @@ class TestResume:
         write_photo(more / "cat" / "new.png", 99)
         with pytest.raises(ValueError, match=r"10 for training and 2.*found 10 and 3"):
             train(more, out, resume=True)
+
+    def test_others_of_the_same_number_are_refused(
+        self, out: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        other = Path(shutil.copytree(folder, tmp_path / "other"))
+        photo = other / "cat" / "000.png"
+        photo.rename(photo.with_name("new.png"))
+        with pytest.raises(ValueError, match=r"found as many, with other names.*run.last"):
+            train(other, out, resume=True)
+        photo.with_name("new.png").rename(photo)
+        train(other, out, resume=True)  # The same photos in another place.
+
+    def test_other_pixels_in_memory_are_refused(self, tmp_path: Path) -> None:
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (12, 16, 16, 3), np.uint8)
+        train((images, [0, 1] * 6), tmp_path / "run", epochs=1, **CHOICES)
+        train((images, [0, 1] * 6), tmp_path / "run", resume=True)
+        for other in ((images[::-1], [0, 1] * 6), (images, [1, 0] * 6)):
+            with pytest.raises(ValueError, match="found as many"):
+                train(other, tmp_path / "run", resume=True)
+
+    def test_a_run_of_an_older_version(self, out: Path, folder: Path) -> None:
+        """It does not know the photos' names."""
+        path = out / "args.json"
+        saved = json.loads(path.read_text())
+        del saved["fingerprint"]
+        path.write_text(json.dumps(saved))
+        train(folder, out, resume=True)
+
+    def test_from_another_working_directory(
+        self, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_classes(tmp_path / "val", {"cat": 2, "dog": 2}, start=50)
+        shutil.copytree(whole / "best", tmp_path / "weights")
+        monkeypatch.chdir(tmp_path)
+        choices = {"val": "val", "weights": "weights", "batch_size": 4}
+        train(folder, "run", epochs=1, **choices)
+        steps = 3
+        (tmp_path / "run" / "checkpoint.safetensors").unlink()  # The first weights are read again.
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert train(folder, "../run", resume=True).trainer.steps == steps
+
+    def test_an_architecture_is_no_place(self, folder: Path, tmp_path: Path) -> None:
+        """Not even if the run is the working directory."""
+        train(folder, tmp_path / "run", epochs=1, **CHOICES)
+        (tmp_path / "run" / "checkpoint.safetensors").unlink()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / "run")
+            assert train(folder, ".", resume=True).trainer.steps == 3
+
+    def test_a_run_that_has_ended_says_so(self, out: Path, folder: Path) -> None:
+        stream = StringIO()
+        train(folder, out, resume=True, progress=Show(True, stream))
+        assert "the run has ended already, after epoch 2" in stream.getvalue()
+        assert "going on" not in stream.getvalue()
+
+    @pytest.mark.parametrize(
+        ("choices", "names"),
+        [
+            ({"weights": "resnet18"}, "weights"),
+            ({"val_fraction": 0.5, "duplicates": "keep"}, "val_fraction, duplicates"),
+            ({"zero_last": False, "epochs": 3}, "zero_last, epochs"),
+            ({"recipe": Recipe()}, "recipe"),
+        ],
+        ids=str,
+    )
+    def test_choices_that_are_the_runs_own(
+        self, choices: dict[str, Any], names: str, out: Path, folder: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=f"^{names}: a run is resumed with its own choices"):
+            train(folder, out, resume=True, **choices)
 
     @pytest.mark.parametrize(
         ("text", "words"),

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--resume", action="store_true", help="go on with the run in RUN, with its own choices")
     add("--force", action="store_true", help="begin anew over a run in RUN")
-    add("--quiet", action="store_true", help="show no progress")
+    add("--quiet", action="store_true", help="show no progress, only remarks")
     parser.set_defaults(run=run)
 
 
@@ -228,7 +228,7 @@ def run(arguments: argparse.Namespace) -> int:
                 zero_last=arguments.zero_last,
                 resume=arguments.resume,
                 force=arguments.force,
-                progress=Show(not arguments.quiet),
+                progress=Show(not arguments.quiet, remarks="resnet-rs: note: "),
                 **choices,
             )
         except TrainingError as error:

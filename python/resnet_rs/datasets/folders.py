@@ -31,6 +31,7 @@ class Folder:
     Attributes:
         name: its path.
         parts: as `Place` describes.
+        places: the folder of each part, in which each folder is a class.
 
     Raises:
         DataError: two folders are the same part, or all parts have photos without classes.
@@ -41,6 +42,7 @@ class Folder:
         self.name = os.fspath(path)
         self._parts = _parts_of(path)
         self.parts = tuple(self._parts)
+        self.places = tuple(self._parts.values())
         self._remarks = _remarks_on_parts(path, self._parts)
 
     def read(self, part: str, classes: Sequence[str] | None) -> tuple[Labelled, tuple[str, ...]]:

@@ -102,6 +102,7 @@ def class_names(names: Any) -> tuple[str, ...]:
     """Check names of classes.
 
     Raises:
+        DataError: one cannot be written in UTF-8, such as that of a folder in another encoding.
         TypeError: they are not a sequence of str.
         ValueError: there is none, one is empty, or two are the same.
     """
@@ -110,6 +111,11 @@ def class_names(names: Any) -> tuple[str, ...]:
     found = tuple(map(str, names))
     if not found or "" in found:
         raise ValueError(f"classes must be names, one or more, none of them empty; got {found!r}")
+    if strange := [name for name in found if _is_no_text(name)]:
+        raise DataError(
+            f"expected names of classes in UTF-8, as weights keep them; found {listed(strange)}: "
+            "rename them"
+        )
     twice = sorted({name for name in found if found.count(name) > 1}) if _repeats(found) else []
     if twice:
         raise ValueError(f"classes must all be different; twice there: {listed(twice)}")
@@ -145,6 +151,11 @@ def labels_by_name(
     empty = (Path(),) * len(labels)
     renamed = Labelled(empty, labels, found).renamed_to(classes, where)
     return renamed.labels, renamed.classes
+
+
+def _is_no_text(name: str) -> bool:
+    """True for a name with bytes that are no UTF-8, which Python keeps as surrogates."""
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _repeats(names: tuple[str, ...]) -> bool:

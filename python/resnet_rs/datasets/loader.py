@@ -99,6 +99,8 @@ class Loader:
         resize: for measuring, the short side before the centre crop, as `measuring` takes it.
         mean: subtracted from each channel, as `measuring` takes it.
         std: the divisor of each channel after that, likewise.
+        preprocessing: for measuring, that of a network, in place of `resize`, `mean` and `std`; it
+            makes images of `size`.
         augment: the random changes; None to measure.
         seed: the seed, from 0 to 2^64 - 1.
         workers: the number of threads that read; by default the CPUs that a model would use.
@@ -112,7 +114,8 @@ class Loader:
         photos: the photos.
         reader: reads a photo; a check with the same one fills the cache.
         cache: the cache.
-        preprocessing: the one of `measuring`, for the network's config.json.
+        preprocessing: the one that was given, or that of `measuring`, for the network's
+            config.json.
         remarks: sentences about photos that are left out.
         waited_s: the seconds that all iterators have waited for photos.
 
@@ -130,6 +133,7 @@ class Loader:
         resize: int | None = None,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
+        preprocessing: Preprocessing | None = None,
         augment: Augment | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -141,6 +145,9 @@ class Loader:
         self.photos = photos
         channels = channels_of(photos, channels)
         spec = measuring(size, resize=resize, channels=channels, mean=mean, std=std)
+        if preprocessing is not None:
+            _check_fits(preprocessing, spec, resize, mean, std, augment)
+            spec = preprocessing
         self.preprocessing = spec
         self.cache = PhotoCache() if cache is None else cache
         self.waited_s = 0.0
@@ -313,6 +320,21 @@ def _values(name: str, values: Any, default: tuple[float, ...], channels: int) -
     if found.shape != (channels,) or not np.isfinite(found).all():
         raise ValueError(f"{name} must be {channels} numbers, one for each channel; got {values!r}")
     return tuple(found.tolist())
+
+
+def _check_fits(own: Preprocessing, spec: Preprocessing, *others: Any) -> None:
+    """Check that a network's own preprocessing can take the place of that of `measuring`."""
+    if any(other is not None for other in others):
+        raise ValueError(
+            "preprocessing is for measuring, in place of resize, mean and std, and without augment"
+        )
+    expected, found = (spec.input_size, len(spec.mean)), (own.input_size, len(own.mean))
+    if not own.has_one_size or found != expected:
+        (height, width), channels = expected
+        raise ValueError(
+            f"preprocessing must make images of {height} x {width} pixels and {channels} channels, "
+            f"by size and photos; got {own}"
+        )
 
 
 def _used(count: int, batch_size: int, whole: bool, learns: bool) -> tuple[int, tuple[str, ...]]:

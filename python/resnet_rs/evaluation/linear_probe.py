@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import arguments
+from ..targets import target_matrix
 from .embeddings import checked_embeddings, checked_pair
 from .evaluation import Evaluation
 from .lbfgs import minimise
-from .metrics import mean_loss, measure
+from .metrics import measure
 
+Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -63,6 +65,7 @@ def linear_probe(
     classes: Sequence[str] | None = None,
     images: Sequence[Any] | None = None,
     l2: float | None = None,
+    class_weights: ArrayLike | None = None,
     seed: int = 0,
 ) -> LinearProbe:
     """Fit a last layer to embeddings: multinomial logistic regression.
@@ -83,6 +86,7 @@ def linear_probe(
             loss on a fifth of the images of each class in `train_x`, drawn by `seed`, after a fit
             to the others; `val_x` has no part in it. With fewer than two classes that have two
             images it is 0.03.
+        class_weights: `[classes]`, the factor of each class's part in the loss; None for 1 each.
         seed: draws the images that are held out.
 
     Returns:
@@ -91,7 +95,7 @@ def linear_probe(
     Raises:
         TypeError: no numbers, labels that are not integers.
         ValueError: arrays of other shapes, no embedding, values that are not finite, labels out of
-            range, a strength that is not above 0.
+            range, a strength that is not above 0, weights of another number or below 0.
     """
     train = checked_embeddings("train", train_x)
     val = checked_embeddings("val", val_x)
@@ -100,8 +104,11 @@ def linear_probe(
     if l2 is not None and not 0 < l2 < float("inf"):
         raise ValueError(f"l2 must be a number above 0; got {l2!r}")
 
-    strength = choose_strength(train, train_labels, len(names), seed) if l2 is None else float(l2)
-    fitted = _Fit(train, train_labels, len(names)).solve(strength)
+    shares = _shares(train_labels, len(names), class_weights)
+    strength = (
+        choose_strength(train, train_labels, len(names), shares, seed) if l2 is None else float(l2)
+    )
+    fitted = _Fit(train, train_labels, len(names), shares).solve(strength)
     logits = val.astype(np.float64) @ fitted.weight.T.astype(np.float64) + fitted.bias
     return LinearProbe(
         measure(logits, val_labels, names, images=images),
@@ -115,24 +122,44 @@ def linear_probe(
 
 
 def choose_strength(
-    x: NDArray[np.float32], labels: NDArray[np.int64], classes: int, seed: int
+    x: NDArray[np.float32], labels: NDArray[np.int64], classes: int, shares: Vector, seed: int
 ) -> float:
     """Choose the strength of the penalty by images that are held out."""
     held = held_out(labels, seed)
     if len(np.unique(labels[held])) < 2:
         return _USUAL
-    fit = _Fit(x[~held], labels[~held], classes)
+    fit = _Fit(x[~held], labels[~held], classes, shares[~held])
     best, lowest = _USUAL, np.inf
     start: Matrix | None = None
     for strength in STRENGTHS:
         fitted = fit.solve(strength, start, _ROUGH)
         start = fitted.parameters
         logits = x[held].astype(np.float64) @ fitted.weight.T.astype(np.float64) + fitted.bias
-        loss = mean_loss(logits.astype(np.float32), labels[held], "softmax")
-        assert loss is not None
+        loss = float(shares[held] @ _losses(logits, labels[held])[0])
         if loss < lowest:
             best, lowest = strength, loss
     return best
+
+
+def _losses(logits: Matrix, labels: NDArray[np.int64]) -> tuple[Vector, Matrix]:
+    """The cross-entropy of each image, and its softmax."""
+    z = logits - logits.max(axis=1, keepdims=True)
+    exponents = np.exp(z)
+    sums = exponents.sum(axis=1, keepdims=True)
+    return np.log(sums[:, 0]) - z[np.arange(len(labels)), labels], exponents / sums
+
+
+def _shares(labels: NDArray[np.int64], classes: int, class_weights: ArrayLike | None) -> Vector:
+    """The share of each image in the mean loss, with the definition of a training's loss."""
+    if class_weights is None:
+        return np.full(len(labels), 1 / len(labels))
+    # An image of each class: the matrix of all images would be large.
+    each = target_matrix(np.arange(classes), classes, class_weights=class_weights).diagonal()
+    shares: Vector = each[labels]
+    if not shares.any():
+        raise ValueError("class_weights is 0 for the class of every image: expected one above 0")
+    shares /= shares.sum()
+    return shares
 
 
 def held_out(labels: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
@@ -168,7 +195,9 @@ class _Fit:
     a coordinate for each image instead of each feature, with the same result.
     """
 
-    def __init__(self, x: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> None:
+    def __init__(
+        self, x: NDArray[np.float32], labels: NDArray[np.int64], classes: int, shares: Vector
+    ) -> None:
         values = x.astype(np.float64)
         self._mean = values.mean(axis=0)
         std = values.std(axis=0)
@@ -183,6 +212,7 @@ class _Fit:
         self._x = np.ascontiguousarray(values)
         self._labels = labels
         self._classes = classes
+        self._shares = shares / shares.sum()
 
     def solve(
         self, l2: float, start: Matrix | None = None, tolerance: float = _TOLERANCE
@@ -195,14 +225,10 @@ class _Fit:
 
         def function(flat: Matrix) -> tuple[float, Matrix]:
             parameters = flat.reshape(shape)
-            z = x @ parameters[:-1] + parameters[-1]
-            z -= z.max(axis=1, keepdims=True)
-            exponents = np.exp(z)
-            sums = exponents.sum(axis=1, keepdims=True)
-            loss = float((np.log(sums[:, 0]) - z[rows, self._labels]).mean())
-            slope = exponents / sums
+            losses, slope = _losses(x @ parameters[:-1] + parameters[-1], self._labels)
+            loss = float(self._shares @ losses)
             slope[rows, self._labels] -= 1
-            slope /= len(x)
+            slope *= self._shares[:, None]
             gradient = np.concatenate([x.T @ slope, slope.sum(axis=0)[None]])
             value = loss + 0.5 * float((penalty * parameters**2).sum())
             return value, (gradient + penalty * parameters).ravel()

@@ -65,6 +65,11 @@ class Preprocessing:
         size = self.crop or self.resize or 224
         return (size, size) if isinstance(size, int) else size
 
+    @property
+    def has_one_size(self) -> bool:
+        """True if all images have one size afterwards."""
+        return self.crop is not None or isinstance(self.resize, tuple)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of config.json's `preprocessing`."""
         return {

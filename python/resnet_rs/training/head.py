@@ -3,34 +3,79 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.checks import Report
 from ..datasets.labelled import Labelled
-from ..datasets.photos import PhotoCache
-from ..evaluation import measure
-from ..evaluation.linear_probe import linear_probe
-from .batches import loader_of
+from ..datasets.loader import Loader
+from ..evaluation.linear_probe import LinearProbe, linear_probe
+from .batches import balanced_weights, compared, outputs
 from .directory import RunDirectory
 from .recipe import Recipe
 from .result import Run
-from .show import Show
+from .show import Remarks, Show
 from .trainer import Trainer
+
+_OF_EPOCHS = (
+    "epochs",
+    "time",
+    "optimizer",
+    "lr",
+    "schedule",
+    "warmup",
+    "momentum",
+    "weight_decay",
+    "label_smoothing",
+    "clip_norm",
+    "average",
+    "frozen_epochs",
+    "backbone_lr",
+    "patience",
+    "augment",
+)
+
+
+def without_effect(recipe: Recipe, on_epoch: Any) -> str | None:
+    """A remark on choices that a fit of the last layer does not use; None if there are none.
+
+    Args:
+        recipe: the choices as they were given.
+        on_epoch: as `train` takes it.
+    """
+    usual = Recipe()
+    names = [name for name in _OF_EPOCHS if getattr(recipe, name) != getattr(usual, name)]
+    if on_epoch is not None:
+        names.append("on_epoch")
+    if not names:
+        return None
+    return (
+        f"without effect, since the backbone is frozen and there are no epochs: {', '.join(names)}"
+    )
 
 
 def fit_head(
     trainer: Trainer,
     recipe: Recipe,
     report: Report,
-    photos: PhotoCache,
-    workers: int | None,
+    load: Callable[[Labelled], Loader],
     directory: RunDirectory | None,
     show: Show,
-    remarks: tuple[str, ...],
+    remarks: Remarks,
 ) -> Run:
     """Fit the last layer to the embeddings of the photos, without random changes.
+
+    Args:
+        trainer: the network.
+        recipe: all choices, completed.
+        report: the photos.
+        load: makes the loader to measure on.
+        directory: the directory of the run, if there is one.
+        show: the progress.
+        remarks: those of the run; further ones are added.
 
     Returns:
         The run, whose history has no rows.
@@ -39,35 +84,40 @@ def fit_head(
         DataError, OSError, ValueError: as `train` does.
     """
     begin = time.monotonic()
-    train_x = _embeddings(trainer, recipe, report.train, photos, workers, show)
-    val_x = train_x
-    val_y = report.train.labels
+
+    def embeddings(photos: Labelled) -> NDArray[np.float32]:
+        return outputs(load(photos), trainer.embed, show)
+
+    train_x = embeddings(report.train)
     has_val = len(report.val) > 0
+    val_x, val_y = train_x, report.train.labels
     if has_val:
-        val_x = _embeddings(trainer, recipe, report.val, photos, workers, show)
-        val_y = report.val.labels
+        val_x, val_y = embeddings(report.val), report.val.labels
     show.say(
         f"embeddings of {len(train_x) + len(report.val)} photos: {time.monotonic() - begin:.1f} s"
     )
     probe = linear_probe(
-        train_x, report.train.labels, val_x, val_y, classes=report.train.classes, seed=recipe.seed
+        train_x,
+        report.train.labels,
+        val_x,
+        val_y,
+        classes=report.train.classes,
+        class_weights=balanced_weights(report.train) if recipe.balanced else None,
+        seed=recipe.seed,
     )
     trainer.set_head(probe.weight, probe.bias)
-    remarks = (*remarks, f"the last layer is fitted with the L2 penalty {probe.l2:g}")
+    remarks.add(*_about(probe))
     evaluation = None
     if has_val:
-        evaluation = measure(
-            val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias,
-            val_y,
-            report.train.classes,
-            images=report.val.paths,
-        )
+        logits = val_x.astype(np.float64) @ probe.weight.T.astype(np.float64) + probe.bias
+        evaluation = compared(logits, report.val)
         show.say(
             f"last layer fitted: {evaluation.top1:.1%} of {evaluation.count} photos right, "
             f"{time.monotonic() - begin:.1f} s in all"
         )
     if directory is not None:
         trainer.save(directory.best, force=True)
+        directory.remove(directory.last)
         if evaluation is not None:
             directory.report(evaluation)
     return Run(
@@ -77,28 +127,16 @@ def fit_head(
         (),
         0,
         False,
-        remarks,
+        remarks.all,
         time.monotonic() - begin,
     )
 
 
-def _embeddings(
-    trainer: Trainer,
-    recipe: Recipe,
-    photos: Labelled,
-    cache: PhotoCache,
-    workers: int | None,
-    show: Show,
-) -> NDArray[np.float32]:
-    spec = trainer.preprocessing
-    loader = loader_of(photos, recipe, spec, learns=False, cache=cache, workers=workers)
-    show.begin_check(len(photos))
-    parts: list[NDArray[np.float32]] = []
-    done = 0
-    with loader.epoch() as batches:
-        for batch in batches:
-            parts.append(trainer.embed(batch.x))
-            done += len(batch.x)
-            show.checked(done, 0)
-    show.end_check(())
-    return np.concatenate(parts)
+def _about(probe: LinearProbe) -> list[str]:
+    found = [f"the last layer is fitted with the L2 penalty {probe.l2:g}"]
+    if not probe.converged:
+        found.append(
+            f"the fit of the last layer did not converge in {probe.steps} steps: it is that of the "
+            "last one"
+        )
+    return found

@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import WeightsError
 from ..datasets.loader import Batch, Loader
 from ..evaluation import Evaluation
 from .batches import measured
 from .directory import RunDirectory
+from .errors import ADVICE, TrainingError
 from .interrupt import Interrupt
+from .position import EpochResult, Position
 from .recipe import Recipe
+from .show import Show
 from .trainer import Trainer
-
-
-@dataclass
-class Position:
-    """How far a training has come: kept in its checkpoint.
-
-    Attributes:
-        epoch: the epoch that runs, from 0.
-        batch: the batches of it that are done.
-        seconds: the time of training so far.
-        loss: the sum of the losses of this epoch's photos so far.
-        right: the photos of this epoch that were seen as what they are so far.
-        photos: this epoch's photos so far.
-        rate: the learning rate of the last step.
-        best_score: the best result on the validation photos: accuracy, then loss with the sign
-            turned.
-        best_epoch: its epoch.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    loss: float = 0.0
-    right: int = 0
-    photos: int = 0
-    rate: float = 0.0
-    best_score: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """The result of an epoch, a row of `results.csv`.
-
-    Attributes:
-        epoch: from 1.
-        row: the numbers by column.
-        is_best: True if it is the best so far.
-    """
-
-    epoch: int
-    row: dict[str, Any]
-    is_best: bool
-
-
-Watch = Callable[["Loop", float], None]
 
 
 class Loop:
@@ -72,8 +33,14 @@ class Loop:
         val: batches to measure on; None if there are no validation photos.
         directory: the directory of the run; None keeps nothing on disk.
         position: how far it has come.
-        watch: called after each step with the loop and the loss.
+        show: the progress.
         on_epoch: called after each epoch.
+
+    Attributes:
+        running: the epoch that runs, from 1.
+        best: the evaluation of the best weights; None if no epoch has ended since the beginning or
+            the resumption, or if there are no validation photos.
+        interrupted: True if Ctrl-C ended it.
     """
 
     def __init__(
@@ -85,7 +52,7 @@ class Loop:
         directory: RunDirectory | None,
         position: Position,
         *,
-        watch: Watch,
+        show: Show,
         on_epoch: Callable[[EpochResult], None],
     ) -> None:
         self.trainer = trainer
@@ -94,14 +61,17 @@ class Loop:
         self._train = train
         self._val = val
         self._directory = directory
-        self._watch = watch
+        self._show = show
         self._on_epoch = on_epoch
         self._schedule = recipe.schedule_of()
         self._history = None
         if directory is not None:
             self._history = directory.history(position.epoch)
         self.rows: list[dict[str, Any]] = list(self._history.rows) if self._history else []
+        self.running = position.epoch + 1
+        self.best: Evaluation | None = None
         self.interrupted = False
+        self._is_measuring = False
         self._begin = time.monotonic()
         self._before = position.seconds
 
@@ -126,28 +96,36 @@ class Loop:
         return (at.epoch * self.batches + at.batch) / (self.recipe.epochs * self.batches)
 
     def run(self) -> None:
-        """Train to the end, or until Ctrl-C, which sets `interrupted` after the step."""
-        with Interrupt() as interrupt:
-            while not self._is_over():
+        """Train to the end, or until Ctrl-C, which sets `interrupted` after the step.
+
+        Raises:
+            TrainingError: the training diverges.
+        """
+        with Interrupt(lambda: self._show.interrupted(self._is_measuring)) as interrupt:
+            while not self.is_over:
                 self._freeze()
                 if not self._epoch(interrupt):
-                    self.interrupted = True
                     self.keep()
-                    return
+                elif not interrupt.is_set or self.is_over:
+                    continue
+                self.interrupted = True
+                return
 
     def keep(self) -> None:
         """Write the last weights, and then the checkpoint."""
         if self._directory is None:
             return
         self.position.seconds = self.seconds
-        self.trainer.save(self._directory.last, force=True, average=self._averages)
+        self._save(self._directory.last)
         self.trainer.checkpoint(self._directory.checkpoint, position=vars(self.position))
 
     @property
     def _averages(self) -> bool:
         return self.recipe.average is not None
 
-    def _is_over(self) -> bool:
+    @property
+    def is_over(self) -> bool:
+        """True if no step is left."""
         at, recipe = self.position, self.recipe
         if recipe.epochs is not None and at.epoch >= recipe.epochs:
             return True
@@ -167,6 +145,7 @@ class Loop:
     def _epoch(self, interrupt: Interrupt) -> bool:
         """Run an epoch, or the rest of one; False if Ctrl-C ended it."""
         at = self.position
+        self.running = at.epoch + 1
         begin = self.seconds
         photos_before = at.photos
         waited = 0.0
@@ -192,7 +171,7 @@ class Loop:
         at.epoch, at.batch, at.loss, at.right, at.photos = at.epoch + 1, 0, 0.0, 0, 0
         if self._directory is not None and self._history is not None:
             if is_best:
-                self.trainer.save(self._directory.best, force=True, average=self._averages)
+                self._save(self._directory.best)
             # A kill before the checkpoint is written makes this epoch run again, and its row too.
             self._history.append(row)
             self.keep()
@@ -210,22 +189,45 @@ class Loop:
         at.loss += loss * len(batch.x)
         at.right += int((seen == labels).sum())
         at.photos += len(batch.x)
-        self._watch(self, loss)
+        self._show.step(self, loss)
 
     def _measure(self, row: dict[str, Any], epoch: int) -> bool:
         """Measure on the validation photos; True if it is the best result so far."""
         at = self.position
         score = [row["train_accuracy"], -row["train_loss"]]
+        evaluation = None
         if self._val is not None:
-            evaluation = self.evaluate()
+            evaluation = self._evaluate(self._val)
             row["val_loss"], row["val_accuracy"] = evaluation.loss, evaluation.top1
             score = [evaluation.top1, -(evaluation.loss or 0.0)]
         if at.best_score and score <= at.best_score:
             return False
-        at.best_score, at.best_epoch = score, epoch
+        at.best_score, at.best_epoch, self.best = score, epoch, evaluation
         return True
 
-    def evaluate(self) -> Evaluation:
+    def _evaluate(self, val: Loader) -> Evaluation:
         """Measure the weights of now on the validation photos."""
-        assert self._val is not None
-        return measured(self._val, lambda x: self.trainer.logits(x, average=self._averages))
+        self._is_measuring = True
+        try:
+            return measured(val, self._logits, self._show)
+        finally:
+            self._is_measuring = False
+
+    def _logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            logits = self.trainer.logits(x, average=self._averages)
+        except WeightsError as error:  # One is not finite, or too large to be folded.
+            raise self._diverged(str(error)) from error
+        if not np.isfinite(logits).all():
+            raise self._diverged("the network's outputs are not finite")
+        return logits
+
+    def _save(self, weights: Path) -> None:
+        # Weights that answer nothing take no other ones' place.
+        size, channels = self.recipe.size, len(self.trainer.preprocessing.mean)
+        assert size is not None
+        self._logits(np.zeros((1, size, size, channels), np.float32))
+        self.trainer.save(weights, force=True, average=self._averages)
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(f"after step {self.trainer.steps}: {what}. {ADVICE}")

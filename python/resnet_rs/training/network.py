@@ -88,7 +88,7 @@ def network_for(
     complete = recipe.completed(
         fresh=False, new_head=has_new_head(loaded.config, photos.classes), size=size
     )
-    own_size = complete.size == size and own.crop is not None
+    own_size = complete.size == size and own.has_one_size
     spec = own if own_size else _preprocessing(complete, channels, own)
     return make(complete, spec), complete
 

@@ -43,7 +43,7 @@ class Recipe:
         average: the part of the running averages of weights that a step keeps; None for none.
         freeze: parameters that do not learn: `backbone`, `norms`, or beginnings of names.
         frozen_epochs: the epochs at the beginning in which only the last layer learns; by default 1
-            from weights that exist if the last layer is new, else 0.
+            from weights that exist if the last layer is new and `epochs` is 2 or more, else 0.
         backbone_lr: the factor of the learning rate of all layers but the last one; by default 0.1
             from weights that exist, else 1.
         patience: end the training after so many epochs without a better result; None never does.

@@ -16,7 +16,7 @@ class Run:
 
     Attributes:
         directory: its directory; None if nothing was kept on disk.
-        trainer: the network with its last weights.
+        trainer: the network with its last weights, also if those of another epoch are the best.
         evaluation: the best weights on the validation photos; None if there are none.
         history: the rows of `results.csv`.
         best_epoch: the epoch of the best weights, from 1.

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..datasets import read
 from ..datasets.checks import Report, check, require_classes
-from ..datasets.loader import Loader
-from ..datasets.photos import PhotoCache
-from ..evaluation import Evaluation
-from .batches import loader_of, measured
-from .begun import Begun, place
+from .batches import loader_of
+from .begun import Begun, fingerprint_of, place
+from .caches import Caches
 from .directory import RunDirectory
-from .errors import TrainingError
-from .head import fit_head
-from .loop import EpochResult, Loop, Position
+from .head import fit_head, without_effect
+from .learn import learn
 from .network import network_for
+from .position import EpochResult
 from .recipe import Recipe
 from .result import Run
-from .show import Show
+from .show import Remarks, Show
 from .start import has_bottlenecks, is_architecture
-from .trainer import Trainer
 
 
 def train(
@@ -72,7 +68,7 @@ def train(
         data: `class/photo.jpg` below a folder, a folder with `train/` and `val/`, a CSV file of
             paths and labels, or a pair `(images, labels)` (docs/datasets.md).
         output: the directory of the run (docs/training.md lists its files); None keeps nothing on
-            disk.
+            disk, so that only the last weights are there at the end, in `run.trainer`.
         weights: the name of an architecture, to begin with random weights; or weights of any kind
             that `resnet_rs.load` takes, to go on from. If these have other classes, the last layer
             is a new one.
@@ -88,22 +84,24 @@ def train(
         zero_last: begin random weights with the last scale of each block at 0; by default for
             networks of bottlenecks, such as resnet50, which learn faster so. Those of basic
             blocks, such as resnet18, learn faster without.
-        resume: go on with the run in `output`, with its own choices. `data` are the same photos
-            as before; `val`, `val_fraction`, `duplicates` and `weights` are those of the run.
-        force: begin anew over a run in `output`.
+        resume: go on with the run in `output`, with its own choices: `data` alone is needed, the
+            same photos as before, and `val` if it lies elsewhere now.
+        force: begin anew over a run in `output`. Its weights stay until those of the new run take
+            their place, so `weights` may be among them.
         progress: True or False to show or hide the progress; by default it is shown on a terminal.
         on_epoch: called after each epoch.
         choices: the fields of `Recipe`: `epochs`, `time`, `size`, `batch_size`, `optimizer`, `lr`,
             `schedule`, `weight_decay`, `label_smoothing`, `augment`, `freeze`, `patience`, `seed`
             and others. With `freeze="backbone"` embeddings are computed once, and the last layer
-            is fitted to them.
+            is fitted to them; a remark names the choices that have no effect then.
 
     Returns:
         The run.
 
     Raises:
         DataError: nothing can be learnt from the photos.
-        TrainingError: the loss is no number; the weights of the epochs before are kept.
+        TrainingError: the training diverges, in a step or when it is measured; the weights of the
+            epochs before are kept.
         FileExistsError: `output` holds a run, and neither `resume` nor `force` is set.
         FileNotFoundError, WeightsError, OSError, TypeError, ValueError: as their message says.
     """
@@ -116,67 +114,63 @@ def train(
     if output is not None:
         directory = RunDirectory(output, resume=resume, force=force)
     begun = None
+    ignored = None
     if resume and directory is not None:
-        if recipe is not None or choices:
-            raise ValueError(
-                f"{', '.join(sorted(choices)) or 'recipe'}: a run is resumed with its own choices; "
-                "begin another one to change them"
-            )
+        _check_resumed(recipe, choices, weights, val_fraction, duplicates, zero_last)
         begun = Begun.read(directory)
         recipe, weights = begun.recipe, begun.weights_of(directory)
         zero_last = begun.zero_last and is_architecture(weights)
         val_fraction, duplicates = begun.val_fraction, begun.duplicates
         val = begun.val if val is None else val
-    elif recipe is None:
-        recipe = Recipe(**choices)
-    elif choices:
-        recipe = replace(recipe, **choices)
+    else:
+        recipe = Recipe(**choices) if recipe is None else replace(recipe, **choices)
+        ignored = without_effect(recipe, on_epoch) if "backbone" in recipe.freeze else None
     if zero_last is None:
         zero_last = is_architecture(weights) and has_bottlenecks(weights)
     split = read(data, val=val, val_fraction=val_fraction, seed=recipe.seed)
     if directory is not None:
         directory.check_outside(data)
-    classes = split.train.classes
-    for remark in split.remarks:
-        show.say(remark)
+        directory.check_outside(val)
+    remarks = Remarks(show)
+    remarks.add(*split.remarks)
     require_classes(split.train)
 
     trainer, recipe = network_for(
         split.train, weights, recipe, zero_last=zero_last, threads=threads, isa=isa
     )
     trainer.freeze(recipe.freeze)  # Wrong names are said before all photos are read.
-    remarks = [*split.remarks, *trainer.remarks]
-    for remark in trainer.remarks:
-        show.say(remark)
-    photos = PhotoCache(cache) if cache is not None else PhotoCache()
-    load = partial(
-        loader_of, recipe=recipe, spec=trainer.preprocessing, cache=photos, workers=workers
-    )
-    loader = load(split.train, learns=True)
-    show.begin_check(len(split.train) + len(split.val))
+    remarks.add(*trainer.remarks)
+    if ignored is not None:
+        remarks.add(ignored)
+    height, width = trainer.preprocessing.input_size
+    photo = height * width * len(trainer.preprocessing.mean)
+    fits_head = "backbone" in recipe.freeze
+    caches = Caches.none() if fits_head else Caches.divided(split, cache, photo)
+    load = partial(loader_of, recipe=recipe, spec=trainer.preprocessing, workers=workers)
+    show.begin_photos(len(split.train) + len(split.val))
     report: Report = check(
         split,
-        reader=loader.reader,
-        cache=photos,
+        reader=load(split.train, learns=True, cache=caches.train).reader,
+        cache=caches.train,
         on_error=on_error,
         duplicates=duplicates,
         workers=workers,
-        watch=show.checked,
+        watch=show.photos,
     )
-    show.end_check(report.remarks)
-    remarks += report.remarks
-    train_loader = load(report.train, learns=True)
-    remarks += train_loader.remarks
-    for remark in train_loader.remarks:
-        show.say(remark)
+    show.end()
+    remarks.add(*report.remarks, *caches.remarks(report.train, report.val, photo))
+    train_loader = load(report.train, learns=True, cache=caches.train)
+    if not fits_head:
+        remarks.add(*train_loader.remarks)
     val_loader = None
     if len(report.val):
-        val_loader = load(report.val, learns=False)
+        val_loader = load(report.val, learns=False, cache=caches.val)
+    elif fits_head:
+        remarks.add("there are no validation photos: nothing is measured")
     else:
-        remarks.append(
+        remarks.add(
             "there are no validation photos: the best weights are those of the best training result"
         )
-        show.say(remarks[-1])
 
     if directory is not None:
         if begun is not None:
@@ -188,127 +182,51 @@ def train(
                 val=place(val),
                 val_fraction=val_fraction,
                 duplicates=duplicates,
-                weights=place(weights),
+                weights=weights if is_architecture(weights) else place(weights),
                 zero_last=zero_last,
                 recipe=recipe,
-                classes=classes,
+                classes=report.train.classes,
                 photos=(len(report.train), len(report.val)),
+                fingerprint=fingerprint_of(report),
             )
             directory.begin()
-            begun.write(directory, report, remarks)
-    if "backbone" in recipe.freeze:
-        return fit_head(trainer, recipe, report, photos, workers, directory, show, tuple(remarks))
-
-    return _learn(
-        trainer,
-        recipe,
-        train_loader,
-        val_loader,
-        directory,
-        show,
-        on_epoch,
-        tuple(dict.fromkeys(remarks)),
-    )
+            begun.write(directory, report, remarks.all)
+    if not fits_head:
+        return learn(
+            trainer, recipe, train_loader, val_loader, directory, show, on_epoch, remarks.all
+        )
+    measuring = partial(load, learns=False, cache=caches.val)
+    run = fit_head(trainer, recipe, report, measuring, directory, show, remarks)
+    if directory is not None and begun is not None:
+        begun.write(directory, report, remarks.all)
+    return run
 
 
-def _learn(
-    trainer: Trainer,
-    recipe: Recipe,
-    train: Loader,
-    val: Loader | None,
-    directory: RunDirectory | None,
-    show: Show,
-    on_epoch: Callable[[EpochResult], None] | None,
-    remarks: tuple[str, ...],
-) -> Run:
-    """Train a network, from the beginning or from a checkpoint, and measure its best weights."""
-    if recipe.balanced:
-        counts = np.maximum(train.photos.counts(), 1)
-        trainer.set_class_weights(counts.mean() / counts)
-    position = Position()
-    if directory is not None:
-        if directory.checkpoint.exists():
-            position = Position(**trainer.resume(directory.checkpoint)["position"])
-            show.say(f"going on with epoch {position.epoch + 1}")
-        else:
-            _draw_batch(directory, train)
-    loop = Loop(
-        trainer,
-        recipe,
-        train,
-        val,
-        directory,
-        position,
-        watch=show.step,
-        on_epoch=lambda result: _after_epoch(result, loop, directory, show, on_epoch),
-    )
-    show.begin(loop)
-    try:
-        loop.run()
-    except TrainingError as error:
-        # The files stay: the weights before the step have gone too far already.
-        kept = "" if directory is None else f". {directory.kept()}"
-        raise TrainingError(f"epoch {position.epoch + 1}, {error}{kept}") from error
-    finally:
-        show.end()
-    if loop.interrupted:
-        where = f" in {directory.last}; go on with resume=True (--resume)" if directory else ""
-        show.say(f"ended by Ctrl-C after {trainer.steps} steps; the weights are kept{where}")
-    evaluation = _best_evaluation(loop, directory, val)
-    if directory is not None:
-        if loop.rows:
-            directory.draw_curves(loop.rows)
-        if evaluation is not None:
-            directory.report(evaluation)
-    return Run(
-        None if directory is None else directory.path,
-        trainer,
-        evaluation,
-        tuple(loop.rows),
-        position.best_epoch + 1,
-        loop.interrupted,
-        remarks,
-        loop.seconds,
-    )
-
-
-def _draw_batch(directory: RunDirectory, loader: Loader) -> None:
-    """Draw the first batch as the network sees it."""
-    from ..evaluation.pictures import batch_mosaic
-
-    spec = loader.preprocessing
-    with loader.epoch() as batches:
-        batch = next(batches)
-    classes = loader.photos.classes
-    picture = batch_mosaic(batch.x, batch.y, classes, mean=spec.mean, std=spec.std)
-    directory.draw_batch(picture)
-
-
-def _after_epoch(
-    result: EpochResult,
-    loop: Loop,
-    directory: RunDirectory | None,
-    show: Show,
-    on_epoch: Callable[[EpochResult], None] | None,
+def _check_resumed(
+    recipe: Recipe | None,
+    choices: Mapping[str, Any],
+    weights: Any,
+    val_fraction: float,
+    duplicates: str | None,
+    zero_last: bool | None,
 ) -> None:
-    if directory is not None:
-        directory.draw_curves(loop.rows)
-    show.epoch(result, loop)
-    if on_epoch is not None:
-        on_epoch(result)
+    """Check that a run which is resumed gets no other choices than its own.
 
-
-def _best_evaluation(
-    loop: Loop, directory: RunDirectory | None, val: Loader | None
-) -> Evaluation | None:
-    """Measure the best weights, as whoever loads them would."""
-    if val is None or not loop.rows:
-        return None
-    if directory is None or not directory.best.exists():
-        return loop.evaluate()
-    from ..options import Options
-    from ..weights.load import load
-
-    trainer = loop.trainer
-    network = load(Options(directory.best, isa=trainer.isa, threads=trainer.threads)).network
-    return measured(val, network.logits)
+    Raises:
+        ValueError: it gets some; the message names them.
+    """
+    usual = inspect.signature(train).parameters
+    arguments = {
+        "recipe": recipe,
+        "weights": weights,
+        "val_fraction": val_fraction,
+        "duplicates": duplicates,
+        "zero_last": zero_last,
+    }
+    given = [name for name, value in arguments.items() if value != usual[name].default]
+    given += sorted(choices)
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: a run is resumed with its own choices; begin another one to "
+            "change them"
+        )

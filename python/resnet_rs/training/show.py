@@ -5,16 +5,45 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 from ..terminal.progress import Meter, Progress, duration_text
 from ..terminal.visible import visible
-
-if TYPE_CHECKING:
-    from .loop import EpochResult, Loop
+from .position import EpochResult, Position
+from .recipe import Recipe
+from .trainer import Trainer
 
 _SMOOTHING = 0.95
 _RATE_SECONDS = 20.0
+
+
+class Running(Protocol):
+    """A training that runs, as far as its progress is shown.
+
+    Attributes:
+        recipe: all choices, completed.
+        trainer: the network.
+        position: how far it has come.
+    """
+
+    recipe: Recipe
+    trainer: Trainer
+    position: Position
+
+    @property
+    def seconds(self) -> float:
+        """The time of training so far."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """The number of batches of an epoch."""
+        ...
+
+    @property
+    def done(self) -> float:
+        """The part of the training that is done, from 0 to 1."""
+        ...
 
 
 class Show:
@@ -23,9 +52,18 @@ class Show:
     Args:
         on: True or False to write or not; None writes if `stream` is a terminal.
         stream: by default stderr.
+        remarks: what a line with a remark begins with. Such lines are then written in any case, as
+            commands do; None writes them as all others.
     """
 
-    def __init__(self, on: bool | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        on: bool | None = None,
+        stream: TextIO | None = None,
+        *,
+        remarks: str | None = None,
+    ) -> None:
+        self._remarks = remarks
         self._stream = sys.stderr if stream is None else stream
         self._on = self._stream.isatty() if on is None else on
         self._progress = Progress(self._stream)
@@ -41,23 +79,25 @@ class Show:
             self._progress.say("")
             print(visible(text), file=self._stream, flush=True)
 
-    def begin_check(self, photos: int) -> None:
-        """Show the check of the photos from now on."""
+    def remark(self, text: str) -> None:
+        """Write a remark, a line that stays."""
+        if self._remarks is None:
+            self.say(text)
+            return
+        self._progress.say("")
+        print(f"{self._remarks}{visible(text)}", file=self._stream, flush=True)
+
+    def begin_photos(self, photos: int) -> None:
+        """Show a pass over so many photos from now on: the check, or measuring."""
         self._meter = Meter(self._progress)
         self._meter.total = photos
 
-    def checked(self, done: int, failed: int) -> None:
-        """Show how many photos are checked."""
+    def photos(self, done: int, failed: int) -> None:
+        """Show how many photos are done."""
         if self._meter is not None:
             self._meter.show(done, failed)
 
-    def end_check(self, remarks: tuple[str, ...]) -> None:
-        """Write the remarks of the check."""
-        self._progress.say("")
-        for remark in remarks:
-            self.say(remark)
-
-    def begin(self, loop: Loop) -> None:
+    def begin(self, loop: Running) -> None:
         """Write the head of the epochs' lines."""
         recipe, trainer = loop.recipe, loop.trainer
         span = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.time:g} seconds"
@@ -68,7 +108,7 @@ class Show:
         )
         self.say("epoch   loss    acc    val loss  val acc  images/s    time")
 
-    def step(self, loop: Loop, loss: float) -> None:
+    def step(self, loop: Running, loss: float) -> None:
         """Show a step."""
         if not self._progress.is_on:
             return
@@ -88,7 +128,7 @@ class Show:
         )
         self._progress.say(line[: shutil.get_terminal_size().columns - 1])
 
-    def epoch(self, result: EpochResult, loop: Loop) -> None:
+    def epoch(self, result: EpochResult, loop: Running) -> None:
         """Write an epoch's line."""
         row = result.row
         val = "        -        -"
@@ -103,6 +143,35 @@ class Show:
             f"{'  best' if result.is_best else ''}{waits}"
         )
 
+    def interrupted(self, is_measuring: bool) -> None:
+        """Say what the first Ctrl-C does."""
+        what = "measuring" if is_measuring else "this step"
+        self.say(f"ending after {what}; press Ctrl-C again to end at once")
+
     def end(self) -> None:
         """Clear the line."""
         self._progress.say("")
+
+
+class Remarks:
+    """The remarks of a run: each is shown once, and kept.
+
+    Args:
+        show: writes them.
+    """
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._all: dict[str, None] = {}
+
+    def add(self, *texts: str) -> None:
+        """Keep remarks, and show those that are new."""
+        for text in texts:
+            if text not in self._all:
+                self._all[text] = None
+                self._show.remark(text)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All remarks, in their order."""
+        return tuple(self._all)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core, arguments
 from ..images.spec import Preprocessing
 from ..targets import target_matrix
-from .errors import TrainingError
+from .errors import ADVICE, TrainingError
 from .groups import frozen_names, step_groups
 from .numbers import Numbers, number, scales
 from .start import start
@@ -535,8 +535,7 @@ class Trainer:
         kept = "the weights and running statistics are those before the step"
         if not np.isfinite(images).all():
             return f"{step}, and x has values that are not finite; {kept}"
-        advice = "Try a smaller learning rate, a warm-up, or clip_norm=1.0"
         wrong = next((n for n, t in self.state_dict().items() if not np.isfinite(t).all()), None)
         if wrong is not None:
-            return f"{step}, and {wrong} is not finite since a step before. {advice}"
-        return f"{step}; {kept}. {advice}"
+            return f"{step}, and {wrong} is not finite since a step before. {ADVICE}"
+        return f"{step}; {kept}. {ADVICE}"
