@@ -1,6 +1,7 @@
 r"""Time steps of training beside torch: same network, first weights, batch, recipe and threads.
 
-A step is forward, loss, gradients and SGD with momentum. torch runs contiguous and with channels
+A step is forward, loss, gradients and SGD with momentum. Ours runs in f32 and, if the processor
+multiplies bf16, with precision="bf16". torch runs contiguous and with channels
 last, in f32 and, if the processor multiplies bf16, under bf16 autocast. The first step is
 compared with torch in f64 before anything is timed. All trainers take turns in one process; memory
 is measured in a process for each. What the columns mean is in benches/README.md.
@@ -179,6 +180,7 @@ def print_steps(runtimes: Sequence[Runtime], task: Task, threads: int, rounds: i
         if not isinstance(runtime, Ours):
             continue
         plan, seconds = steps.measure(task, runtime.trainer, rounds)
+        # The share of a peak in f32: products in bf16 may take twice as much.
         peak = steps.peak_of(runtime.trainer.isa, threads)
         print(
             f"\n{runtime.name}, {runtime.precision}: peak {peak / 1e9:.1f} GMAC/s on {threads} "
@@ -227,7 +229,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", action="store_true", help="also the time of each kind of step and layer of ours")
     add("--csv", type=Path, default=RESULTS / "train.csv", metavar="FILE", help="(%(default)s)")
     arguments = parser.parse_args(argv)
-    chosen = default_names() if arguments.only is None else [*OURS, *arguments.only]
+    ours = [name for name in default_names() if name in OURS]
+    chosen = default_names() if arguments.only is None else [*ours, *arguments.only]
     arguments.names = [name for name in NAMES if name in chosen]
     return arguments
 

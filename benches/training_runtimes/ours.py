@@ -5,7 +5,7 @@ from training_runtimes.task import Task
 
 
 class Ours:
-    """This project, through its public Python class."""
+    """This project, through its public Python class, in f32."""
 
     name = "resnet_rs"
     precision = "f32"
@@ -16,7 +16,7 @@ class Ours:
 
     def load(self, task: Task, threads: int) -> None:
         """Make a trainer; NHWC is our layout."""
-        self.trainer = task.trainer(threads, self._isa, self._winograd)
+        self.trainer = task.trainer(threads, self._isa, self._winograd, self.precision)
         self._x, self._y = task.nhwc, task.labels
         direct = "" if self._winograd else " direct"
         self.version = f"{resnet_rs.__version__} {self.trainer.isa}{direct}"
@@ -24,3 +24,10 @@ class Ours:
     def __call__(self) -> float:
         """Do a step."""
         return self.trainer.step(self._x, self._y)
+
+
+class OursBf16(Ours):
+    """The same with the products of convolutions in bf16."""
+
+    name = "resnet_rs-bf16"
+    precision = "bf16"

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from resnet_rs import _core
-from training_runtimes.ours import Ours
+from training_runtimes.ours import Ours, OursBf16
 from training_runtimes.runtime import Runtime
 
-OURS = (Ours.name,)
+OURS = (Ours.name, OursBf16.name)
 TORCH = ("torch", "torch-channels-last", "torch-bf16", "torch-bf16-channels-last")
 NAMES = (*OURS, *TORCH)
 
@@ -23,8 +23,9 @@ def make(name: str, isa: str | None = None, winograd: bool = True) -> Runtime:
         ModuleNotFoundError: torch is not installed.
         ValueError: there is no such trainer.
     """
-    if name in OURS:
-        return Ours(isa, winograd)
+    for ours in (Ours, OursBf16):
+        if ours.name == name:
+            return ours(isa, winograd)
     for kind in _torch_kinds():
         if kind.name == name:
             return kind()

@@ -44,7 +44,13 @@ class Task:
         """Random labels, int64 `[batch]`."""
         return np.random.default_rng(SEED).integers(CLASSES, size=self.batch)
 
-    def trainer(self, threads: int, isa: str | None = None, winograd: bool = True) -> Trainer:
+    def trainer(
+        self,
+        threads: int,
+        isa: str | None = None,
+        winograd: bool = True,
+        precision: str = "f32",
+    ) -> Trainer:
         """Make a trainer of resnet_rs with the recipe; its first weights are everyone's."""
         return Trainer(
             self.architecture,
@@ -58,4 +64,5 @@ class Task:
             isa=isa,
             threads=threads,
             winograd=winograd,
+            precision=precision,
         )

@@ -244,6 +244,8 @@ class Trainer:
         isa: as for `Network`, like `threads` and `winograd`.
         threads: see `isa`.
         winograd: see `isa`.
+        precision: of the products of convolutions, `f32` or `bf16`, with sums in f32; for tests
+            also `emulated-bf16`, which every machine has.
         norm_momentum: the share of a batch in the running statistics.
 
     Raises:
@@ -261,6 +263,7 @@ class Trainer:
         isa: str | None = None,
         threads: int | None = None,
         winograd: bool = True,
+        precision: str = "f32",
         norm_momentum: float = 0.1,
     ) -> Trainer: ...
     @property
@@ -269,6 +272,9 @@ class Trainer:
     @property
     def isa(self) -> str:
         """The tier in use."""
+    @property
+    def precision(self) -> str:
+        """The precision of the products of convolutions."""
     @property
     def threads(self) -> int:
         """The number of threads."""

@@ -1,6 +1,7 @@
 //! The one place that turns a tier into a set of kernels.
 
 use super::activations::ActivationLayout;
+use super::conv::bf16::Bf16Kernels;
 use super::conv::f32::{ConvKernels, WeightGradientKernels};
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
@@ -12,7 +13,9 @@ use super::peak::Peak;
 use super::pool::{PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
-use crate::simd::{Features, Isa, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512, Avx512Bf16, Feature};
+use crate::simd::{Features, Isa, Portable, Simd};
 
 /// The kernels of one tier, a set for each dtype. Only a proof that this machine has the tier makes a
 /// table.
@@ -26,6 +29,10 @@ pub struct KernelTable {
     pub layout: ActivationLayout,
     /// The kernels that compute in f32.
     pub f32: F32Kernels,
+    /// Convolutions in bf16, if this machine has the instructions beside the tier.
+    pub bf16: Option<Bf16Kernels>,
+    /// The same emulated, for tests: slow.
+    pub emulated_bf16: Bf16Kernels,
 }
 
 /// The kernels of one tier that compute in f32.
@@ -73,26 +80,52 @@ impl F32Kernels {
             peak: Peak::new(proof),
         })
     }
+
+    /// The kernels of `isa`, or None if this machine lacks it.
+    fn of_isa(isa: Isa) -> Option<Self> {
+        match isa {
+            Isa::Portable => Self::of(ConvKernels::portable, WeightGradientKernels::portable),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self::of(ConvKernels::avx2, WeightGradientKernels::avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Self::of(ConvKernels::avx512, WeightGradientKernels::avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
+    }
+}
+
+/// Emulated bf16 beside tier `S`.
+fn emulated<S: Simd>(f32: WeightGradientKernels) -> Option<Bf16Kernels> {
+    S::detect().map(|proof| Bf16Kernels::emulated(proof, f32))
 }
 
 impl KernelTable {
     /// The kernels of `isa`, or `None` if this machine lacks it. Kernels of a tier that need more
-    /// than the tier's own instructions are chosen here, by `features`; f32 has none.
+    /// than the tier's own instructions are chosen here, by `features`: those of bf16.
     pub fn new(isa: Isa, features: Features) -> Option<Self> {
-        let f32 = match isa {
-            Isa::Portable => F32Kernels::of(ConvKernels::portable, WeightGradientKernels::portable),
+        let f32 = F32Kernels::of_isa(isa)?;
+        let gradient = f32.weight_gradient;
+        let (bf16, emulated_bf16) = match isa {
+            Isa::Portable => (None, emulated::<Portable>(gradient)?),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => F32Kernels::of(ConvKernels::avx2, WeightGradientKernels::avx2),
+            Isa::Avx2 => (None, emulated::<Avx2>(gradient)?),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => F32Kernels::of(ConvKernels::avx512, WeightGradientKernels::avx512),
+            Isa::Avx512 => {
+                let proof = Avx512Bf16::detect().filter(|_| features.has(Feature::Avx512bf16));
+                let bf16 = proof.map(|proof| Bf16Kernels::avx512(proof, gradient));
+                (bf16, emulated::<Avx512>(gradient)?)
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            _ => None,
-        }?;
+            _ => return None,
+        };
         Some(Self {
             isa,
             features,
             layout: ActivationLayout::Nhwc,
             f32,
+            bf16,
+            emulated_bf16,
         })
     }
 

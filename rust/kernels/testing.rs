@@ -54,6 +54,15 @@ pub fn random(shape: [usize; 4], seed: usize) -> Tensor {
     })
 }
 
+/// The same values rounded to f32 and then to bf16.
+pub fn rounded(tensor: &Tensor) -> Tensor {
+    let values = tensor.data.iter().map(|&x| half::bf16::from_f32(x as f32));
+    Tensor {
+        shape: tensor.shape,
+        data: values.map(f64::from).collect(),
+    }
+}
+
 pub fn f32s(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()
 }

@@ -76,7 +76,8 @@ impl Trainer {
 impl Trainer {
     #[new]
     #[pyo3(signature = (
-        tensors, config, *, origin, isa=None, threads=None, winograd=true, norm_momentum=0.1
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, precision="f32",
+        norm_momentum=0.1
     ))]
     #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn new(
@@ -87,6 +88,7 @@ impl Trainer {
         isa: Option<&str>,
         threads: Option<isize>,
         winograd: bool,
+        precision: &str,
         norm_momentum: f64,
     ) -> PyResult<Self> {
         let threads = super::network::positive(threads)?;
@@ -94,6 +96,7 @@ impl Trainer {
             isa: Some(Isa::resolve(isa.map(str::parse::<Isa>).transpose()?)?),
             threads: Some(resolve_threads(threads)?),
             winograd,
+            precision: precision.parse()?,
             norm_momentum,
         };
         let path = Path::new(origin);
@@ -114,6 +117,11 @@ impl Trainer {
     #[getter]
     fn isa(&self) -> &'static str {
         self.core().isa().name()
+    }
+
+    #[getter]
+    fn precision(&self) -> &'static str {
+        self.core().precision().name()
     }
 
     #[getter]

@@ -6,6 +6,8 @@
 //! call. Loads and stores stay unsafe, because they take raw pointers. `Simd` is an unsafe trait:
 //! kernels rely on its implementations.
 
+mod bf16;
+mod bf16_emulated;
 mod denormals;
 mod features;
 mod isa;
@@ -19,11 +21,17 @@ mod vector;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16_avx512;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use bf16::{Bf16, Vector};
+#[cfg(target_arch = "x86_64")]
+pub use bf16_avx512::Avx512Bf16;
+pub use bf16_emulated::Emulated;
 pub use denormals::flush_denormals;
 pub use features::{Feature, Features};
 pub use isa::Isa;

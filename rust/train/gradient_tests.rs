@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fixtures::{Fixture, basic, bottleneck, grouped, without_norm};
-use super::{Set, TrainOptions, Trainer};
+use super::{Precision, Set, TrainOptions, Trainer};
 use crate::kernels::KernelTable;
 use crate::kernels::testing::random;
 
@@ -111,12 +111,66 @@ fn gradients_of_biases_without_batch_norm_are_derivatives_of_the_loss() {
     check(&without_norm());
 }
 
+/// The precisions that this machine has.
+fn precisions() -> Vec<Precision> {
+    let table = KernelTable::available().last().unwrap();
+    let bf16 = table.bf16.map(|_| Precision::Bf16);
+    let all = [Some(Precision::F32), Some(Precision::EmulatedBf16), bf16];
+    all.into_iter().flatten().collect()
+}
+
+/// Bottlenecks are compared with torch in `tests/test_trainer_precision.py`: in the fixtures here batch norm over a
+/// few values enlarges roundings of bf16 to the size of the gradients.
+#[test]
+#[cfg_attr(miri, ignore = "slow")]
+fn gradients_in_bf16_are_those_of_f32_but_for_roundings() {
+    for fixture in [basic(), without_norm()] {
+        let all = names(&fixture.trainer(&options(true)));
+        for winograd in [true, false] {
+            let gradients = |isa, precision| {
+                let mut trainer = fixture.trainer(&TrainOptions {
+                    isa: Some(isa),
+                    precision,
+                    ..options(winograd)
+                });
+                fixture.backward(&mut trainer, 1);
+                let read = |name: &String| trainer.read(Set::Gradients, name).unwrap();
+                all.iter().flat_map(read).map(f64::from).collect::<Vec<_>>()
+            };
+            for table in KernelTable::available() {
+                let exact = gradients(table.isa, Precision::F32);
+                let norm: f64 = exact.iter().map(|g| g * g).sum();
+                let own = table.bf16.map(|_| Precision::Bf16);
+                for precision in [Some(Precision::EmulatedBf16), own].into_iter().flatten() {
+                    let found = gradients(table.isa, precision);
+                    let pairs = found.iter().zip(&exact);
+                    let error: f64 = pairs.map(|(f, e)| (f - e) * (f - e)).sum();
+                    let error = (error / norm).sqrt();
+                    let name = &fixture.config.architecture;
+                    let what = format!("{name} {} {precision:?} {winograd}", table.isa);
+                    // Roundings of 2^-9, enlarged by batch norms over few values and by ReLUs near zero.
+                    assert!((1e-4..0.3).contains(&error), "{what}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "slow")]
 fn gradients_and_statistics_are_the_same_for_any_number_of_threads() {
+    for precision in precisions() {
+        check_threads(precision);
+    }
+}
+
+fn check_threads(precision: Precision) {
     for fixture in [basic(), bottleneck(), grouped(), without_norm()] {
         let run = |threads: usize| {
-            let mut trainer = fixture.trainer(&options(true));
+            let mut trainer = fixture.trainer(&TrainOptions {
+                precision,
+                ..options(true)
+            });
             let losses: Vec<u64> = fixture
                 .backward(&mut trainer, threads)
                 .iter()
@@ -144,7 +198,7 @@ fn gradients_and_statistics_are_the_same_for_any_number_of_threads() {
         for threads in [2, 3] {
             assert!(
                 run(threads) == alone,
-                "{}: {threads} threads",
+                "{} {precision:?}: {threads} threads",
                 fixture.config.architecture
             );
         }

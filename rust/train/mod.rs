@@ -4,6 +4,7 @@ mod graph;
 mod optimizer;
 mod parameters;
 mod plan;
+mod precision;
 mod state;
 mod trainer;
 mod update;
@@ -11,6 +12,7 @@ mod walk;
 
 pub use optimizer::{Group, Hyperparameters, Method};
 pub use plan::TrainPlan;
+pub use precision::Precision;
 pub use state::Set;
 pub use trainer::{Outcome, TrainOptions, Trainer};
 

@@ -8,6 +8,7 @@ use super::graph::Graph;
 use super::optimizer::Group;
 use super::parameters::Parameters;
 use super::plan::{Inputs, PlannedTrainStep, TrainContext, TrainPlan, Trainable};
+use super::precision::Precision;
 use super::state::{Set, State, all};
 use super::walk::walk;
 use crate::error::Error;
@@ -15,6 +16,7 @@ use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
 use crate::graph::operations::Operation;
 use crate::kernels::KernelTable;
+use crate::kernels::conv::bf16::Bf16Kernels;
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::ImageLoss;
 use crate::memory::Buffer;
@@ -35,6 +37,8 @@ pub struct TrainOptions {
     pub threads: Option<usize>,
     /// Lets 3x3 convolutions with stride 1 run with Winograd's algorithm.
     pub winograd: bool,
+    /// The products of convolutions.
+    pub precision: Precision,
     /// The share of a batch in the running statistics of batch norm.
     pub norm_momentum: f64,
 }
@@ -45,6 +49,7 @@ impl Default for TrainOptions {
             isa: None,
             threads: None,
             winograd: true,
+            precision: Precision::F32,
             norm_momentum: 0.1,
         }
     }
@@ -70,6 +75,8 @@ pub struct Trainer {
     architecture: Architecture,
     graph: Graph,
     winograd: bool,
+    precision: Precision,
+    bf16: Option<Bf16Kernels>,
     norm_momentum: f64,
     plans: Vec<Arc<TrainPlan>>,
     arena: Option<Buffer>,
@@ -92,6 +99,7 @@ impl Trainer {
         let threads = resolve_threads(options.threads)?;
         let table = KernelTable::new(isa, Features::detect())
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
+        let bf16 = options.precision.kernels(&table)?;
         let spec = NetworkSpec::new(&architecture, config, tensors)?;
         if spec.num_classes == 1 {
             return Err(Error::Argument(
@@ -114,6 +122,8 @@ impl Trainer {
             architecture,
             graph,
             winograd: options.winograd,
+            precision: options.precision,
+            bf16,
             norm_momentum: options.norm_momentum,
             plans: Vec::new(),
             arena: None,
@@ -182,6 +192,7 @@ impl Trainer {
             targets,
             losses: losses.as_mut_ptr(),
             table: &self.table,
+            bf16: self.bf16.as_ref(),
             arena: arena.as_mut_ptr(),
             scratch: scratch.as_mut_ptr(),
             scratch_bytes,
@@ -279,6 +290,7 @@ impl Trainer {
                     trainable: &self.trainable,
                     channels: self.architecture.in_channels,
                     kernels: self.table.shapes(),
+                    bf16: self.bf16.as_ref().map(Bf16Kernels::tile),
                     winograd: self.winograd,
                     momentum: self.norm_momentum,
                 };
@@ -362,6 +374,11 @@ impl Trainer {
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The products of convolutions.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The tier.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..datasets.augment import Augment
 from ..training import Recipe, TrainingError, train
-from ..training.numbers import METHODS
+from ..training.numbers import METHODS, PRECISIONS
 from ..training.recipe import seconds
 from ..training.schedule import SCHEDULES
 from ..training.show import Show
@@ -123,6 +123,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--backbone-lr", type=float, metavar="X", help="the factor of the other layers' rate")
     add("--patience", type=count, metavar="N", help="end after N epochs without a better result")
     add(
+        "--precision",
+        choices=PRECISIONS,
+        help="the products of convolutions; bf16 needs AVX512_BF16 (default: f32)",
+    )
+    add(
         "--zero-last",
         action=argparse.BooleanOptionalAction,
         help="begin random weights with the last scale of each block at 0 (default: for networks "
@@ -201,6 +206,7 @@ _CHOICES = (
     "frozen_epochs",
     "backbone_lr",
     "patience",
+    "precision",
     "seed",
 )
 

@@ -68,6 +68,7 @@ def network_for(
             lr_scales={"backbone": recipe.backbone_lr} if recipe.backbone_lr != 1 else {},
             threads=threads,
             isa=isa,
+            precision=recipe.precision,
         )
 
     if fresh:

@@ -10,6 +10,9 @@ from typing import Any
 
 METHODS = ("sgd", "adamw")
 
+PRECISIONS = ("f32", "bf16")
+"""Of the products of convolutions."""
+
 
 @dataclass(frozen=True)
 class Numbers:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import arguments
 from ..datasets.augment import Augment
-from .numbers import METHODS, number
+from .numbers import METHODS, PRECISIONS, number
 from .schedule import SCHEDULES, Schedule
 
 _SCRATCH_EPOCHS = 50
@@ -47,6 +47,7 @@ class Recipe:
         backbone_lr: the factor of the learning rate of all layers but the last one; by default 0.1
             from weights that exist, else 1.
         patience: end the training after so many epochs without a better result; None never does.
+        precision: of the products of convolutions, `f32` or `bf16`, as for `Trainer`.
         augment: the random changes of photos.
         seed: of random weights, of the order of photos and of their changes.
 
@@ -73,6 +74,7 @@ class Recipe:
     frozen_epochs: int | None = None
     backbone_lr: float | None = None
     patience: int | None = None
+    precision: str = "f32"
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
@@ -100,6 +102,7 @@ class Recipe:
             if value is not None:
                 put(self, name, number(name, value, below=1.0))
         arguments.choice("optimizer", self.optimizer, METHODS)
+        arguments.choice("precision", self.precision, PRECISIONS)
         arguments.choice("schedule", self.schedule, SCHEDULES)
         Schedule(self.schedule, 1.0, self.warmup)
         arguments.flag("balanced", self.balanced)

@@ -105,6 +105,7 @@ class Show:
             f"{trainer.config['architecture']}, {trainer.num_classes} classes, "
             f"{recipe.size} x {recipe.size}, {span} of {loop.batches} batches of "
             f"{recipe.batch_size}, {trainer.threads} threads, {trainer.isa}"
+            f"{'' if recipe.precision == 'f32' else f', {recipe.precision}'}"
         )
         self.say("epoch   loss    acc    val loss  val acc  images/s    time")
 

@@ -16,7 +16,7 @@ from ..images.spec import Preprocessing
 from ..targets import target_matrix
 from .errors import ADVICE, TrainingError
 from .groups import frozen_names, step_groups
-from .numbers import Numbers, number, scales
+from .numbers import PRECISIONS, Numbers, number, scales
 from .start import start
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class Trainer:
         isa: the kernels, as for `resnet_rs.load`.
         threads: the number of threads, as for `resnet_rs.load`.
         winograd: let 3x3 convolutions use Winograd's algorithm.
+        precision: the products of convolutions: `f32`; or `bf16`, with sums, weights, activations
+            and everything else in f32. bf16 needs a processor with AVX512_BF16 and is faster on AMD
+            since Zen 4; on some Xeons it is slower than f32, so try both.
         options: further options of `resnet_rs.load`, for weights that need them.
 
     Attributes:
@@ -90,6 +93,7 @@ class Trainer:
         TypeError, ValueError: an argument of another kind or out of range, or a network that cannot
             be trained.
         FileNotFoundError, WeightsError: as for `resnet_rs.load`.
+        UnsupportedIsaError: this machine lacks the instructions of `isa` or `precision`.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Trainer:
         isa: str | None = None,
         threads: int | None = None,
         winograd: bool = True,
+        precision: str = "f32",
         **options: Any,
     ) -> None:
         self._numbers = Numbers(
@@ -154,6 +159,7 @@ class Trainer:
             "isa": isa,
             "threads": threads,
             "winograd": arguments.flag("winograd", winograd),
+            "precision": arguments.choice("precision", precision, PRECISIONS),
             "norm_momentum": float(norm_momentum),
         }
         self._core = _core.Trainer(begin.tensors, self._config_text, **self._kernels)
@@ -176,6 +182,13 @@ class Trainer:
             # They begin with the first weights and statistics.
             name = self._names[0]
             self._core.write("average", name, self._read("values", name))
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.config['architecture']}, {self.num_classes} classes, "
+            f"precision={self.precision!r}, isa={self.isa!r}, threads={self.threads}, "
+            f"steps={self.steps})"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -201,6 +214,11 @@ class Trainer:
     def isa(self) -> str:
         """The kernels in use."""
         return self._core.isa
+
+    @property
+    def precision(self) -> str:
+        """The precision of the products of convolutions: `f32` or `bf16`."""
+        return self._core.precision
 
     @property
     def threads(self) -> int:

@@ -21,8 +21,13 @@ impl Grid {
     /// `wanted` items or more: blocks of pixels first, so that a thread finds in its cache what it
     /// wrote in the layer before; then panels, if there are too few pixels; then smaller blocks.
     pub fn choose(m: usize, panels: usize, mr: usize, wanted: usize) -> Self {
+        Self::within(MAX_ROWS, m, panels, mr, wanted)
+    }
+
+    /// The same with blocks of at most `rows` pixels, or of one tile.
+    pub fn within(rows: usize, m: usize, panels: usize, mr: usize, wanted: usize) -> Self {
         let tiles = m.div_ceil(mr);
-        let mut row_blocks = tiles.div_ceil(MAX_ROWS / mr);
+        let mut row_blocks = tiles.div_ceil((rows.min(MAX_ROWS) / mr).max(1));
         let mut panel_blocks = wanted.div_ceil(row_blocks).min(panels);
         row_blocks = wanted.div_ceil(panel_blocks).min(tiles).max(row_blocks);
         // Round to whole tiles and panels, then count the blocks that are left.

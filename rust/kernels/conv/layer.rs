@@ -140,6 +140,6 @@ impl Conv {
 
 /// Cuts `rows` into `count` tiles, as even as can be: a tile of two rows would wait for each of its
 /// few accumulators.
-fn tiles(rows: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn tiles(rows: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
 }

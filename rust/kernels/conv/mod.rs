@@ -3,6 +3,7 @@
 //! The layer, its windows and its items of work are the same for every dtype. A folder for each
 //! dtype has the microkernel with its arguments, and the form of its packed weights.
 
+pub mod bf16;
 pub mod f32;
 mod grid;
 mod layer;

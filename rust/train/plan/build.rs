@@ -5,10 +5,11 @@ use super::step::{PlannedTrainStep, TrainStep};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::kernels::KernelShapes;
+use crate::kernels::conv::TileShape;
 use crate::kernels::norm::Coefficients;
 use crate::kernels::view::View;
 use crate::shape::Shape;
-use crate::train::graph::{Graph, NodeKind, Tensor};
+use crate::train::graph::{Graph, Node, NodeKind, Tensor};
 use crate::train::parameters::Parameters;
 
 /// Items of a convolution's step for each worker, at least.
@@ -47,6 +48,8 @@ pub struct Inputs<'a> {
     pub channels: usize,
     /// The shapes of the tier's kernels.
     pub kernels: KernelShapes,
+    /// The tile of convolutions in bf16, if they run in it.
+    pub bf16: Option<TileShape>,
     /// Lets convolutions run with Winograd's algorithm.
     pub winograd: bool,
     /// The share of a batch in the running statistics.
@@ -80,6 +83,8 @@ pub(super) struct Builder<'a> {
     pub(super) gradients: Vec<Option<Placed>>,
     /// The coefficients of each convolution's output.
     pub(super) coefficients: Vec<Option<(Coefficients, Slot)>>,
+    /// The tile of the node's convolution if it runs in bf16.
+    pub(super) bf16: Option<TileShape>,
     pub(super) name: String,
     pub(super) is_backward: bool,
 }
@@ -134,6 +139,7 @@ impl<'a> Builder<'a> {
             values: vec![None; tensors],
             gradients: vec![None; tensors],
             coefficients: vec![None; tensors],
+            bf16: None,
             name: String::new(),
             is_backward: false,
         };
@@ -220,18 +226,29 @@ impl<'a> Builder<'a> {
         let graph = self.inputs.graph;
         self.input();
         for node in &graph.nodes {
-            self.name.clone_from(&node.name);
+            self.begin(node);
             self.forward(node);
         }
         self.is_backward = true;
         self.loss();
         for node in graph.nodes.iter().rev() {
-            self.name.clone_from(&node.name);
+            self.begin(node);
             self.backward(node);
         }
         // The logits are read at the end.
         let logits = self.value(graph.logits);
         self.slots.touch(logits.slot, self.steps.len());
+    }
+
+    /// Begins with the steps of a node. Grouped convolutions stay in f32, for most of their panels' weights are
+    /// zeros between groups, and so do the logits, whose few products are worth more than their time.
+    fn begin(&mut self, node: &Node) {
+        self.name.clone_from(&node.name);
+        let fits = match &node.kind {
+            NodeKind::Conv { conv, .. } => conv.groups == 1 && node.out != self.inputs.graph.logits,
+            _ => false,
+        };
+        self.bf16 = self.inputs.bf16.filter(|_| fits);
     }
 
     /// Appends a step that uses the places `slots`.

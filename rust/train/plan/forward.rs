@@ -1,11 +1,12 @@
 //! The steps of the forward pass.
 
 use super::build::{Builder, Placed};
-use super::choose::winograd_size;
+use super::choose::{forward_winograd_pays, winograd_size};
 use super::slots::Slot;
 use super::step::{TrainStep, WeightsAt};
 use crate::dtype::Dtype;
 use crate::graph::operations::Convolution;
+use crate::kernels::conv::bf16::{Bf16Kernels, RoundPanels};
 use crate::kernels::conv::winograd::{TileSize, TransformPacked};
 use crate::kernels::conv::{Conv, Grid, Source};
 use crate::kernels::input::InputLayer;
@@ -119,36 +120,65 @@ impl Builder<'_> {
         let place = parameters.conv_of(operation);
         let is_image = input.slot == self.value(0).slot;
         let size = winograd_size(conv, &input.view, &out.view);
+        let pays = size.is_some_and(|size| forward_winograd_pays(size, self.bf16.is_some()));
         if let Some(size) = size
             && self.inputs.winograd
+            && pays
             && !is_image
         {
             self.winograd([input, out], size, place, [false, false]);
             return;
         }
-        let tile = self.inputs.kernels.f32;
-        let panels = tile.panels(conv.out_channels);
-        let step = Step::Conv(Conv {
+        let layer = Conv {
             sources: vec![source(&input.view, place)],
             weights_bytes: place.first * size_of::<f32>(),
             residual: None,
             relu: false,
             out: out.view,
-            grid: Grid::choose(
-                out.view.shape().pixels(),
-                panels,
-                tile.mr,
-                self.wanted_items(),
-            ),
-        });
-        self.push(
-            TrainStep::Run(step, WeightsAt::Parameters),
-            &[input.slot, out.slot],
-        );
+            grid: self.grid(&out.view, place.k()),
+        };
+        let Some(tile) = self.bf16 else {
+            let step = TrainStep::Run(Step::Conv(layer), WeightsAt::Parameters);
+            self.push(step, &[input.slot, out.slot]);
+            return;
+        };
+        let mut weights = RoundPanels {
+            weights_bytes: layer.weights_bytes,
+            out_bytes: 0,
+            panels: place.panels(),
+            k: place.k(),
+            nr: tile.nr,
+        };
+        let len_bytes = weights.len_bytes();
+        let (slot, offset_bytes) = self.slots.add(len_bytes);
+        weights.out_bytes = offset_bytes;
+        self.push(TrainStep::Bf16Weights(weights), &[slot]);
+        let layer = Conv {
+            weights_bytes: 0,
+            ..layer
+        };
+        let at = WeightsAt::Arena {
+            offset_bytes,
+            len_bytes,
+        };
+        let step = TrainStep::Bf16Conv(layer, at);
+        self.push(step, &[input.slot, out.slot, slot]);
+    }
+
+    /// The items of the node's convolution to `out`, with windows of `k` values.
+    pub(super) fn grid(&self, out: &View, k: usize) -> Grid {
+        let (m, wanted) = (out.shape().pixels(), self.wanted_items());
+        let tile = self.bf16.unwrap_or(self.inputs.kernels.f32);
+        let panels = tile.panels(out.channels);
+        match self.bf16 {
+            None => Grid::choose(m, panels, tile.mr, wanted),
+            Some(_) => Bf16Kernels::grid(m, k, panels, tile.mr, wanted),
+        }
     }
 
     /// A convolution by Winograd's algorithm, of the weights or of the turned weights; it may add to the values
-    /// that are in the output.
+    /// that are in the output. In the forward pass its products are f32 in any case: see
+    /// [`forward_winograd_pays`].
     pub(super) fn winograd(
         &mut self,
         [input, out]: [Placed; 2],
@@ -156,7 +186,8 @@ impl Builder<'_> {
         place: &ConvPlace,
         [transposed, accumulate]: [bool; 2],
     ) {
-        let tile = self.inputs.kernels.f32;
+        let bf16 = self.bf16.filter(|_| transposed);
+        let tile = bf16.unwrap_or(self.inputs.kernels.f32);
         let mut transform = TransformPacked {
             size,
             weights_bytes: place.first * size_of::<f32>(),
@@ -165,6 +196,7 @@ impl Builder<'_> {
             out_channels: place.conv.out_channels,
             transposed,
             nr: tile.nr,
+            bf16: bf16.is_some(),
         };
         let len_bytes = transform.len_bytes();
         let (weights, offset_bytes) = self.slots.add(len_bytes);
@@ -184,13 +216,20 @@ impl Builder<'_> {
         let layer = layer.placed(v_offset, p_offset);
         let wanted = self.wanted_items();
         let adds = [accumulate, false];
+        let tile = (tile, bf16.is_some());
         for step in layer.steps(input.view, out.view, adds, 0, tile, wanted) {
             let at = WeightsAt::Arena {
                 offset_bytes,
                 len_bytes,
             };
             let slots = [input.slot, out.slot, weights, v, p];
-            self.push(TrainStep::Run(step, at), &slots);
+            let step = match step {
+                Step::WinogradProducts(products) if bf16.is_some() => {
+                    TrainStep::Bf16Products(products, at)
+                }
+                step => TrainStep::Run(step, at),
+            };
+            self.push(step, &slots);
         }
     }
 

@@ -6,7 +6,7 @@ use super::reach::phases;
 use super::step::{TrainStep, WeightsAt};
 use crate::graph::operations::Convolution;
 use crate::kernels::conv::f32::TransposedWeights;
-use crate::kernels::conv::{ChannelWindow, Conv, Grid, Source};
+use crate::kernels::conv::{ChannelWindow, Conv, Source};
 use crate::plan::Step;
 use crate::train::graph::Tensor;
 use crate::train::parameters::ConvPlace;
@@ -65,30 +65,36 @@ impl Builder<'_> {
                     out_channels: conv.out_channels,
                     nr: tile.nr,
                 };
-                let len_bytes = weights.len_bytes();
+                let len_bytes = match self.bf16 {
+                    None => weights.len_bytes(),
+                    Some(_) => weights.bf16_len_bytes(),
+                };
                 let (slot, offset_bytes) = self.slots.add(len_bytes);
                 weights.out_bytes = offset_bytes;
-                self.push(TrainStep::Transposed(weights), &[slot]);
+                let step = match self.bf16 {
+                    None => TrainStep::Transposed(weights),
+                    Some(_) => TrainStep::Bf16Transposed(weights),
+                };
+                self.push(step, &[slot]);
                 let out = target.view.every(conv.stride, [row.first, column.first]);
-                let m = out.shape().pixels();
-                let step = Step::Conv(Conv {
-                    sources: vec![Source::at_offsets(
-                        gradient.view,
-                        &offsets,
-                        transposed,
-                        panels,
-                    )],
+                let source = Source::at_offsets(gradient.view, &offsets, transposed, panels);
+                let layer = Conv {
+                    grid: self.grid(&out, source.k()),
+                    sources: vec![source],
                     weights_bytes: 0,
                     residual: accumulate.then_some(out),
                     relu: false,
                     out,
-                    grid: Grid::choose(m, panels, tile.mr, self.wanted_items()),
-                });
+                };
                 let at = WeightsAt::Arena {
                     offset_bytes,
                     len_bytes,
                 };
-                self.push(TrainStep::Run(step, at), &[gradient.slot, into.slot, slot]);
+                let step = match self.bf16 {
+                    None => TrainStep::Run(Step::Conv(layer), at),
+                    Some(_) => TrainStep::Bf16Conv(layer, at),
+                };
+                self.push(step, &[gradient.slot, into.slot, slot]);
             }
         }
     }

@@ -7,12 +7,14 @@ mod choose;
 mod forward;
 mod input_gradient;
 mod reach;
+mod run;
 mod slots;
 mod step;
 mod weight_gradient;
 
 pub use build::{Inputs, TrainPlan, Trainable};
-pub use step::{PlannedTrainStep, TrainContext, run_item};
+pub use run::{TrainContext, run_item};
+pub use step::PlannedTrainStep;
 
 #[cfg(test)]
 mod reach_tests;

@@ -1,18 +1,20 @@
-//! One step of a training plan, and its work.
+//! One step of a training plan.
 
-use crate::kernels::KernelTable;
+use crate::kernels::conv::Conv;
+use crate::kernels::conv::bf16::{Bf16Kernels, RoundPanels};
 use crate::kernels::conv::f32::{
     BiasGradient, MaskGroups, SumParts, TransposedWeights, WeightGradient,
 };
-use crate::kernels::conv::winograd::{TransformGradient, TransformPacked, WeightsGradient};
-use crate::kernels::input::Pixels;
-use crate::kernels::loss::{CrossEntropyLayer, ImageLoss};
+use crate::kernels::conv::winograd::{
+    PointProducts, TransformGradient, TransformPacked, WeightsGradient,
+};
+use crate::kernels::loss::CrossEntropyLayer;
 use crate::kernels::norm::{
     Activate, FinishGradient, FinishStatistics, GradientSums, NormGradient, Statistics,
 };
 use crate::kernels::pool::{AvgPoolGradient, MaxPoolGradient};
 use crate::kernels::view::View;
-use crate::plan::{self, Step, StepContext};
+use crate::plan::Step;
 
 /// A step with the name of its node.
 pub struct PlannedTrainStep {
@@ -51,6 +53,16 @@ pub enum OutAt {
 pub enum TrainStep {
     /// A step that inference has too.
     Run(Step, WeightsAt),
+    /// A convolution in bf16.
+    Bf16Conv(Conv, WeightsAt),
+    /// The products of a Winograd layer in bf16.
+    Bf16Products(PointProducts, WeightsAt),
+    /// Weights in bf16.
+    Bf16Weights(RoundPanels),
+    /// Weights in bf16 with inputs and outputs exchanged.
+    Bf16Transposed(TransposedWeights),
+    /// The gradient of a convolution by its weights, with products in bf16.
+    Bf16WeightGradient(WeightGradient, OutAt),
     /// Weights with inputs and outputs exchanged.
     Transposed(TransposedWeights),
     /// Weights for Winograd's algorithm.
@@ -91,40 +103,15 @@ pub enum TrainStep {
     ZeroBorder(View),
 }
 
-/// The state that the steps of one pass share.
-#[derive(Clone, Copy)]
-pub struct TrainContext<'a> {
-    /// The caller's images.
-    pub pixels: Pixels<'a>,
-    /// The parameters.
-    pub parameters: &'a [f32],
-    /// Their gradients.
-    pub gradients: *mut f32,
-    /// The running statistics.
-    pub running: *mut f32,
-    /// The labels, `[batch, classes]`.
-    pub targets: &'a [f32],
-    /// The losses, a place for each image.
-    pub losses: *mut ImageLoss,
-    /// The tier's kernels.
-    pub table: &'a KernelTable,
-    /// The arena.
-    pub arena: *mut u8,
-    /// Scratch memory of all workers.
-    pub scratch: *mut u8,
-    /// Bytes of one worker's.
-    pub scratch_bytes: usize,
-}
-
-// SAFETY: the pointers are only written through `run_item`, whose callers keep its contract.
-unsafe impl Sync for TrainContext<'_> {}
-
 impl TrainStep {
     /// Items of work that may be done in any order, on any thread.
     pub fn items(&self) -> usize {
         match self {
             Self::Run(step, _) => step.items(),
-            Self::Transposed(step) => step.items(),
+            Self::Bf16Conv(step, _) => step.items(),
+            Self::Bf16Products(step, _) => step.items(),
+            Self::Bf16Weights(step) => step.items(),
+            Self::Transposed(step) | Self::Bf16Transposed(step) => step.items(),
             Self::Transform(step) => step.items(),
             Self::Statistics(step) => step.items(),
             Self::FinishStatistics(step) => step.items(),
@@ -132,7 +119,7 @@ impl TrainStep {
             Self::GradientSums(step) => step.items(),
             Self::FinishGradient(step) => step.items(),
             Self::NormGradient(step) => step.items(),
-            Self::WeightGradient(step, _) => step.items(),
+            Self::WeightGradient(step, _) | Self::Bf16WeightGradient(step, _) => step.items(),
             Self::SumParts(step) => step.items(),
             Self::TransformGradient(step) => step.items(),
             Self::WeightsGradient(step) => step.items(),
@@ -149,7 +136,9 @@ impl TrainStep {
     pub fn macs(&self) -> usize {
         match self {
             Self::Run(step, _) => step.macs(),
-            Self::WeightGradient(step, _) => step.macs(),
+            Self::Bf16Conv(step, _) => step.macs(),
+            Self::Bf16Products(step, _) => step.points * step.product.macs(),
+            Self::WeightGradient(step, _) | Self::Bf16WeightGradient(step, _) => step.macs(),
             _ => 0,
         }
     }
@@ -157,7 +146,12 @@ impl TrainStep {
     /// Bytes of a worker's scratch memory.
     pub fn scratch_bytes(&self) -> usize {
         match self {
-            Self::WeightGradient(step, _) => step.scratch_bytes(),
+            Self::Bf16Conv(step, _) => Bf16Kernels::scratch_bytes(step),
+            Self::Bf16Products(step, _) => Bf16Kernels::scratch_bytes(&step.product),
+            Self::Transform(step) => step.scratch_bytes(),
+            Self::WeightGradient(step, _) | Self::Bf16WeightGradient(step, _) => {
+                step.scratch_bytes()
+            }
             _ => 0,
         }
     }
@@ -166,9 +160,16 @@ impl TrainStep {
     pub fn operation(&self) -> &'static str {
         match self {
             Self::Run(step, _) => step.operation(),
+            Self::Bf16Conv(..) | Self::Bf16Products(..) => "bf16_conv",
+            Self::Bf16Weights(_) => "bf16_weights",
+            Self::Bf16Transposed(_) => "bf16_transpose_weights",
+            Self::Bf16WeightGradient(..) => "bf16_weight_gradient",
             Self::Transposed(_) => "transpose_weights",
-            Self::Transform(step) if step.transposed => "winograd_transposed_weights",
-            Self::Transform(_) => "winograd_weights",
+            Self::Transform(step) => match (step.transposed, step.bf16) {
+                (false, _) => "winograd_weights",
+                (true, false) => "winograd_transposed_weights",
+                (true, true) => "bf16_winograd_transposed_weights",
+            },
             Self::Statistics(_) => "statistics",
             Self::FinishStatistics(_) => "finish_statistics",
             Self::Activate(_) => "activate",
@@ -186,101 +187,6 @@ impl TrainStep {
             Self::AvgPoolGradient(_) => "avg_pool_gradient",
             Self::Zero(_) => "zero",
             Self::ZeroBorder(_) => "zero_border",
-        }
-    }
-}
-
-/// Does one item of `step` on worker `worker`.
-///
-/// # Safety
-/// The arena holds as many bytes as the plan asks for and starts at a cache line, and so does the scratch
-/// memory for each worker; parameters, gradients and running statistics are those that the plan was made
-/// for, and the images have its shape. All threads are past the steps before, and each item is done by one
-/// thread.
-pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &TrainContext) {
-    let TrainContext {
-        pixels,
-        parameters,
-        gradients,
-        running,
-        targets,
-        losses,
-        table,
-        arena,
-        scratch,
-        scratch_bytes,
-    } = *context;
-    let kernels = &table.f32;
-    // SAFETY: the caller keeps the same contract, and the kernels prove the tier; the plan has placed every view
-    // inside the arena, and tensors that are alive together apart.
-    unsafe {
-        match step {
-            TrainStep::Run(step, at) => {
-                let weights = match *at {
-                    WeightsAt::Parameters => bytemuck::cast_slice(parameters),
-                    WeightsAt::Arena {
-                        offset_bytes,
-                        len_bytes,
-                    } => std::slice::from_raw_parts(arena.add(offset_bytes), len_bytes),
-                };
-                let context = StepContext {
-                    pixels,
-                    weights,
-                    table,
-                    arena,
-                };
-                plan::run_item(step, item, &context);
-            }
-            TrainStep::Transposed(step) => {
-                let transpose = kernels.weight_gradient.transpose;
-                step.run_item(item, arena, parameters, transpose);
-            }
-            TrainStep::Transform(step) => {
-                let transform = kernels.winograd.of_size(step.size).packed;
-                let transpose = kernels.weight_gradient.transpose;
-                step.run_item(item, arena, parameters, transform, transpose);
-            }
-            TrainStep::Statistics(step) => step.run_item(item, arena, kernels.norm.moments),
-            TrainStep::FinishStatistics(step) => {
-                step.run_item(item, arena, parameters.as_ptr(), running);
-            }
-            TrainStep::Activate(step) => step.run_item(item, arena, kernels.norm.activate),
-            TrainStep::GradientSums(step) => step.run_item(item, arena, kernels.norm.sums),
-            TrainStep::FinishGradient(step) => step.run_item(item, arena, gradients),
-            TrainStep::NormGradient(step) => step.run_item(item, arena, kernels.norm.gradient),
-            TrainStep::WeightGradient(step, at) => {
-                let out = match *at {
-                    OutAt::Gradients(first) => gradients.add(first),
-                    OutAt::Arena(bytes) => arena.add(bytes).cast(),
-                };
-                let scratch = scratch.add(worker * scratch_bytes).cast();
-                step.run_item(item, arena, out, scratch, &kernels.weight_gradient);
-            }
-            TrainStep::SumParts(step) => {
-                step.run_item(item, arena, gradients, kernels.weight_gradient.sum);
-            }
-            TrainStep::TransformGradient(step) => {
-                let transforms = kernels.winograd.of_size(step.block.size);
-                step.run_item(item, arena, transforms.gradient);
-            }
-            TrainStep::WeightsGradient(step) => {
-                let transforms = kernels.winograd.of_size(step.size);
-                step.run_item(item, arena, gradients, transforms.gradient_row);
-            }
-            TrainStep::MaskGroups(step) => step.run_item(item, gradients),
-            TrainStep::BiasGradient(step) => step.run_item(item, arena, gradients),
-            TrainStep::Loss(step) => {
-                let kernel = kernels.loss.cross_entropy;
-                step.run_item(item, arena, targets, 1.0, losses, kernel);
-            }
-            TrainStep::MaxPoolGradient(step) => {
-                step.run_item(item, arena, kernels.pool_gradients.max);
-            }
-            TrainStep::AvgPoolGradient(step) => {
-                step.run_item(item, arena, kernels.pool_gradients.avg);
-            }
-            TrainStep::ZeroBorder(view) => view.zero_border(item, arena),
-            TrainStep::Zero(view) => view.zero_image(item, arena),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::build::{Builder, Placed};
 use super::choose::winograd_gradient_size;
 use super::forward::source;
+use super::slots::Slot;
 use super::step::{OutAt, TrainStep, WeightsAt};
 use crate::dtype::Dtype;
 use crate::kernels::conv::f32::{
@@ -62,20 +63,18 @@ impl Builder<'_> {
             }
         };
         slots.push(gradient.slot);
-        let tile = self.inputs.kernels.f32;
+        let tile = self.bf16.unwrap_or(self.inputs.kernels.f32);
         let dy = gradient.view;
         let shape = [tile.mr, tile.nr];
         let wanted = self.wanted_items();
         let step = WeightGradient::new(from, dy, self.accumulate, shape, wanted);
         let (parts, len) = (step.parts(), step.part_len());
         if parts == 1 {
-            let at = OutAt::Gradients(place.first);
-            self.push(TrainStep::WeightGradient(step, at), &slots);
+            self.push_gradient(step, OutAt::Gradients(place.first), &slots);
         } else {
             let (slot, offset) = self.slots.add(parts * len * size_of::<f32>());
             slots.push(slot);
-            let at = OutAt::Arena(offset);
-            self.push(TrainStep::WeightGradient(step, at), &slots);
+            self.push_gradient(step, OutAt::Arena(offset), &slots);
             let sum = SumParts {
                 parts_bytes: offset,
                 count: parts,
@@ -97,6 +96,15 @@ impl Builder<'_> {
             };
             self.push(TrainStep::MaskGroups(step), &[]);
         }
+    }
+
+    /// Appends the product in the node's precision.
+    fn push_gradient(&mut self, step: WeightGradient, at: OutAt, slots: &[Slot]) {
+        let step = match self.bf16 {
+            None => TrainStep::WeightGradient(step, at),
+            Some(_) => TrainStep::Bf16WeightGradient(step, at),
+        };
+        self.push(step, slots);
     }
 
     /// The same by Winograd's transforms, block of tiles by block.
@@ -132,7 +140,7 @@ impl Builder<'_> {
         let layout = self.inputs.kernels.layout;
         let [v, p] = [in_channels, out_channels]
             .map(|channels| self.place(layout.matrices(Dtype::F32, points, block, channels)));
-        let tile = self.inputs.kernels.f32;
+        let tile = self.bf16.unwrap_or(self.inputs.kernels.f32);
         let mut u = None;
         for start in (0..all).step_by(block) {
             let tiles = start..(start + block).min(all);
@@ -168,10 +176,7 @@ impl Builder<'_> {
                 let bytes = points * product.part_len() * Dtype::F32.size();
                 self.slots.add(bytes)
             });
-            self.push(
-                TrainStep::WeightGradient(product, OutAt::Arena(offset)),
-                &[v.slot, p.slot, slot],
-            );
+            self.push_gradient(product, OutAt::Arena(offset), &[v.slot, p.slot, slot]);
         }
         let Some((slot, u_bytes)) = u else { return };
         let step = WeightsGradient {

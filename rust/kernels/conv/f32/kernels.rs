@@ -39,6 +39,7 @@ impl ConvKernels {
     }
 
     fn new<S: Simd>(_proof: S, tiles: &'static [ConvTile]) -> Self {
+        assert_eq!(tiles.len(), S::MR);
         Self {
             nr: 2 * S::LANES,
             tiles,

@@ -2,7 +2,7 @@
 
 use super::kernels::ConvKernels;
 use super::pack::panel_len;
-use super::tile::TileArgs;
+use super::tile::{Finish, TileArgs};
 use crate::kernels::conv::layer::{Conv, Shift};
 use crate::kernels::conv::tile::Tile;
 use crate::kernels::view::line_of;
@@ -54,11 +54,13 @@ impl ConvKernels {
             let args = TileArgs {
                 segments: tile.segments,
                 panel,
-                out: tile.out,
-                residual: tile.residual,
-                channel,
-                channels: nr.min(channels - channel),
-                relu: conv.relu,
+                finish: Finish {
+                    out: tile.out,
+                    residual: tile.residual,
+                    channel,
+                    channels: nr.min(channels - channel),
+                    relu: conv.relu,
+                },
                 ahead: panel.wrapping_add(ahead),
                 ahead_lines,
             };
@@ -78,7 +80,12 @@ const AHEAD_TILES: usize = 4;
 /// If pixels are few, the weights are most of the traffic, and come from beyond the second-level
 /// cache: a panel's first tile would wait for them. So the tiles before it share the fetching;
 /// `cargo bench --bench conv -- layer4` shows what that is worth.
-fn ahead(i: usize, tiles: usize, panel_len: usize, nr: usize) -> (usize, usize) {
+pub(in crate::kernels::conv) fn ahead(
+    i: usize,
+    tiles: usize,
+    panel_len: usize,
+    nr: usize,
+) -> (usize, usize) {
     let sharers = tiles.min(AHEAD_TILES);
     if i >= sharers {
         return (0, 0);

@@ -11,9 +11,13 @@ mod transposed;
 mod weight_gradient;
 
 pub use kernels::ConvKernels;
+pub(in crate::kernels::conv) use layer::ahead;
+pub(in crate::kernels::conv) use outer::{OuterArgs, OuterTile, PackArgs, normalized};
 pub use pack::{packed_len, panel_len};
 pub use parts::{BiasGradient, MaskGroups, SumParts};
-pub use tile::{ConvTile, TileArgs};
+pub use tile::{ConvTile, Finish, TileArgs};
+pub(in crate::kernels::conv) use tile::{fetch, finish};
+pub(in crate::kernels::conv) use tiles::tiles;
 pub use transposed::{Transpose, TransposeArgs, TransposedWeights};
 pub use weight_gradient::{GradientInput, WeightGradient, WeightGradientKernels};
 

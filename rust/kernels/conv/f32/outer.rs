@@ -99,6 +99,9 @@ pub struct PackArgs<'a> {
     pub out: *mut f32,
     /// Elements of a row of `out`.
     pub width: usize,
+    /// The elements of each row that lie side by side, if `out` is panels; and from a panel to the next. Only in
+    /// bf16.
+    pub panels: Option<[usize; 2]>,
     /// Zeros after the elements of each row.
     pub zeros: usize,
 }
@@ -167,8 +170,11 @@ pub(super) unsafe fn pack_rows<S: Simd>(args: &PackArgs) {
 }
 
 /// `max(0, x · scale + shift)` of `len` values of `row` from element `i` on.
+///
+/// # Safety
+/// As for [`PackRows`].
 #[inline(always)]
-unsafe fn normalized<S: Simd>(
+pub(in crate::kernels::conv) unsafe fn normalized<S: Simd>(
     s: S,
     (scale, shift): (*const f32, *const f32),
     len: usize,

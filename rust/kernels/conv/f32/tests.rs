@@ -3,10 +3,11 @@
 use super::{GradientInput, MaskGroups, SumParts, WeightGradient};
 use crate::kernels::KernelTable;
 use crate::kernels::conv::Source;
+use crate::kernels::conv::bf16::Bf16Kernels;
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::reference_gradients::conv2d_weight_gradient;
 use crate::kernels::testing::{
-    CANARY, activations, assert_canaries, assert_close, image, lay_out, put, random,
+    CANARY, activations, assert_canaries, assert_close, image, lay_out, put, random, rounded,
 };
 use crate::kernels::testing_packed::{FIRST, Packed};
 use crate::shape::Window;
@@ -79,16 +80,22 @@ fn run(
     accumulate: bool,
     [border, wanted]: [usize; 2],
     table: &KernelTable,
+    bf16: Option<&Bf16Kernels>,
 ) -> (usize, Tensor) {
     let what = format!(
-        "{} {case:?} {input:?} {accumulate} {border} {wanted}",
-        table.isa
+        "{} {case:?} {input:?} {accumulate} {border} {wanted} {}",
+        table.isa,
+        bf16.is_some()
     );
     let channels = case.x[3];
     let y = random(case.x, 1);
     let out = random(case.out(), 2);
     // Beyond the image there are zeros, not what the shift makes of them.
-    let scale = random([1, 1, 1, channels], 3);
+    let scale = match bf16 {
+        None => random([1, 1, 1, channels], 3),
+        // Powers of two, so that the activation is the same to the bit with a fused multiply-add or without.
+        Some(_) => Tensor::from_fn([1, 1, 1, channels], |_, _, _, c| [0.5, -1.0, 2.0][c % 3]),
+    };
     let shift = Tensor::from_fn([1, 1, 1, channels], |_, _, _, c| 1.0 - (c % 4) as f64 * 0.5);
     let x = match input {
         Input::Stored => y.clone(),
@@ -96,10 +103,15 @@ fn run(
             (y.at(n, i, j, c) * scale.data[c] + shift.data[c]).max(0.0)
         }),
     };
-    let mut expected = conv2d_weight_gradient(&x, &out, case.window, case.groups);
+    let factors = match bf16 {
+        None => [x, out.clone()],
+        Some(_) => [rounded(&x), rounded(&out)],
+    };
+    let mut expected = conv2d_weight_gradient(&factors[0], &factors[1], case.window, case.groups);
 
-    let kernels = &table.f32.weight_gradient;
-    let (mr, nr) = (table.f32.conv.mr(), table.f32.conv.nr());
+    let kernels = bf16.map_or(&table.f32.weight_gradient, |bf16| &bf16.weight_gradient);
+    let tile = bf16.map_or(table.f32.conv.tile(), Bf16Kernels::tile);
+    let (mr, nr) = (tile.mr, tile.nr);
     let packed = Packed::new(
         [case.x[3], case.out_channels],
         case.groups,
@@ -267,23 +279,36 @@ fn cases() -> Vec<Case> {
 #[test]
 fn weight_gradients_match_reference_on_every_tier() {
     for table in KernelTable::available() {
-        let mut most = 0;
-        for case in cases() {
-            for input in [Input::Stored, Input::Normalized] {
-                for accumulate in [false, true] {
-                    let (parts, gradient) = run(case, input, accumulate, [1, 1], &table);
-                    most = most.max(parts);
-                    // Pixels are read where they lie if they are evenly far apart, and there are more items
-                    // for more threads: the bits are the same.
-                    let other = run(case, input, accumulate, [0, 40], &table).1;
-                    assert_eq!(
-                        gradient.data, other.data,
-                        "{} {case:?} {input:?}",
-                        table.isa
-                    );
-                }
+        check(&table, None);
+    }
+}
+
+/// In bf16 the factors are rounded, and the sums are as close.
+#[test]
+fn bf16_weight_gradients_match_reference_on_rounded_factors() {
+    for table in KernelTable::available() {
+        check(&table, Some(&table.emulated_bf16));
+        table.bf16.iter().for_each(|bf16| check(&table, Some(bf16)));
+    }
+}
+
+fn check(table: &KernelTable, bf16: Option<&Bf16Kernels>) {
+    let mut most = 0;
+    for case in cases() {
+        for input in [Input::Stored, Input::Normalized] {
+            for accumulate in [false, true] {
+                let (parts, gradient) = run(case, input, accumulate, [1, 1], table, bf16);
+                most = most.max(parts);
+                // Pixels are read where they lie if they are evenly far apart, and there are more items
+                // for more threads: the bits are the same.
+                let other = run(case, input, accumulate, [0, 40], table, bf16).1;
+                assert_eq!(
+                    gradient.data, other.data,
+                    "{} {case:?} {input:?}",
+                    table.isa
+                );
             }
         }
-        assert!(cfg!(miri) || most > 1, "no case has several parts");
     }
+    assert!(cfg!(miri) || most > 1, "no case has several parts");
 }

@@ -30,6 +30,16 @@ pub struct TileArgs<'a> {
     pub segments: &'a [Segment<'a, f32>],
     /// Packed weights of this panel: NR biases, then for each k the NR weights.
     pub panel: *const f32,
+    /// The place of the sums.
+    pub finish: Finish<'a>,
+    /// Weights that are needed soon, to be fetched into the second-level cache meanwhile.
+    pub ahead: *const f32,
+    /// Cache lines of `ahead` to fetch for every four k.
+    pub ahead_lines: usize,
+}
+
+/// The end of a tile: what becomes of its sums.
+pub struct Finish<'a> {
     /// For each of the tile's pixels, the output's channel 0.
     pub out: &'a [*mut f32],
     /// For each of the tile's pixels, the residual's channel 0; it may be `out` itself.
@@ -40,10 +50,6 @@ pub struct TileArgs<'a> {
     pub channels: usize,
     /// Makes negative results zero.
     pub relu: bool,
-    /// Weights that are needed soon, to be fetched into the second-level cache meanwhile.
-    pub ahead: *const f32,
-    /// Cache lines of `ahead` to fetch for every four k.
-    pub ahead_lines: usize,
 }
 
 /// A tile routine for one MR of one tier; [`ConvKernels`](super::ConvKernels) holds them.
@@ -80,12 +86,7 @@ unsafe fn tile<S: Simd, const M: usize>(s: S, args: &TileArgs) {
         let mut acc = [[s.load(w), s.load(w.add(lanes))]; M];
         w = w.add(2 * lanes);
 
-        // Lines that are read or written when the sums are ready: also a store waits for its line.
-        for row in &args.residual.unwrap_or(args.out)[..M] {
-            for line in (0..2 * lanes).step_by(LINE) {
-                s.prefetch(row.wrapping_add(args.channel + line));
-            }
-        }
+        fetch::<S, M>(s, &args.finish);
 
         for segment in args.segments {
             debug_assert!(segment.rows.len() >= M);
@@ -115,7 +116,33 @@ unsafe fn tile<S: Simd, const M: usize>(s: S, args: &TileArgs) {
             }
         }
 
-        if args.channels == 2 * lanes {
+        finish::<S, M>(s, acc, &args.finish);
+    }
+}
+
+/// Fetches the lines that are read or written when the sums are ready: also a store waits for its line.
+#[inline(always)]
+pub(in crate::kernels::conv) fn fetch<S: Simd, const M: usize>(s: S, args: &Finish) {
+    for row in &args.residual.unwrap_or(args.out)[..M] {
+        for line in (0..2 * S::LANES).step_by(LINE) {
+            s.prefetch(row.wrapping_add(args.channel + line));
+        }
+    }
+}
+
+/// Adds the residual, applies ReLU and stores the sums.
+///
+/// # Safety
+/// As for the output and the residual of a [`ConvTile`].
+#[inline(always)]
+pub(in crate::kernels::conv) unsafe fn finish<S: Simd, const M: usize>(
+    s: S,
+    acc: [[S::V; 2]; M],
+    args: &Finish,
+) {
+    // SAFETY: the caller keeps the same contract.
+    unsafe {
+        if args.channels == 2 * S::LANES {
             finish_full::<S, M>(s, acc, args);
         } else {
             finish_part::<S, M>(s, acc, args);
@@ -151,7 +178,7 @@ fn relu<S: Simd>(s: S, x: S::V) -> S::V {
 }
 
 #[inline(always)]
-unsafe fn finish_full<S: Simd, const M: usize>(s: S, mut acc: [[S::V; 2]; M], args: &TileArgs) {
+unsafe fn finish_full<S: Simd, const M: usize>(s: S, mut acc: [[S::V; 2]; M], args: &Finish) {
     let (lanes, c) = (S::LANES, args.channel);
     // SAFETY: each row has NR channels from `channel` on.
     unsafe {
@@ -176,7 +203,7 @@ unsafe fn finish_full<S: Simd, const M: usize>(s: S, mut acc: [[S::V; 2]; M], ar
 }
 
 #[inline(always)]
-unsafe fn finish_part<S: Simd, const M: usize>(s: S, acc: [[S::V; 2]; M], args: &TileArgs) {
+unsafe fn finish_part<S: Simd, const M: usize>(s: S, acc: [[S::V; 2]; M], args: &Finish) {
     let lanes = S::LANES;
     let n = [
         args.channels.min(lanes),

@@ -79,7 +79,7 @@ pub struct TransposedWeights {
 }
 
 impl TransposedWeights {
-    fn panels(&self) -> usize {
+    pub(in crate::kernels::conv) fn panels(&self) -> usize {
         self.channels.in_channels.div_ceil(self.nr)
     }
 

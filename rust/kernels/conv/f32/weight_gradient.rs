@@ -27,8 +27,12 @@ use crate::shape::Window;
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Portable, Simd};
 
-/// Pixels of a block: a panel of dy and a tile of windows stay in the first-level cache.
+/// Rows of a block, of a pixel each, in bf16 of a pair: a panel of dy and a tile of windows stay in the first-level
+/// cache.
 const ROWS: usize = 128;
+
+/// The most pixels of a block.
+const PIXELS: usize = 2 * ROWS;
 
 /// The tiles of k of an item, at most: their windows stay in the second-level cache.
 const TILES: usize = 37;
@@ -50,6 +54,8 @@ const PARTS_BYTES: usize = 8 << 20;
 #[derive(Clone, Copy)]
 pub struct WeightGradientKernels {
     nr: usize,
+    /// Pixels of a row that is multiplied: 2 in bf16, which reads copied rows only.
+    depth: usize,
     tiles: &'static [OuterTile],
     pack: PackRows,
     /// The sum of parts.
@@ -77,12 +83,28 @@ impl WeightGradientKernels {
     }
 
     fn new<S: Simd>(_proof: S, tiles: &'static [OuterTile]) -> Self {
+        assert_eq!(tiles.len(), S::MR);
         Self {
             nr: 2 * S::LANES,
+            depth: 1,
             tiles,
             pack: pack_rows::<S>,
             sum: sum_parts::<S>,
             transpose: transpose::<S>,
+        }
+    }
+
+    /// The same with products of pairs of pixels in bf16.
+    pub(in crate::kernels::conv) fn in_pairs(
+        self,
+        tiles: &'static [OuterTile],
+        pack: PackRows,
+    ) -> Self {
+        Self {
+            depth: 2,
+            tiles,
+            pack,
+            ..self
         }
     }
 }
@@ -359,12 +381,14 @@ impl WeightGradient {
         let (dy, windows) = (scratch, scratch.wrapping_add(ROWS * panels.len() * nr));
         let first = part * self.grid.rows;
         let last = (first + self.grid.rows).min(m);
-        let mut rows = [ptr::null_mut::<f32>(); ROWS];
-        for start in (first..last).step_by(ROWS) {
-            let count = ROWS.min(last - start);
+        let mut rows = [ptr::null_mut::<f32>(); PIXELS];
+        let block = ROWS * kernels.depth;
+        let in_place = kernels.depth == 1;
+        for start in (first..last).step_by(block) {
+            let count = block.min(last - start);
             let walk = Walk::over(&self.gradient).shifted(gradient_bytes);
             walk.fill(&self.gradient, start, arena, &mut rows[..count]);
-            let (b, b_stride, to_panel) = match self.gradient_in_place() {
+            let (b, b_stride, to_panel) = match self.gradient_in_place().filter(|_| in_place) {
                 Some(stride) => {
                     let panel = rows[0].wrapping_add(panels.start * nr);
                     (panel.cast_const(), stride, nr)
@@ -375,7 +399,10 @@ impl WeightGradient {
                     (dy.cast_const(), nr, ROWS * nr)
                 }
             };
-            let (a, a_stride) = match self.windows_in_place(arena_of_input, start) {
+            let (a, a_stride) = match self
+                .windows_in_place(arena_of_input, start)
+                .filter(|_| in_place)
+            {
                 Some((first, stride)) => (first.wrapping_add(ks.start), stride),
                 None => {
                     let pixels = start..start + count;
@@ -401,7 +428,7 @@ impl WeightGradient {
                         a_stride,
                         b: b.wrapping_add(i * to_panel),
                         b_stride,
-                        rows: count,
+                        rows: count.div_ceil(kernels.depth),
                         out: panel_out.wrapping_add(tile.start * nr),
                         accumulate: self.accumulate || start > first,
                     };
@@ -424,9 +451,27 @@ impl WeightGradient {
         kernels: &WeightGradientKernels,
     ) {
         let nr = self.nr;
-        let mut starts = [ptr::null::<f32>(); ROWS];
+        let mut starts = [ptr::null::<f32>(); PIXELS];
         for (start, row) in starts.iter_mut().zip(rows) {
             *start = row.cast_const();
+        }
+        if kernels.depth > 1 {
+            let first = panels.start * nr;
+            let len = (panels.end * nr).min(self.gradient.channels) - first;
+            // SAFETY: the panels' channels of the rows, and their places in the scratch.
+            unsafe {
+                (kernels.pack)(&PackArgs {
+                    rows: &starts[..rows.len()],
+                    first,
+                    len,
+                    norm: None,
+                    out,
+                    width: nr,
+                    panels: Some([nr, ROWS * nr]),
+                    zeros: panels.len() * nr - len,
+                });
+            }
+            return;
         }
         for (i, panel) in panels.clone().enumerate() {
             let channels = nr.min(self.gradient.channels - panel * nr);
@@ -439,6 +484,7 @@ impl WeightGradient {
                     norm: None,
                     out: out.add(i * ROWS * nr),
                     width: nr,
+                    panels: None,
                     zeros: nr - channels,
                 });
             }
@@ -460,8 +506,8 @@ impl WeightGradient {
         kernels: &WeightGradientKernels,
     ) {
         let (tap_len, count) = (self.input.tap_len(), pixels.len());
-        let mut rows = [ptr::null::<f32>(); ROWS];
-        let mut starts = [ptr::null_mut::<f32>(); ROWS];
+        let mut rows = [ptr::null::<f32>(); PIXELS];
+        let mut starts = [ptr::null_mut::<f32>(); PIXELS];
         if let GradientInput::Stored(source) = &self.input {
             let starts = &mut starts[..count];
             source
@@ -495,6 +541,7 @@ impl WeightGradient {
                     norm,
                     out: out.add(k - ks.start),
                     width: self.windows_stride(),
+                    panels: None,
                     zeros: 0,
                 });
             }
@@ -508,9 +555,9 @@ impl WeightGradient {
         tap: usize,
         panel: usize,
         pixels: &Range<usize>,
-        starts: &[*mut f32; ROWS],
+        starts: &[*mut f32; PIXELS],
         arena: *mut u8,
-        rows: &mut [*const f32; ROWS],
+        rows: &mut [*const f32; PIXELS],
     ) {
         match &self.input {
             GradientInput::Stored(source) => {

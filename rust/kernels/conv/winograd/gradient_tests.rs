@@ -103,6 +103,7 @@ impl Layer<'_> {
             out_channels,
             transposed: self.transposed,
             nr,
+            bf16: false,
         };
         let out = activations([batch, height, width, to], 1);
         let all = blocks(size, &out, count);
@@ -126,7 +127,13 @@ impl Layer<'_> {
             let transpose = table.f32.weight_gradient.transpose;
             // SAFETY: the table proves the tier, and the result lies inside the arena.
             unsafe {
-                transform.run_item(item, arena.as_mut_ptr(), &parameters, routine, transpose)
+                transform.run_item(
+                    item,
+                    arena.as_mut_ptr(),
+                    &parameters,
+                    std::ptr::null_mut(),
+                    (routine, transpose, None),
+                )
             };
         }
         let range = u.offset_bytes..u.offset_bytes + transform.len_bytes();
@@ -186,6 +193,75 @@ impl Layer<'_> {
         }
         assert_canaries(&arena, &views, what);
         take(&out, &arena)
+    }
+}
+
+/// The transformed weights, panel by panel: the same as those of f32, rounded in pairs of rows.
+#[test]
+fn packed_weights_in_bf16_are_those_of_f32_rounded() {
+    for table in KernelTable::available() {
+        let nr = table.f32.conv.nr();
+        for kernels in [Some(table.emulated_bf16), table.bf16]
+            .into_iter()
+            .flatten()
+        {
+            for [ins, outs] in [[nr, 2 * nr], [5, 3], [nr + 7, nr / 2], [3 * nr, nr + 1]] {
+                for transposed in [false, true] {
+                    let packed = Packed::new([ins, outs], 1, 3, nr);
+                    let parameters = packed.before(&random([outs, 3, 3, ins], 1));
+                    let size = TileSize::Four;
+                    let run = |bf16: bool| {
+                        let transform = TransformPacked {
+                            size,
+                            weights_bytes: FIRST * size_of::<f32>(),
+                            out_bytes: 0,
+                            in_channels: ins,
+                            out_channels: outs,
+                            transposed,
+                            nr,
+                            bf16,
+                        };
+                        let len = transform.len_bytes() / size_of::<u32>();
+                        let mut out = vec![u32::MAX; len];
+                        let mut scratch = vec![CANARY; transform.scratch_bytes() / 4];
+                        let routine = table.f32.winograd.of_size(size).packed;
+                        let transpose = table.f32.weight_gradient.transpose;
+                        for item in (0..transform.items()).rev() {
+                            // SAFETY: the table proves the tier; the buffers hold the result and the scratch.
+                            unsafe {
+                                transform.run_item(
+                                    item,
+                                    out.as_mut_ptr().cast(),
+                                    &parameters,
+                                    scratch.as_mut_ptr(),
+                                    (routine, transpose, Some(kernels.round)),
+                                );
+                            }
+                        }
+                        out
+                    };
+                    let (exact, found) = (run(false), run(true));
+                    let [rows, columns] = if transposed { [outs, ins] } else { [ins, outs] };
+                    let panels = size.points() * columns.div_ceil(nr);
+                    let (from, to) = ((1 + rows) * nr, (1 + rows.div_ceil(2)) * nr);
+                    let mut expected = Vec::new();
+                    for panel in exact[..panels * from].chunks_exact(from) {
+                        expected.extend(&panel[..nr]);
+                        for pair in panel[nr..].chunks(2 * nr) {
+                            let bits = |i: usize| {
+                                let value = pair.get(i).map_or(0.0, |&bits| f32::from_bits(bits));
+                                u32::from(half::bf16::from_f32(value).to_bits())
+                            };
+                            expected.extend((0..nr).map(|i| bits(i) | bits(nr + i) << 16));
+                        }
+                    }
+                    expected.extend(&exact[panels * from..]);
+                    assert_eq!(found.len(), panels * to + exact.len() - panels * from);
+                    // Biases of the convolution are canaries of this test, in either form.
+                    assert!(found == expected, "{} {ins} {outs} {transposed}", table.isa);
+                }
+            }
+        }
     }
 }
 

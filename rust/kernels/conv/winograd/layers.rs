@@ -3,6 +3,7 @@
 use super::block::{Place, TileBlock};
 use super::kernels::WinogradKernels;
 use super::tile::{InputTileArgs, OutputTileArgs};
+use crate::kernels::conv::bf16::Bf16Kernels;
 use crate::kernels::conv::f32::ConvKernels;
 use crate::kernels::conv::layer::{Conv, Shift};
 use crate::kernels::view::{View, line_of};
@@ -87,14 +88,37 @@ impl PointProducts {
         weights: &[u8],
         kernels: &ConvKernels,
     ) {
+        let (shift, item) = self.at(item);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { kernels.run_block(&self.product, item, arena, weights, shift) };
+    }
+
+    /// Does one item in bf16.
+    ///
+    /// # Safety
+    /// As for [`Bf16Kernels::run_item`], at each point.
+    pub unsafe fn run_item_bf16(
+        &self,
+        item: usize,
+        arena: *mut u8,
+        weights: &[u8],
+        scratch: *mut u8,
+        kernels: &Bf16Kernels,
+    ) {
+        let (shift, item) = self.at(item);
+        // SAFETY: the caller keeps the same contract.
+        unsafe { kernels.run_block(&self.product, item, arena, weights, shift, scratch) };
+    }
+
+    /// The place of an item's point, and the product's item.
+    fn at(&self, item: usize) -> (Shift, usize) {
         let (point, item) = (item / self.product.items(), item % self.product.items());
         let shift = Shift {
             input_bytes: point * self.to_next_point.input_bytes,
             out_bytes: point * self.to_next_point.out_bytes,
             weights_bytes: point * self.to_next_point.weights_bytes,
         };
-        // SAFETY: the caller keeps the same contract.
-        unsafe { kernels.run_block(&self.product, item, arena, weights, shift) };
+        (shift, item)
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::scheme::{Doubles, Scheme};
 use super::size::TileSize;
+use crate::kernels::conv::bf16::{RoundRow, RoundRowArgs};
 use crate::kernels::conv::f32::{Transpose, TransposeArgs, panel_len};
 use crate::kernels::view::line_of;
 use crate::simd::Simd;
@@ -106,6 +107,8 @@ pub struct TransformPacked {
     pub transposed: bool,
     /// Channels of a panel.
     pub nr: usize,
+    /// Makes panels of bf16.
+    pub bf16: bool,
 }
 
 impl TransformPacked {
@@ -130,8 +133,28 @@ impl TransformPacked {
     }
 
     fn matrix_len(&self) -> usize {
-        let [rows, columns] = self.sides();
-        columns.div_ceil(self.nr) * panel_len(rows, self.nr)
+        self.sides()[1].div_ceil(self.nr) * self.out_panel_len()
+    }
+
+    /// Places of a panel of a point's matrix.
+    fn out_panel_len(&self) -> usize {
+        let rows = self.sides()[0];
+        let rows = if self.bf16 { rows.div_ceil(2) } else { rows };
+        panel_len(rows, self.nr)
+    }
+
+    /// Bytes of a worker's scratch memory.
+    pub fn scratch_bytes(&self) -> usize {
+        match self.bf16 {
+            false => 0,
+            true => self.size.points() * self.scratch_stride() * size_of::<f32>(),
+        }
+    }
+
+    /// From a point's rows to the next point's in the scratch memory: a line more than they need, so that the same
+    /// place of each falls into another set of the first-level cache.
+    fn scratch_stride(&self) -> usize {
+        self.block_rows() * self.nr + line_of::<f32>()
     }
 
     /// Bytes of the result: the matrices, and a bias for each output.
@@ -149,22 +172,22 @@ impl TransformPacked {
     ///
     /// # Safety
     /// The result lies inside `arena`; `transform` is that of the size; each item is done by one
-    /// thread.
+    /// thread. `scratch` is [`scratch_bytes`](Self::scratch_bytes) bytes of this worker.
     ///
     /// # Panics
-    /// If `weights` ends before the layer's panels.
+    /// If `weights` ends before the layer's panels, or there is no `round` for panels of bf16.
     pub unsafe fn run_item(
         &self,
         item: usize,
         arena: *mut u8,
         weights: &[f32],
-        transform: TransformRow,
-        transpose: Transpose,
+        scratch: *mut f32,
+        (transform, transpose, round): (TransformRow, Transpose, Option<RoundRow>),
     ) {
         let (nr, [rows, columns]) = (self.nr, self.sides());
         let (panel, block) = (item / self.blocks(), item % self.blocks());
         let out = arena.wrapping_add(self.out_bytes).cast::<f32>();
-        let panel_out = out.wrapping_add(panel * panel_len(rows, nr));
+        let panel_out = out.wrapping_add(panel * self.out_panel_len());
         if block == 0 {
             for point in 0..self.size.points() {
                 // SAFETY: the panel's place for biases at this point.
@@ -189,12 +212,33 @@ impl TransformPacked {
         }
         let first = block * self.block_rows();
         let count = self.block_rows().min(rows - first);
+        let (u, point_stride) = match self.bf16 {
+            false => (panel_out.wrapping_add(nr * (1 + first)), self.matrix_len()),
+            true => (scratch, self.scratch_stride()),
+        };
         let args = RowArgs {
             g: std::ptr::null(),
             tap_stride: 0,
-            u: panel_out.wrapping_add(nr * (1 + first)),
-            point_stride: self.matrix_len(),
+            u,
+            point_stride,
             len: count * nr,
+        };
+        let round = || {
+            let Some(round) = round.filter(|_| self.bf16) else {
+                assert!(!self.bf16, "no rounding");
+                return;
+            };
+            for point in 0..self.size.points() {
+                let to = panel_out.wrapping_add(point * self.matrix_len());
+                let args = RoundRowArgs {
+                    from: u.wrapping_add(point * point_stride),
+                    rows: count,
+                    // Blocks have an even number of rows.
+                    to: to.wrapping_add(nr * (1 + first / 2)).cast(),
+                };
+                // SAFETY: the rows at this point, and their pairs in the result, which no other item touches.
+                unsafe { round(&args) };
+            }
         };
         if !self.transposed {
             let tap = |t: usize| panel * from + nr * (1 + t * self.in_channels + first);
@@ -205,6 +249,7 @@ impl TransformPacked {
             };
             // SAFETY: the rows of nine taps, and their place at each point, which no other item touches.
             unsafe { transform(&args) };
+            round();
             return;
         }
         let mut turned = [0.0; 9 * MAX_NR * MAX_NR];
@@ -229,6 +274,7 @@ impl TransformPacked {
         };
         // SAFETY: nine squares, the last one first, and their place at each point, which no other item touches.
         unsafe { transform(&args) };
+        round();
     }
 }
 
