@@ -99,7 +99,8 @@ docs: build $(VENV)/.docs ## Build the book into site/
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 .PHONY: lint
-lint: build $(VENV)/.test $(VENV)/.lint ## Check format, lints, types and the stub
+lint: build $(VENV)/.test $(VENV)/.lint ## Check format, lints, types, the stub, and marks of a merge
+	! git grep -nE '^(<{7}|>{7})( |$$)'
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --features python -- -D warnings
