@@ -76,7 +76,8 @@ def measure(
     runtimes: Sequence[Runtime], task: Task, threads: int, arguments: argparse.Namespace
 ) -> list[Row]:
     """Load, check and time trainers: a row for each."""
-    expected = expected_losses(task, threads) if len(runtimes) > 1 else None
+    has_peers = any(runtime.name not in OURS for runtime in runtimes)
+    expected = expected_losses(task, threads) if has_peers else None
     errors: dict[str, float | None] = {}
     notes: dict[str, str] = {}
     for runtime in runtimes:
@@ -229,8 +230,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", action="store_true", help="also the time of each kind of step and layer of ours")
     add("--csv", type=Path, default=RESULTS / "train.csv", metavar="FILE", help="(%(default)s)")
     arguments = parser.parse_args(argv)
-    ours = [name for name in default_names() if name in OURS]
-    chosen = default_names() if arguments.only is None else [*ours, *arguments.only]
+    names = default_names(arguments.isa)
+    ours = [name for name in names if name in OURS]
+    chosen = names if arguments.only is None else [*ours, *arguments.only]
     arguments.names = [name for name in NAMES if name in chosen]
     return arguments
 

@@ -32,13 +32,17 @@ def make(name: str, isa: str | None = None, winograd: bool = True) -> Runtime:
     raise ValueError(f"no trainer {name!r}: expected one of {', '.join(NAMES)}")
 
 
-def default_names() -> list[str]:
-    """All trainers; those in bf16 only if the processor multiplies bf16.
+def default_names(isa: str | None = None) -> list[str]:
+    """All trainers; those in bf16 only if the processor multiplies bf16, and ours only on its tier.
 
     Every processor with AMX also has AVX-512's instructions for bf16.
+
+    Args:
+        isa: our tier; None for the fastest.
     """
     has_bf16 = "avx512bf16" in _core.cpu_features()
-    return [name for name in NAMES if has_bf16 or "bf16" not in name]
+    lacking = () if isa in (None, "avx512") else (OursBf16.name,)
+    return [name for name in NAMES if (has_bf16 or "bf16" not in name) and name not in lacking]
 
 
 def _torch_kinds() -> Iterator[type[Runtime]]:
