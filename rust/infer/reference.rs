@@ -31,30 +31,14 @@ pub fn activations(
             Ok(values.into_iter().map(f64::from).collect())
         };
         let out = match operation.kind {
-            Kind::Conv(ref conv) => {
-                let y = convolve(name, conv, weights, x)?;
+            Kind::Conv(_) | Kind::Linear { .. } => {
+                let conv = operation.convolution();
+                let conv = conv.unwrap_or_else(|| unreachable!("both kinds are convolutions"));
+                let y = convolve(name, &conv, weights, x)?;
                 match conv.bias {
                     true => add_bias(&y, &vector("bias")?),
                     false => y,
                 }
-            }
-            Kind::Linear {
-                channels,
-                side,
-                classes,
-            } => {
-                // A convolution whose window is the whole map.
-                let conv = Convolution {
-                    in_channels: channels,
-                    out_channels: classes,
-                    kernel: side,
-                    stride: 1,
-                    padding: 0,
-                    dilation: 1,
-                    groups: 1,
-                    bias: true,
-                };
-                add_bias(&convolve(name, &conv, weights, x)?, &vector("bias")?)
             }
             Kind::BatchNorm { epsilon, .. } => {
                 let (mean, variance) = (vector("running_mean")?, vector("running_var")?);

@@ -158,7 +158,7 @@ impl Builder<'_> {
                 relu,
             } if let Some(winograd) = self.layout.scratch(i, group) => {
                 let (input, adds) = (view(sources[0].0), [residual.is_some(), *relu]);
-                winograd.steps(input, out, adds, start, (tile, false), wanted)
+                winograd.steps(input, out, adds, start, tile, wanted)
             }
             Op::Conv {
                 sources,

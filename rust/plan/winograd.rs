@@ -71,19 +71,18 @@ impl WinogradLayer {
     }
 
     /// The steps: for each block the input's transform, the products, the output's transform, which
-    /// adds the values of `out` if there is a residual. With `bf16`, `tile` and the weights are those of bf16.
+    /// adds the values of `out` if there is a residual.
     pub fn steps(
         &self,
         input: View,
         out: View,
         [residual, relu]: [bool; 2],
         weights_bytes: usize,
-        (tile, bf16): (TileShape, bool),
+        tile: TileShape,
         wanted: usize,
     ) -> Vec<Step> {
         let (points, channels) = (self.size.points(), input.channels);
-        let rows = if bf16 { channels.div_ceil(2) } else { channels };
-        let matrix_bytes = tile.packed_bytes(out.channels, rows);
+        let matrix_bytes = tile.packed_bytes(out.channels, channels);
         let panels = tile.panels(out.channels);
         let all_tiles = out.batch * self.size.tiles(out.height, out.width);
         let mut steps = Vec::new();

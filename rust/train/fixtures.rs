@@ -124,26 +124,13 @@ impl Fixture {
             let x = &tensors[operation.inputs[0]];
             let of = |part: &str| &parameters[&format!("{}.{part}", operation.name)];
             let out = match operation.kind {
-                Kind::Conv(ref conv) => match conv.bias {
-                    true => add_bias(&convolve(conv, of("weight"), x), of("bias")),
-                    false => convolve(conv, of("weight"), x),
-                },
-                Kind::Linear {
-                    channels,
-                    side,
-                    classes,
-                } => {
-                    let conv = Convolution {
-                        in_channels: channels,
-                        out_channels: classes,
-                        kernel: side,
-                        stride: 1,
-                        padding: 0,
-                        dilation: 1,
-                        groups: 1,
-                        bias: true,
-                    };
-                    add_bias(&convolve(&conv, of("weight"), x), of("bias"))
+                Kind::Conv(_) | Kind::Linear { .. } => {
+                    let conv = operation.convolution().unwrap();
+                    let y = convolve(&conv, of("weight"), x);
+                    match conv.bias {
+                        true => add_bias(&y, of("bias")),
+                        false => y,
+                    }
                 }
                 Kind::BatchNorm { epsilon, .. } => {
                     let (mean, variance) = moments(x);

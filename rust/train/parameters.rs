@@ -269,6 +269,7 @@ mod tests {
             for (mr, nr) in [(14, 32), (6, 16), (4, 8)] {
                 let tile = TileShape {
                     dtype: Dtype::F32,
+                    depth: 1,
                     mr,
                     nr,
                 };

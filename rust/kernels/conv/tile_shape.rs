@@ -6,8 +6,10 @@ use crate::dtype::Dtype;
 /// MR output pixels by NR output channels, in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileShape {
-    /// The type that the tile computes in.
+    /// The type of the sums.
     pub dtype: Dtype,
+    /// Values of k in a place of a packed panel, which is as wide as a sum: 1, or 2 in bf16.
+    pub depth: usize,
     /// The most output pixels of a tile.
     pub mr: usize,
     /// Output channels of a tile, and of a packed panel.
@@ -20,11 +22,14 @@ impl TileShape {
         out_channels.div_ceil(self.nr)
     }
 
-    /// Bytes of a packed panel of `k` rows.
+    /// Places of a packed panel of `k` values for each channel.
+    pub fn panel_len(&self, k: usize) -> usize {
+        panel_len(k.div_ceil(self.depth), self.nr)
+    }
+
+    /// Bytes of such a panel.
     pub fn panel_bytes(&self, k: usize) -> usize {
-        match self.dtype {
-            Dtype::F32 => panel_len(k, self.nr) * Dtype::F32.size(),
-        }
+        self.panel_len(k) * self.dtype.size()
     }
 
     /// Bytes of all packed panels.

@@ -195,8 +195,7 @@ impl Builder<'_> {
             in_channels: place.conv.in_channels,
             out_channels: place.conv.out_channels,
             transposed,
-            nr: tile.nr,
-            bf16: bf16.is_some(),
+            tile,
         };
         let len_bytes = transform.len_bytes();
         let (weights, offset_bytes) = self.slots.add(len_bytes);
@@ -216,7 +215,6 @@ impl Builder<'_> {
         let layer = layer.placed(v_offset, p_offset);
         let wanted = self.wanted_items();
         let adds = [accumulate, false];
-        let tile = (tile, bf16.is_some());
         for step in layer.steps(input.view, out.view, adds, 0, tile, wanted) {
             let at = WeightsAt::Arena {
                 offset_bytes,

@@ -3,6 +3,7 @@
 use super::step::{OutAt, TrainStep, WeightsAt};
 use crate::kernels::KernelTable;
 use crate::kernels::conv::bf16::Bf16Kernels;
+use crate::kernels::conv::winograd::PackedRoutines;
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::ImageLoss;
 use crate::plan::{self, StepContext};
@@ -92,11 +93,12 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
                 step.run_item(item, arena, parameters, transpose);
             }
             TrainStep::Transform(step) => {
-                let transform = kernels.winograd.of_size(step.size).packed;
-                let transpose = kernels.weight_gradient.transpose;
-                let round = context.bf16.map(|kernels| kernels.round);
-                let routines = (transform, transpose, round);
-                step.run_item(item, arena, parameters, scratch.cast(), routines);
+                let routines = PackedRoutines {
+                    transform: kernels.winograd.of_size(step.size).packed,
+                    transpose: kernels.weight_gradient.transpose,
+                    round: context.bf16.map(|kernels| kernels.round),
+                };
+                step.run_item(item, arena, parameters, scratch.cast(), &routines);
             }
             TrainStep::Statistics(step) => step.run_item(item, arena, kernels.norm.moments),
             TrainStep::FinishStatistics(step) => {

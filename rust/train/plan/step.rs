@@ -165,7 +165,7 @@ impl TrainStep {
             Self::Bf16Transposed(_) => "bf16_transpose_weights",
             Self::Bf16WeightGradient(..) => "bf16_weight_gradient",
             Self::Transposed(_) => "transpose_weights",
-            Self::Transform(step) => match (step.transposed, step.bf16) {
+            Self::Transform(step) => match (step.transposed, step.is_rounded()) {
                 (false, _) => "winograd_weights",
                 (true, false) => "winograd_transposed_weights",
                 (true, true) => "bf16_winograd_transposed_weights",

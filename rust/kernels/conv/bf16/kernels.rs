@@ -72,10 +72,11 @@ impl Bf16Kernels {
         }
     }
 
-    /// The register tile. Its panels hold pairs of k, each as wide as an f32 value.
+    /// The register tile. Its panels hold pairs of k.
     pub fn tile(&self) -> TileShape {
         TileShape {
             dtype: Dtype::F32,
+            depth: 2,
             mr: self.tiles.len(),
             nr: self.nr,
         }

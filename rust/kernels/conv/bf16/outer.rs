@@ -69,7 +69,7 @@ pub(super) unsafe fn pack_pairs<B: Bf16>(args: &PackArgs) {
             || {
                 let lanes = B::S::LANES;
                 let end = args.len + args.zeros;
-                let [run, to_panel] = args.panels.unwrap_or([end, 0]);
+                let whole = args.len / lanes * lanes;
                 let mut r = 0;
                 while r < args.rows.len() {
                     let out = args.out.cast::<u32>().add(r / 2 * args.width);
@@ -78,24 +78,17 @@ pub(super) unsafe fn pack_pairs<B: Bf16>(args: &PackArgs) {
                         false => ptr::null(),
                     };
                     let rows = [args.rows[r], second];
-                    let (mut first, mut out) = (0, out);
-                    while first < end {
-                        let next = (first + run).min(end);
-                        let mut i = first;
-                        while i + lanes <= next.min(args.len) {
-                            let pairs = pairs_at(b, rows, args, lanes, i);
-                            b.store_pairs(out.add(i - first), pairs);
-                            i += lanes;
-                        }
-                        while i < next {
-                            let n = args.len.saturating_sub(i).min(lanes);
-                            let write = (next - i).min(lanes);
-                            let pairs = pairs_at(b, rows, args, n, i);
-                            b.store_first_pairs(write, out.add(i - first), pairs);
-                            i += write;
-                        }
-                        first = next;
-                        out = out.wrapping_add(to_panel);
+                    let mut i = 0;
+                    while i < whole {
+                        b.store_pairs(out.add(i), pairs_at(b, rows, args, lanes, i));
+                        i += lanes;
+                    }
+                    while i < end {
+                        let n = args.len.saturating_sub(i).min(lanes);
+                        let write = (end - i).min(lanes);
+                        let pairs = pairs_at(b, rows, args, n, i);
+                        b.store_first_pairs(write, out.add(i), pairs);
+                        i += write;
                     }
                     r += 2;
                 }

@@ -85,6 +85,7 @@ impl ConvKernels {
     pub fn tile(&self) -> TileShape {
         TileShape {
             dtype: Dtype::F32,
+            depth: 1,
             mr: self.mr(),
             nr: self.nr,
         }

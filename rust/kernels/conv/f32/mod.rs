@@ -1,5 +1,8 @@
 //! The convolution in f32.
 
+mod gradient_grid;
+mod gradient_input;
+mod gradient_kernels;
 mod kernels;
 mod layer;
 mod outer;
@@ -10,6 +13,8 @@ mod tiles;
 mod transposed;
 mod weight_gradient;
 
+pub use gradient_input::GradientInput;
+pub use gradient_kernels::WeightGradientKernels;
 pub use kernels::ConvKernels;
 pub(in crate::kernels::conv) use layer::ahead;
 pub(in crate::kernels::conv) use outer::{OuterArgs, OuterTile, PackArgs, normalized};
@@ -19,7 +24,7 @@ pub use tile::{ConvTile, Finish, TileArgs};
 pub(in crate::kernels::conv) use tile::{fetch, finish};
 pub(in crate::kernels::conv) use tiles::tiles;
 pub use transposed::{Transpose, TransposeArgs, TransposedWeights};
-pub use weight_gradient::{GradientInput, WeightGradient, WeightGradientKernels};
+pub use weight_gradient::WeightGradient;
 
 #[cfg(test)]
 mod parts_tests;

@@ -99,9 +99,6 @@ pub struct PackArgs<'a> {
     pub out: *mut f32,
     /// Elements of a row of `out`.
     pub width: usize,
-    /// The elements of each row that lie side by side, if `out` is panels; and from a panel to the next. Only in
-    /// bf16.
-    pub panels: Option<[usize; 2]>,
     /// Zeros after the elements of each row.
     pub zeros: usize,
 }

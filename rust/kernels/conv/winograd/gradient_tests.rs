@@ -2,12 +2,12 @@
 //! loops.
 
 use super::{
-    PointProducts, TileBlock, TileSize, TransformGradient, TransformInput, TransformOutput,
-    TransformPacked, WeightsGradient,
+    PackedRoutines, PointProducts, TileBlock, TileSize, TransformGradient, TransformInput,
+    TransformOutput, TransformPacked, WeightsGradient,
 };
 use crate::dtype::Dtype;
 use crate::kernels::conv::f32::{WeightGradient, packed_len};
-use crate::kernels::conv::{Conv, Grid, Shift, Source};
+use crate::kernels::conv::{Conv, Grid, Shift, Source, TileShape};
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::reference_gradients::{conv2d_input_gradient, conv2d_weight_gradient};
 use crate::kernels::testing::{
@@ -102,8 +102,7 @@ impl Layer<'_> {
             in_channels,
             out_channels,
             transposed: self.transposed,
-            nr,
-            bf16: false,
+            tile: table.f32.conv.tile(),
         };
         let out = activations([batch, height, width, to], 1);
         let all = blocks(size, &out, count);
@@ -123,8 +122,11 @@ impl Layer<'_> {
         }
         transform.out_bytes = u.offset_bytes;
         for item in (0..transform.items()).rev() {
-            let routine = table.f32.winograd.of_size(size).packed;
-            let transpose = table.f32.weight_gradient.transpose;
+            let routines = PackedRoutines {
+                transform: table.f32.winograd.of_size(size).packed,
+                transpose: table.f32.weight_gradient.transpose,
+                round: None,
+            };
             // SAFETY: the table proves the tier, and the result lies inside the arena.
             unsafe {
                 transform.run_item(
@@ -132,7 +134,7 @@ impl Layer<'_> {
                     arena.as_mut_ptr(),
                     &parameters,
                     std::ptr::null_mut(),
-                    (routine, transpose, None),
+                    &routines,
                 )
             };
         }
@@ -210,7 +212,7 @@ fn packed_weights_in_bf16_are_those_of_f32_rounded() {
                     let packed = Packed::new([ins, outs], 1, 3, nr);
                     let parameters = packed.before(&random([outs, 3, 3, ins], 1));
                     let size = TileSize::Four;
-                    let run = |bf16: bool| {
+                    let run = |tile: TileShape| {
                         let transform = TransformPacked {
                             size,
                             weights_bytes: FIRST * size_of::<f32>(),
@@ -218,14 +220,16 @@ fn packed_weights_in_bf16_are_those_of_f32_rounded() {
                             in_channels: ins,
                             out_channels: outs,
                             transposed,
-                            nr,
-                            bf16,
+                            tile,
                         };
                         let len = transform.len_bytes() / size_of::<u32>();
                         let mut out = vec![u32::MAX; len];
                         let mut scratch = vec![CANARY; transform.scratch_bytes() / 4];
-                        let routine = table.f32.winograd.of_size(size).packed;
-                        let transpose = table.f32.weight_gradient.transpose;
+                        let routines = PackedRoutines {
+                            transform: table.f32.winograd.of_size(size).packed,
+                            transpose: table.f32.weight_gradient.transpose,
+                            round: Some(kernels.round),
+                        };
                         for item in (0..transform.items()).rev() {
                             // SAFETY: the table proves the tier; the buffers hold the result and the scratch.
                             unsafe {
@@ -234,13 +238,13 @@ fn packed_weights_in_bf16_are_those_of_f32_rounded() {
                                     out.as_mut_ptr().cast(),
                                     &parameters,
                                     scratch.as_mut_ptr(),
-                                    (routine, transpose, Some(kernels.round)),
+                                    &routines,
                                 );
                             }
                         }
                         out
                     };
-                    let (exact, found) = (run(false), run(true));
+                    let (exact, found) = (run(table.f32.conv.tile()), run(kernels.tile()));
                     let [rows, columns] = if transposed { [outs, ins] } else { [ins, outs] };
                     let panels = size.points() * columns.div_ceil(nr);
                     let (from, to) = ((1 + rows) * nr, (1 + rows.div_ceil(2)) * nr);

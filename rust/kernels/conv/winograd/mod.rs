@@ -41,7 +41,7 @@ pub use gradient::{
 };
 pub use kernels::{WinogradKernels, WinogradTransforms};
 pub use layers::{PointProducts, TransformInput, TransformOutput};
-pub use packed::{RowArgs, TransformPacked, TransformRow};
+pub use packed::{PackedRoutines, RowArgs, TransformPacked, TransformRow};
 pub use size::TileSize;
 pub use tile::{InputTile, InputTileArgs, OutputTile, OutputTileArgs};
 

@@ -10,6 +10,7 @@
 
 use super::scheme::{Doubles, Scheme};
 use super::size::TileSize;
+use crate::kernels::conv::TileShape;
 use crate::kernels::conv::bf16::{RoundRow, RoundRowArgs};
 use crate::kernels::conv::f32::{Transpose, TransposeArgs, panel_len};
 use crate::kernels::view::line_of;
@@ -105,13 +106,27 @@ pub struct TransformPacked {
     pub out_channels: usize,
     /// True for the gradient by the input: windows are turned, inputs and outputs exchanged.
     pub transposed: bool,
-    /// Channels of a panel.
-    pub nr: usize,
-    /// Makes panels of bf16.
-    pub bf16: bool,
+    /// The tile that multiplies by the result. Its panels are as wide as those of the weights.
+    pub tile: TileShape,
+}
+
+/// The routines of [`TransformPacked`], of one tier.
+#[derive(Clone, Copy)]
+pub struct PackedRoutines {
+    /// The transform of rows, by the scheme of the size.
+    pub transform: TransformRow,
+    /// Turns weights.
+    pub transpose: Transpose,
+    /// Makes pairs of rows, for tiles that read such.
+    pub round: Option<RoundRow>,
 }
 
 impl TransformPacked {
+    /// True if the result is pairs of rows in bf16.
+    pub fn is_rounded(&self) -> bool {
+        self.tile.depth > 1
+    }
+
     /// Rows of a point's matrix, and its columns.
     fn sides(&self) -> [usize; 2] {
         match self.transposed {
@@ -123,8 +138,8 @@ impl TransformPacked {
     /// Rows of an item. Turned weights come in squares.
     fn block_rows(&self) -> usize {
         match self.transposed {
-            false => ITEM / self.nr,
-            true => self.nr,
+            false => ITEM / self.tile.nr,
+            true => self.tile.nr,
         }
     }
 
@@ -133,19 +148,13 @@ impl TransformPacked {
     }
 
     fn matrix_len(&self) -> usize {
-        self.sides()[1].div_ceil(self.nr) * self.out_panel_len()
-    }
-
-    /// Places of a panel of a point's matrix.
-    fn out_panel_len(&self) -> usize {
-        let rows = self.sides()[0];
-        let rows = if self.bf16 { rows.div_ceil(2) } else { rows };
-        panel_len(rows, self.nr)
+        let [rows, columns] = self.sides();
+        self.tile.panels(columns) * self.tile.panel_len(rows)
     }
 
     /// Bytes of a worker's scratch memory.
     pub fn scratch_bytes(&self) -> usize {
-        match self.bf16 {
+        match self.is_rounded() {
             false => 0,
             true => self.size.points() * self.scratch_stride() * size_of::<f32>(),
         }
@@ -154,7 +163,7 @@ impl TransformPacked {
     /// From a point's rows to the next point's in the scratch memory: a line more than they need, so that the same
     /// place of each falls into another set of the first-level cache.
     fn scratch_stride(&self) -> usize {
-        self.block_rows() * self.nr + line_of::<f32>()
+        self.block_rows() * self.tile.nr + line_of::<f32>()
     }
 
     /// Bytes of the result: the matrices, and a bias for each output.
@@ -165,55 +174,46 @@ impl TransformPacked {
 
     /// Items of work.
     pub fn items(&self) -> usize {
-        self.sides()[1].div_ceil(self.nr) * self.blocks()
+        self.tile.panels(self.sides()[1]) * self.blocks()
     }
 
     /// Does one item.
     ///
     /// # Safety
-    /// The result lies inside `arena`; `transform` is that of the size; each item is done by one
-    /// thread. `scratch` is [`scratch_bytes`](Self::scratch_bytes) bytes of this worker.
+    /// The machine has the tier of the routines, and the transform is that of the size; the result lies inside
+    /// `arena`; each item is done by one thread. `scratch` is [`scratch_bytes`](Self::scratch_bytes) bytes of this
+    /// worker.
     ///
     /// # Panics
-    /// If `weights` ends before the layer's panels, or there is no `round` for panels of bf16.
+    /// If `weights` ends before the layer's panels, or the tile reads pairs and no routine makes them.
     pub unsafe fn run_item(
         &self,
         item: usize,
         arena: *mut u8,
         weights: &[f32],
         scratch: *mut f32,
-        (transform, transpose, round): (TransformRow, Transpose, Option<RoundRow>),
+        routines: &PackedRoutines,
     ) {
-        let (nr, [rows, columns]) = (self.nr, self.sides());
+        let (nr, rows) = (self.tile.nr, self.sides()[0]);
         let (panel, block) = (item / self.blocks(), item % self.blocks());
         let out = arena.wrapping_add(self.out_bytes).cast::<f32>();
-        let panel_out = out.wrapping_add(panel * self.out_panel_len());
+        let panel_out = out.wrapping_add(panel * self.tile.panel_len(rows));
         if block == 0 {
             for point in 0..self.size.points() {
                 // SAFETY: the panel's place for biases at this point.
                 unsafe { panel_out.add(point * self.matrix_len()).write_bytes(0, nr) };
             }
         }
-        let from = panel_len(9 * self.in_channels, nr);
         let weights = &weights[self.weights_bytes / size_of::<f32>()..];
         if item == 0 {
-            let biases = columns.next_multiple_of(line_of::<f32>());
-            let place = out.wrapping_add(self.size.points() * self.matrix_len());
-            // SAFETY: the layer's biases, after the matrices.
-            let place = unsafe {
-                place.write_bytes(0, biases);
-                std::slice::from_raw_parts_mut(place, columns)
-            };
-            if !self.transposed {
-                for (panel, place) in place.chunks_mut(nr).enumerate() {
-                    place.copy_from_slice(&weights[panel * from..][..place.len()]);
-                }
-            }
+            // SAFETY: the caller keeps the same contract.
+            unsafe { self.write_biases(out, weights) };
         }
         let first = block * self.block_rows();
         let count = self.block_rows().min(rows - first);
-        let (u, point_stride) = match self.bf16 {
-            false => (panel_out.wrapping_add(nr * (1 + first)), self.matrix_len()),
+        let place = panel_out.wrapping_add(nr * (1 + first / self.tile.depth));
+        let (u, point_stride) = match self.is_rounded() {
+            false => (place, self.matrix_len()),
             true => (scratch, self.scratch_stride()),
         };
         let args = RowArgs {
@@ -223,47 +223,103 @@ impl TransformPacked {
             point_stride,
             len: count * nr,
         };
-        let round = || {
-            let Some(round) = round.filter(|_| self.bf16) else {
-                assert!(!self.bf16, "no rounding");
-                return;
-            };
+        // SAFETY: the caller keeps the same contract; no other item touches the rows' place at each point.
+        unsafe {
+            match self.transposed {
+                false => self.transform_rows([panel, first], weights, args, routines),
+                true => self.transform_turned([panel, block], weights, args, routines),
+            }
+        }
+        if self.is_rounded() {
+            let round = routines
+                .round
+                .unwrap_or_else(|| unreachable!("a tile of pairs comes with its rounding"));
             for point in 0..self.size.points() {
-                let to = panel_out.wrapping_add(point * self.matrix_len());
                 let args = RoundRowArgs {
                     from: u.wrapping_add(point * point_stride),
                     rows: count,
                     // Blocks have an even number of rows.
-                    to: to.wrapping_add(nr * (1 + first / 2)).cast(),
+                    to: place.wrapping_add(point * self.matrix_len()).cast(),
                 };
                 // SAFETY: the rows at this point, and their pairs in the result, which no other item touches.
                 unsafe { round(&args) };
             }
+        }
+    }
+
+    /// Places of a panel of the weights.
+    fn weights_panel_len(&self) -> usize {
+        panel_len(9 * self.in_channels, self.tile.nr)
+    }
+
+    /// Writes the biases after the matrices: those of the layer, or zeros for a gradient.
+    ///
+    /// # Safety
+    /// As for [`TransformPacked::run_item`].
+    unsafe fn write_biases(&self, out: *mut f32, weights: &[f32]) {
+        let columns = self.sides()[1];
+        let place = out.wrapping_add(self.size.points() * self.matrix_len());
+        // SAFETY: the layer's biases, after the matrices.
+        let place = unsafe {
+            place.write_bytes(0, columns.next_multiple_of(line_of::<f32>()));
+            std::slice::from_raw_parts_mut(place, columns)
         };
         if !self.transposed {
-            let tap = |t: usize| panel * from + nr * (1 + t * self.in_channels + first);
-            let args = RowArgs {
-                g: weights[tap(0)..tap(8) + count * nr].as_ptr(),
-                tap_stride: (nr * self.in_channels) as isize,
-                ..args
-            };
-            // SAFETY: the rows of nine taps, and their place at each point, which no other item touches.
-            unsafe { transform(&args) };
-            round();
-            return;
+            for (panel, place) in place.chunks_mut(self.tile.nr).enumerate() {
+                place.copy_from_slice(&weights[panel * self.weights_panel_len()..][..place.len()]);
+            }
         }
+    }
+
+    /// Transforms the rows of a panel from row `first` on.
+    ///
+    /// # Safety
+    /// As for [`TransformPacked::run_item`]; `args` has the place of the result.
+    unsafe fn transform_rows(
+        &self,
+        [panel, first]: [usize; 2],
+        weights: &[f32],
+        args: RowArgs,
+        routines: &PackedRoutines,
+    ) {
+        let nr = self.tile.nr;
+        let tap =
+            |t: usize| panel * self.weights_panel_len() + nr * (1 + t * self.in_channels + first);
+        let args = RowArgs {
+            g: weights[tap(0)..tap(8) + args.len].as_ptr(),
+            tap_stride: (nr * self.in_channels) as isize,
+            ..args
+        };
+        // SAFETY: the rows of nine taps; the caller guarantees the rest.
+        unsafe { (routines.transform)(&args) };
+    }
+
+    /// The same for a square of the turned weights: panel `block` of the weights has the rows.
+    ///
+    /// # Safety
+    /// As for [`TransformPacked::run_item`]; `args` has the place of the result.
+    unsafe fn transform_turned(
+        &self,
+        [panel, block]: [usize; 2],
+        weights: &[f32],
+        args: RowArgs,
+        routines: &PackedRoutines,
+    ) {
+        let nr = self.tile.nr;
         let mut turned = [0.0; 9 * MAX_NR * MAX_NR];
         let square = nr * nr;
-        let ins = nr.min(columns - panel * nr);
+        let ins = nr.min(self.sides()[1] - panel * nr);
+        let sides = [ins, args.len / nr, nr];
         for (t, turned) in turned.chunks_exact_mut(square).take(9).enumerate() {
-            let at = block * from + nr * (1 + t * self.in_channels + panel * nr);
+            let at =
+                block * self.weights_panel_len() + nr * (1 + t * self.in_channels + panel * nr);
             // SAFETY: the caller guarantees the tier.
             unsafe {
                 turn(
                     &weights[at..][..ins * nr],
                     turned,
-                    [ins, count, nr],
-                    transpose,
+                    sides,
+                    routines.transpose,
                 )
             };
         }
@@ -272,9 +328,8 @@ impl TransformPacked {
             tap_stride: -(square as isize),
             ..args
         };
-        // SAFETY: nine squares, the last one first, and their place at each point, which no other item touches.
-        unsafe { transform(&args) };
-        round();
+        // SAFETY: nine squares, the last one first; the caller guarantees the rest.
+        unsafe { (routines.transform)(&args) };
     }
 }
 
