@@ -176,7 +176,7 @@ def ratio_to_best(
 
 
 def print_steps(runtimes: Sequence[Runtime], task: Task, threads: int, rounds: int) -> None:
-    """Print what each kind of step and each layer of ours takes."""
+    """Print what each kind of step, each stage and each layer of ours takes."""
     for runtime in runtimes:
         if not isinstance(runtime, Ours):
             continue
@@ -187,9 +187,13 @@ def print_steps(runtimes: Sequence[Runtime], task: Task, threads: int, rounds: i
             f"\n{runtime.name}, {runtime.precision}: peak {peak / 1e9:.1f} GMAC/s on {threads} "
             "thread(s); a median of each step, without the optimiser"
         )
-        print(steps.table(steps.grouped(plan, seconds, steps.kind_of), "kind of step", peak))
-        print()
-        print(steps.table(steps.grouped(plan, seconds, steps.layer_of), "layer", peak))
+        for title, key in (
+            ("kind of step", steps.kind_of),
+            ("stage", steps.stage_of),
+            ("layer", steps.layer_of),
+        ):
+            print(steps.table(steps.grouped(plan, seconds, key), title, peak))
+            print()
 
 
 def progress(text: str) -> None:
@@ -227,7 +231,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--isa", choices=tiers, help="the tier of resnet_rs (default: the fastest)")
     add("--no-winograd", action="store_true", help="ours without Winograd's algorithm")
     add("--no-memory", action="store_true", help="do not measure memory")
-    add("--steps", action="store_true", help="also the time of each kind of step and layer of ours")
+    add(
+        "--steps",
+        action="store_true",
+        help="also the time of each kind of step, stage and layer of ours",
+    )
     add("--csv", type=Path, default=RESULTS / "train.csv", metavar="FILE", help="(%(default)s)")
     arguments = parser.parse_args(argv)
     names = default_names(arguments.isa)

@@ -42,6 +42,7 @@ def test_it_trains_beside_torch_and_lists_steps(
     assert "share of peak" in out
     for step in (
         "weight_gradient  backward",
+        "layer1  forward",
         "layer1.0.conv1  forward",
         "layer1.0.conv1  backward",
     ):

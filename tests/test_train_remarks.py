@@ -117,6 +117,11 @@ class TestHead:
     def test_defaults_have_no_remark(self) -> None:
         usual = Recipe(freeze="backbone", seed=3, size=32, balanced=True)
         assert without_effect(usual, None) is None
+
+    def test_the_precision_of_steps_has_no_effect_without_steps(self) -> None:
+        remark = without_effect(Recipe(freeze="backbone", precision="bf16"), None)
+        assert remark is not None
+        assert remark.endswith(": precision")
         text = without_effect(Recipe(freeze="backbone", time="1m", patience=3), None)
         assert text is not None
         assert text.endswith(": time, patience")

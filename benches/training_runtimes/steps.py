@@ -54,6 +54,11 @@ def kind_of(step: Mapping[str, Any]) -> str:
     return str(step["operation"])
 
 
+def stage_of(step: Mapping[str, Any]) -> str:
+    """The stage of a step: the first part of its layer's name."""
+    return layer_of(step).partition(".")[0]
+
+
 def layer_of(step: Mapping[str, Any]) -> str:
     """The layer of a step."""
     return str(step["name"])

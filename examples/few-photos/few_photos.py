@@ -14,7 +14,7 @@ then learnt from 10, 20 and 50 photos of each, several draws of them:
 - from scratch: a network with random weights, for comparison.
 
 Accuracies are those of the last epoch on the validation photos of the new classes, so no choice was
-made by them. `docs/training.md` shows the result for hand signs.
+made by them. `docs/hand-signs.md` shows the result for hand signs.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ _OF_EPOCHS = (
     "frozen_epochs",
     "backbone_lr",
     "patience",
+    "precision",
     "augment",
 )
 
@@ -53,7 +54,8 @@ def without_effect(recipe: Recipe, on_epoch: Any) -> str | None:
     if not names:
         return None
     return (
-        f"without effect, since the backbone is frozen and there are no epochs: {', '.join(names)}"
+        "without effect, since the backbone is frozen and nothing but the last layer is fitted: "
+        f"{', '.join(names)}"
     )
 
 

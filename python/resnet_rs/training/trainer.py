@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core, arguments
 from ..images.spec import Preprocessing
 from ..targets import target_matrix
-from .errors import ADVICE, TrainingError
+from .errors import TrainingError, no_number
 from .groups import frozen_names, step_groups
+from .inputs import checked_images
 from .numbers import PRECISIONS, Numbers, number, scales
 from .start import start
 
@@ -283,7 +284,7 @@ class Trainer:
         Raises:
             TrainingError, TypeError, ValueError, MemoryError: as for `step`.
         """
-        images = self._images(x)
+        images = checked_images(x, self._core.in_channels)
         targets = target_matrix(
             y, self.num_classes, smoothing=self._smoothing, class_weights=self._class_weights
         )
@@ -296,7 +297,8 @@ class Trainer:
         losses, predicted = self._core.backward(images, matrix, accumulate=accumulate)
         loss = math.fsum(losses)
         if not math.isfinite(loss):
-            raise TrainingError(self._no_number(loss, images))
+            step = f"step {self.steps + 1}"
+            raise TrainingError(no_number(step, loss, images, self.state_dict()))
         return loss, np.array(predicted, np.int64)
 
     def update(self, *, lr: float | None = None) -> None:
@@ -387,7 +389,7 @@ class Trainer:
         self, x: ArrayLike, *, average: bool = False, batch_size: int = 64
     ) -> NDArray[np.float32]:
         """The logits of images, float32 `[batch, classes]`, as for `evaluate`."""
-        images = self._images(x)
+        images = checked_images(x, self._core.in_channels)
         if not len(images):
             raise ValueError("x: expected at least one image; found none")
         network = self._network(average)
@@ -397,7 +399,9 @@ class Trainer:
 
     def embed(self, x: ArrayLike) -> NDArray[np.float32]:
         """The pooled features of images, float32 `[batch, features]`, as `ResNet.embed` gives."""
-        embedded: NDArray[np.float32] = self._network(False).embed(self._images(x))
+        embedded: NDArray[np.float32] = self._network(False).embed(
+            checked_images(x, self._core.in_channels)
+        )
         return embedded
 
     def set_head(self, weight: ArrayLike, bias: ArrayLike) -> None:
@@ -527,33 +531,3 @@ class Trainer:
         array = self._core.read(kind, name)
         assert array is not None
         return array
-
-    def _images(self, x: ArrayLike) -> NDArray[np.float32]:
-        images = np.asarray(x)
-        if images.dtype == np.uint8:
-            raise TypeError(
-                "x: expected normalised float32, found uint8: pixels become such by "
-                "(x / 255 - mean) / std"
-            )
-        if images.ndim != 4:
-            raise ValueError(
-                f"x: expected shape [batch, height, width, channels]; found {list(images.shape)}"
-            )
-        channels = self._core.in_channels
-        if images.shape[3] != channels:
-            hint = ": NCHW? use x.transpose(0, 2, 3, 1)" if images.shape[1] == channels else ""
-            raise ValueError(
-                f"x: expected shape [batch, height, width, {channels}]; found "
-                f"{list(images.shape)}{hint}"
-            )
-        return np.ascontiguousarray(images, np.float32)
-
-    def _no_number(self, loss: float, images: NDArray[np.float32]) -> str:
-        step = f"step {self.steps + 1}: the loss is {loss}"
-        kept = "the weights and running statistics are those before the step"
-        if not np.isfinite(images).all():
-            return f"{step}, and x has values that are not finite; {kept}"
-        wrong = next((n for n, t in self.state_dict().items() if not np.isfinite(t).all()), None)
-        if wrong is not None:
-            return f"{step}, and {wrong} is not finite since a step before. {ADVICE}"
-        return f"{step}; {kept}. {ADVICE}"
