@@ -126,11 +126,20 @@ pub fn lay_out(views: &mut [View]) -> Arena {
 
 /// Asserts that every byte outside `views` is still a canary.
 pub fn assert_canaries(arena: &Arena, views: &[View], what: &str) {
-    for (i, &byte) in arena.iter().enumerate() {
-        let inside = views
-            .iter()
-            .any(|v| (v.offset_bytes..v.offset_bytes + v.len_bytes()).contains(&i));
-        let is_canary = byte == CANARY_BYTE;
-        assert!(inside || is_canary, "{what}: wrote outside, at byte {i}");
+    let mut inside: Vec<_> = views
+        .iter()
+        .map(|v| v.offset_bytes..v.offset_bytes + v.len_bytes())
+        .collect();
+    inside.sort_by_key(|range| range.start);
+    inside.push(arena.len()..arena.len());
+    let mut end = 0;
+    for range in inside {
+        for i in end..range.start {
+            assert!(
+                arena[i] == CANARY_BYTE,
+                "{what}: wrote outside, at byte {i}"
+            );
+        }
+        end = end.max(range.end);
     }
 }

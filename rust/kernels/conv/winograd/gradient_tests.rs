@@ -207,7 +207,8 @@ fn packed_weights_in_bf16_are_those_of_f32_rounded() {
             .into_iter()
             .flatten()
         {
-            for [ins, outs] in [[nr, 2 * nr], [5, 3], [nr + 7, nr / 2], [3 * nr, nr + 1]] {
+            let sizes = [[5, 3], [nr, 2 * nr], [nr + 7, nr / 2], [3 * nr, nr + 1]];
+            for [ins, outs] in sizes.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
                 for transposed in [false, true] {
                     let packed = Packed::new([ins, outs], 1, 3, nr);
                     let parameters = packed.before(&random([outs, 3, 3, ins], 1));

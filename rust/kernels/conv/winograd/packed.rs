@@ -324,7 +324,8 @@ impl TransformPacked {
             };
         }
         let args = RowArgs {
-            g: turned[8 * square..].as_ptr(),
+            // SAFETY: the last of nine squares. The pointer is the whole array's: strides lead back from it.
+            g: unsafe { turned.as_ptr().add(8 * square) },
             tap_stride: -(square as isize),
             ..args
         };
