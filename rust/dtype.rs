@@ -10,6 +10,10 @@ use bytemuck::Pod;
 pub enum Dtype {
     /// IEEE 754 binary32.
     F32,
+    /// Whole numbers from 0 up in 16 bits: activations of int8 networks for kernels that multiply pairs.
+    I16,
+    /// The same in 8 bits, for kernels that multiply groups of four.
+    U8,
 }
 
 impl Dtype {
@@ -17,13 +21,17 @@ impl Dtype {
     pub const fn size(self) -> usize {
         match self {
             Self::F32 => 4,
+            Self::I16 => 2,
+            Self::U8 => 1,
         }
     }
 
-    /// The name, as the names of kernels begin.
+    /// The name of the Rust type.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::I16 => "i16",
+            Self::U8 => "u8",
         }
     }
 }
@@ -44,6 +52,14 @@ impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
 }
 
+impl Element for i16 {
+    const DTYPE: Dtype = Dtype::I16;
+}
+
+impl Element for u8 {
+    const DTYPE: Dtype = Dtype::U8;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +71,7 @@ mod tests {
             assert_eq!(T::DTYPE.name(), std::any::type_name::<T>());
         }
         check::<f32>();
+        check::<i16>();
+        check::<u8>();
     }
 }

@@ -1,7 +1,7 @@
 //! The network that is measured.
 
 use resnet_rs::graph::family;
-use resnet_rs::graph::fuse::fuse;
+use resnet_rs::graph::fuse::{Fusion, fuse};
 use resnet_rs::graph::layer::Layer;
 use resnet_rs::graph::operations::Operation;
 
@@ -16,5 +16,5 @@ pub fn operations(classes: usize) -> Vec<Operation> {
 
 /// Its layers, as a forward runs them.
 pub fn layers(classes: usize) -> Vec<Layer> {
-    fuse(&operations(classes), true)
+    fuse(&operations(classes), Fusion::ForF32)
 }

@@ -5,7 +5,7 @@ use resnet_rs::graph::layer::Layer;
 use resnet_rs::kernels::KernelTable;
 use resnet_rs::kernels::input::Pixels;
 use resnet_rs::memory::Buffer;
-use resnet_rs::plan::{Algorithm, Grouping, LayerWeights, Plan, PlannedStep};
+use resnet_rs::plan::{Algorithm, Arithmetic, Grouping, LayerWeights, Plan, PlannedStep};
 use resnet_rs::plan::{StepContext, run_item};
 
 use super::random::random;
@@ -27,7 +27,8 @@ impl Workload {
         shape: Shape,
         table: &KernelTable,
     ) -> Self {
-        let places = LayerWeights::lay_out(layers, algorithms, &table.shapes());
+        let arithmetic: Vec<_> = algorithms.iter().copied().map(Arithmetic::f32).collect();
+        let places = LayerWeights::lay_out(layers, &arithmetic, &table.shapes());
         let plan = Plan::new(
             layers,
             &places,
@@ -51,6 +52,7 @@ impl Workload {
         assert!(steps.last().is_some_and(|step| step.completes_layer));
         let context = StepContext {
             pixels: Pixels::F32(&[]),
+            pixel_scale: None,
             weights: &self.weights,
             table: &self.table,
             arena: self.arena.as_mut_ptr(),

@@ -49,12 +49,14 @@ class Network:
         winograd: allow Winograd's algorithm for 3x3 convolutions. It is faster, and its results
             differ from direct convolution by rounding.
         fused: compute batch norm, addition and ReLU together with the convolutions before them.
-            Otherwise every operation is a layer with an output of its own.
+            Otherwise every operation is a layer with an output of its own. int8 networks are
+            always fused.
+        precision: the arithmetic that the weights must be for, `f32` or `int8`; by default any.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
         WeightsError: a missing, surplus, mis-shaped or non-finite tensor, a bad header or config,
-            or a file that is written to while it is read.
+            weights for another precision, or a file that is written to while it is read.
         UnsupportedIsaError: the machine lacks `isa`.
         ValueError: `isa` is not a known name, or `threads` is below 1.
         MemoryError: the weights do not fit in memory.
@@ -69,10 +71,11 @@ class Network:
         threads: int | None = None,
         winograd: bool = True,
         fused: bool = True,
+        precision: str | None = None,
     ) -> Network: ...
     @staticmethod
     def from_tensors(
-        tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
+        tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int8]],
         config: str,
         *,
         origin: str,
@@ -80,6 +83,7 @@ class Network:
         threads: int | None = None,
         winograd: bool = True,
         fused: bool = True,
+        precision: str | None = None,
     ) -> Network:
         """Make a network from tensors in memory, which it does not keep.
 
@@ -92,6 +96,7 @@ class Network:
             threads: see `isa`.
             winograd: see `isa`.
             fused: see `isa`.
+            precision: see `isa`.
 
         Raises:
             WeightsError, UnsupportedIsaError, ValueError: as the class does.
@@ -115,6 +120,9 @@ class Network:
     @property
     def winograd(self) -> bool:
         """True if any layer runs with Winograd's algorithm."""
+    @property
+    def precision(self) -> str:
+        """The arithmetic: `f32` or `int8`."""
     @property
     def in_channels(self) -> int:
         """The channels of an image."""
@@ -175,10 +183,27 @@ class Network:
     def activations(
         self, x: NDArray[np.float32] | NDArray[np.uint8]
     ) -> list[tuple[str, NDArray[np.float32]]]:
-        """Every layer's output in network order, as `(name, NHWC array)`.
+        """Every layer's output in network order, as `(name, NHWC array)`; in int8 times its scale.
 
         Names are torchvision's of the last operation fused into the layer: `relu` (the stem),
         `maxpool`, `layer1.0.relu1`, `layer1.0.relu2`, `layer1.0`, ..., `avgpool`, `fc`.
+        """
+    def statistics(
+        self, x: NDArray[np.float32] | NDArray[np.uint8], *, threads: int | None = None
+    ) -> list[tuple[str, float, NDArray[np.uint64], NDArray[np.float64]]]:
+        """Return the distribution of the normalised input and of every layer's output, in order.
+
+        Args:
+            x: the images, as for `logits`.
+            threads: as for `logits`. The results are the same.
+
+        Returns:
+            For each tensor: its name, `input` or the layer's; the largest value; a histogram with
+            32,768 bins by the upper 16 bits of the positive values, with those that are not
+            positive in bin 0; the sum of each channel over images and pixels.
+
+        Raises:
+            ValueError: `x` does not fit, or this is no f32 network.
         """
     def operations(self, height: int, width: int) -> list[dict[str, Any]]:
         """Return the network's operations in the form of the function `operations`."""
@@ -187,7 +212,7 @@ class Network:
 
         Returns:
             For each step `name` (the layer's; a Winograd layer has several steps), `algorithm`,
-            `kernel`, `output_shape`, `macs` (its multiply-accumulates) and `items`
+            `precision`, `kernel`, `output_shape`, `macs` (its multiply-accumulates) and `items`
             (work items that are partitioned among the threads).
         """
     def schedule(
@@ -414,7 +439,7 @@ def safetensors_index(path: str) -> dict[str, tuple[str, tuple[int, ...], int, i
 
 def write_safetensors(
     path: str,
-    tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16]],
+    tensors: Mapping[str, NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int8]],
     metadata: Mapping[str, str],
 ) -> None:
     """Write a safetensors file: first under a temporary name, renamed when complete.

@@ -13,8 +13,11 @@ use super::preprocessing::{Preprocessing, Size};
 use super::variant::Variant;
 use crate::error::Error;
 
-/// The format that this version writes and reads.
+/// The format of networks in f32.
 const FORMAT_VERSION: u32 = 1;
+
+/// The format of quantised networks, which older versions must not read.
+const QUANTIZED_VERSION: u32 = 2;
 
 /// The most pixels of an image after the crop, or after a resize to two numbers: 400 MB of RGB. It is
 /// checked here, before anything is allocated for such an image.
@@ -24,7 +27,7 @@ const MAX_IMAGE_PIXELS: u64 = 1 << 27;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The version of this format: 1.
+    /// The version of this format: 1, or 2 with `quantization`.
     pub format_version: u32,
     /// torchvision's or timm's name of the network.
     pub architecture: String,
@@ -47,6 +50,9 @@ pub struct Config {
     /// The weights' origin, in free form.
     #[serde(default)]
     pub source: Option<Map<String, Value>>,
+    /// How the weights came to be whole numbers, in free form; only theirs have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Map<String, Value>>,
 }
 
 impl Default for Config {
@@ -61,6 +67,7 @@ impl Default for Config {
             activation: None,
             preprocessing: Preprocessing::default(),
             source: None,
+            quantization: None,
         }
     }
 }
@@ -148,10 +155,13 @@ impl Config {
             preprocessing: p,
             ..
         } = self;
-        if *format_version != FORMAT_VERSION {
+        let (expected, reason) = match self.quantization {
+            None => (FORMAT_VERSION, "written by a newer version?"),
+            Some(_) => (QUANTIZED_VERSION, "that of configs with quantization"),
+        };
+        if *format_version != expected {
             return Err(Error::Argument(format!(
-                "format_version: expected {FORMAT_VERSION}, found {format_version}: \
-                 written by a newer version?"
+                "format_version: expected {expected}, found {format_version}: {reason}"
             )));
         }
         let channels = self.architecture()?.in_channels;

@@ -8,20 +8,30 @@
 //! downsample → bn ─┘                      further terms of the same sums
 //! ```
 //!
-//! A 3x3 convolution before an addition stays alone, so that it can run with Winograd's algorithm;
-//! its shortcut's convolution is a layer of its own.
+//! In f32 a 3x3 convolution before an addition stays alone, so that it can run with Winograd's algorithm;
+//! its shortcut's convolution is a layer of its own. In int8 it is fused too: the output of such a layer may
+//! be negative, and activations are not.
 
 use std::collections::HashSet;
 
 use super::layer::{ConvSpec, Layer, Norm, Op};
 use super::operations::{Convolution, Kind, Operation, TensorId};
 
+/// The operations that are fused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// None: each is a layer of its own.
+    Nothing,
+    /// Those around convolutions, as f32 kernels take them.
+    ForF32,
+    /// Those around convolutions, and every shortcut's convolution.
+    ForInt8,
+}
+
 /// The layers of a forward.
-///
-/// - `fused`: fuses operations; otherwise each is a layer of its own.
-pub fn fuse(operations: &[Operation], fused: bool) -> Vec<Layer> {
+pub fn fuse(operations: &[Operation], fusion: Fusion) -> Vec<Layer> {
     let mut fusing = Fusing {
-        fused,
+        fusion,
         layers: Vec::new(),
         values: vec![Value::Tensor(0)],
     };
@@ -52,7 +62,7 @@ struct Sum {
 }
 
 struct Fusing {
-    fused: bool,
+    fusion: Fusion,
     layers: Vec<Layer>,
     /// By operation, the image first.
     values: Vec<Value>,
@@ -69,7 +79,7 @@ impl Fusing {
                 sources: vec![(self.tensor(input), spec)],
                 residual: None,
             };
-            return if self.fused {
+            return if self.fusion != Fusion::Nothing {
                 Value::Sum(sum)
             } else {
                 self.push_sum(sum, false)
@@ -106,7 +116,7 @@ impl Fusing {
                                 b: Some(_), relu, ..
                             },
                     }) = self.layers.last_mut()
-                        && self.fused
+                        && self.fusion != Fusion::Nothing
                         && *output == a
                     {
                         *relu = true;
@@ -145,7 +155,9 @@ impl Fusing {
         };
         sum.name = name.into();
         match self.values[b].clone() {
-            Value::Sum(shortcut) if sum.sources[0].1.kernel == 1 => {
+            Value::Sum(shortcut)
+                if sum.sources[0].1.kernel == 1 || self.fusion == Fusion::ForInt8 =>
+            {
                 sum.sources.extend(shortcut.sources);
             }
             Value::Sum(_) | Value::Tensor(_) => sum.residual = Some(self.tensor(b)),
@@ -262,8 +274,8 @@ mod tests {
     use super::*;
     use crate::graph::family;
 
-    fn layers(name: &str, fused: bool) -> Vec<Layer> {
-        fuse(&family::named(name).unwrap().operations(10, 1), fused)
+    fn layers(name: &str, fusion: Fusion) -> Vec<Layer> {
+        fuse(&family::named(name).unwrap().operations(10, 1), fusion)
     }
 
     fn names(layers: &[Layer]) -> Vec<&str> {
@@ -272,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_bottleneck_is_three_layers() {
-        let layers = layers("resnet50", true);
+        let layers = layers("resnet50", Fusion::ForF32);
         assert_eq!(
             names(&layers)[..8],
             [
@@ -297,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_basic_block_keeps_its_shortcut_apart() {
-        let layers = layers("resnet18", true);
+        let layers = layers("resnet18", Fusion::ForF32);
         let all = names(&layers);
         let at = all.iter().position(|n| *n == "layer2.0.relu1").unwrap();
         assert_eq!(all[at + 1..at + 3], ["layer2.0.downsample.1", "layer2.0"]);
@@ -308,8 +320,28 @@ mod tests {
     }
 
     #[test]
+    fn in_int8_no_output_but_that_of_fc_may_be_negative() {
+        for name in ["resnet18", "resnet50", "resnet50d", "cifar_resnet20"] {
+            for layer in layers(name, Fusion::ForInt8) {
+                match layer.op {
+                    Op::Conv { relu, .. } => assert!(relu || layer.is_fc(), "{}", layer.name),
+                    Op::Elementwise { .. } => panic!("{name}: {}", layer.name),
+                    Op::MaxPool(..) | Op::AvgPool(..) | Op::Pad(..) => {}
+                }
+            }
+        }
+        let layers = layers("resnet18", Fusion::ForInt8);
+        let last = layers
+            .iter()
+            .find(|layer| layer.name == "layer2.0")
+            .unwrap();
+        let kernels: Vec<_> = last.convs().map(|conv| conv.kernel).collect();
+        assert_eq!(kernels, [3, 1]);
+    }
+
+    #[test]
     fn a_shortcut_without_weights_is_a_layer_that_is_added_in_place() {
-        let layers = layers("cifar_resnet20", true);
+        let layers = layers("cifar_resnet20", Fusion::ForF32);
         let all = names(&layers);
         let at = all.iter().position(|n| *n == "layer2.0.relu1").unwrap();
         assert_eq!(all[at + 1..at + 3], ["layer2.0.downsample", "layer2.0"]);
@@ -325,7 +357,7 @@ mod tests {
         for name in ["resnet18", "resnet50d"] {
             let operations = family::named(name).unwrap().operations(10, 1);
             let expected: Vec<_> = operations.iter().map(|o| o.name.as_str()).collect();
-            assert_eq!(names(&fuse(&operations, false)), expected);
+            assert_eq!(names(&fuse(&operations, Fusion::Nothing)), expected);
         }
     }
 
@@ -334,7 +366,7 @@ mod tests {
         let mut architecture = family::named("resnet50").unwrap();
         architecture.relu_before_add = true;
         let operations = architecture.operations(10, 1);
-        let layers = fuse(&operations, true);
+        let layers = fuse(&operations, Fusion::ForF32);
         assert_eq!(
             names(&layers)[4..7],
             ["layer1.0.relu3", "layer1.0.downsample.1", "layer1.0"]
@@ -357,7 +389,7 @@ mod tests {
             ("resnet50d", "conv1.2"),
         ] {
             let operations = family::named(name).unwrap().operations(10, 1);
-            let layers = fuse(&operations, true);
+            let layers = fuse(&operations, Fusion::ForF32);
             let into = fused_into(&operations, &layers);
             for (operation, layer) in operations.iter().zip(&into) {
                 assert!(

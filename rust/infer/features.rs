@@ -39,7 +39,7 @@ impl Network {
         let pixels = self.pixels(images, shape)?;
         let mut outputs: Vec<Activation> = Vec::new();
         if shape.batch == 0 {
-            let shapes = shapes(&self.layers, shape, self.architecture.in_channels);
+            let shapes = shapes(&self.layers, shape, self.image_channels());
             outputs.extend(layers.iter().map(|&i| {
                 let out = &shapes[i + 1];
                 let shape = [0, out.height, out.width, out.channels];

@@ -9,15 +9,19 @@ mod plans;
 mod profile;
 pub mod reference;
 mod session;
+mod statistics;
 mod walk;
 
 pub use features::Activation;
 pub use images::Images;
 pub use network::{Head, Network, Options};
 pub use plans::kernel_name;
+pub use statistics::{BINS, Statistics};
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod int8_tests;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]

@@ -7,15 +7,17 @@ use super::session::Session;
 use crate::error::Error;
 use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
-use crate::graph::fuse::fuse;
+use crate::graph::fuse::{Fusion, fuse};
 use crate::graph::layer::Layer;
 use crate::graph::operations::Operation;
 use crate::kernels::KernelTable;
-use crate::kernels::input::Normalization;
-use crate::plan::{Algorithm, LayerWeights, algorithms};
+use crate::kernels::input::{Normalization, PixelScale, quantized_channels};
+use crate::plan::{Algorithm, Arithmetic, LayerWeights, algorithms};
 use crate::simd::{Features, Isa};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
-use crate::weights::{NetworkSpec, PackedWeights, Tensors, WeightsFile};
+use crate::weights::{
+    NetworkSpec, PackedWeights, Precision, QuantizedLayers, Tensors, WeightsFile,
+};
 
 /// The part of the network whose outputs a forward returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Options {
     /// Computes batch norm, addition and ReLU with the convolutions before them. Otherwise every
     /// operation is a layer of its own, for inspection.
     pub fused: bool,
+    /// The arithmetic that the weights must be for; None takes any.
+    pub precision: Option<Precision>,
 }
 
 impl Default for Options {
@@ -49,6 +53,7 @@ impl Default for Options {
             threads: None,
             winograd: true,
             fused: true,
+            precision: None,
         }
     }
 }
@@ -77,6 +82,7 @@ pub struct Network {
     pub(super) layers: Vec<Layer>,
     pub(super) weights: PackedWeights,
     pub(super) normalization: Normalization,
+    pub(super) pixel_scale: Option<PixelScale>,
     pub(super) table: KernelTable,
     pub(super) threads: usize,
     pub(super) session: ProcessLocal<Session>,
@@ -148,20 +154,54 @@ impl Network {
         options: &Options,
     ) -> Result<Self, Error> {
         let isa = Isa::resolve(options.isa)?;
-        let threads = resolve_threads(options.threads)?;
         let table = KernelTable::new(isa, Features::detect())
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
+        Self::on(table, architecture, config, tensors, options)
+    }
 
+    pub(super) fn on(
+        table: KernelTable,
+        architecture: Architecture,
+        config: Config,
+        tensors: &Tensors,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let threads = resolve_threads(options.threads)?;
         let spec = NetworkSpec::new(&architecture, config, tensors)?;
+        check_precision(&spec, options, tensors)?;
         let preprocessing = &spec.config.preprocessing;
-        let layers = fuse(&spec.operations, options.fused);
-        let [height, width] = preprocessing.input_size();
-        let image = [height, width, architecture.in_channels];
-        let algorithms = algorithms(&layers, image, options.winograd);
+        let (mean, std) = (&preprocessing.mean, &preprocessing.std);
         let team = Team::get(threads);
-        let weights = PackedWeights::new(&layers, &algorithms, tensors, &table, &team)?;
+        let in_channels = architecture.in_channels;
+        let (layers, weights, pixel_scale) = match spec.precision {
+            Precision::F32 => {
+                let layers = fuse(
+                    &spec.operations,
+                    match options.fused {
+                        true => Fusion::ForF32,
+                        false => Fusion::Nothing,
+                    },
+                );
+                let [height, width] = preprocessing.input_size();
+                let image = [height, width, in_channels];
+                let arithmetic: Vec<_> = algorithms(&layers, image, options.winograd)
+                    .into_iter()
+                    .map(Arithmetic::f32)
+                    .collect();
+                let weights = PackedWeights::new(&layers, &arithmetic, tensors, &table, &team)?;
+                (layers, weights, None)
+            }
+            Precision::Int8 => {
+                let quantized =
+                    QuantizedLayers::new(&spec.operations, in_channels, tensors, table.int8)?;
+                let pixels = PixelScale::new(mean, std);
+                let weights = PackedWeights::int8(&quantized, &pixels, tensors, &table, &team)?;
+                (quantized.layers, weights, Some(pixels))
+            }
+        };
         Ok(Self {
-            normalization: Normalization::new(&preprocessing.mean, &preprocessing.std),
+            normalization: Normalization::new(mean, std),
+            pixel_scale,
             spec,
             has_config: false,
             path: PathBuf::new(),
@@ -258,14 +298,46 @@ impl Network {
         &self.table
     }
 
+    /// The arithmetic.
+    pub fn precision(&self) -> Precision {
+        self.spec.precision
+    }
+
+    /// Channels of the tensor that the images are copied into.
+    pub(super) fn image_channels(&self) -> usize {
+        match self.pixel_scale {
+            Some(_) => quantized_channels(self.architecture.in_channels),
+            None => self.architecture.in_channels,
+        }
+    }
+
     /// True if any layer runs with Winograd's algorithm.
     pub fn winograd(&self) -> bool {
-        let is_winograd = |w: &LayerWeights| w.algorithm != Algorithm::Direct;
+        let is_winograd = |w: &LayerWeights| w.arithmetic.algorithm != Algorithm::Direct;
         self.weights.layers.iter().any(is_winograd)
     }
 
     /// The number of threads that a forward uses.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+}
+
+/// Checks that the weights are for the arithmetic that is asked for.
+fn check_precision(spec: &NetworkSpec, options: &Options, tensors: &Tensors) -> Result<(), Error> {
+    let found = spec.precision;
+    match options.precision {
+        Some(Precision::Int8) if found == Precision::F32 => Err(tensors.error(
+            "precision int8: expected weights with scales, found f32 weights: quantise them with \
+             model.quantize(images) or resnet-rs quantize",
+        )),
+        Some(Precision::F32) if found == Precision::Int8 => Err(tensors.error(
+            "precision f32: expected f32 weights, found int8 weights, which run in int8 alone: load the \
+             weights that they were made from",
+        )),
+        _ if found == Precision::Int8 && !options.fused => Err(Error::Argument(
+            "fused: expected True for int8 weights, whose layers are whole, found False".into(),
+        )),
+        _ => Ok(()),
     }
 }

@@ -76,7 +76,7 @@ impl Network {
             &self.layers,
             &self.weights.layers,
             shape,
-            self.architecture.in_channels,
+            self.image_channels(),
             &self.table.shapes(),
             threads,
             grouping,

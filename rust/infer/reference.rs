@@ -11,7 +11,7 @@ use crate::kernels::reference::{
     max_pool, pad_channels, relu,
 };
 use crate::shape::Shape;
-use crate::weights::{Tensors, WeightsFile, oihw_to_ohwi};
+use crate::weights::{Precision, Tensors, WeightsFile, oihw_to_ohwi};
 
 /// Every operation's output in order, as `(name, tensor)`.
 ///
@@ -91,6 +91,12 @@ impl Network {
         image: &[f32],
         [height, width]: [usize; 2],
     ) -> Result<Vec<f64>, Error> {
+        if self.precision() != Precision::F32 {
+            return Err(Error::Argument(format!(
+                "the reference loops: expected an f32 network, found {}",
+                self.precision()
+            )));
+        }
         let channels = self.architecture.in_channels;
         if height == 0 || width == 0 || image.len() != height * width * channels {
             return Err(Error::Argument(format!(

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::graph::layer::{Layer, Op};
     use crate::kernels::KernelTable;
-    use crate::plan::{Algorithm, Grouping, LayerWeights};
+    use crate::plan::{Algorithm, Arithmetic, Grouping, LayerWeights};
 
     const SHAPE: Shape = Shape {
         batch: 1,
@@ -166,7 +166,8 @@ mod tests {
         }];
         let table = KernelTable::available().next().unwrap();
         let kernels = table.shapes();
-        let weights = LayerWeights::lay_out(&layers, &[Algorithm::Direct], &kernels);
+        let weights =
+            LayerWeights::lay_out(&layers, &[Arithmetic::f32(Algorithm::Direct)], &kernels);
         Plan::new(
             &layers,
             &weights,

@@ -173,6 +173,7 @@ fn assert_matches_reference(architecture: &Architecture, config: &Config, shape:
                 threads: Some(2),
                 winograd,
                 fused,
+                precision: None,
             };
             let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
             let network = network.unwrap();

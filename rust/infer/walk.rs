@@ -96,6 +96,7 @@ impl Network {
     ) -> Result<StepContext<'a>, Error> {
         Ok(StepContext {
             pixels: pass.pixels,
+            pixel_scale: self.pixel_scale.as_ref(),
             weights: &self.weights.data,
             table: &self.table,
             arena: workspace.arena(pass.plan.arena_bytes)?.as_mut_ptr(),

@@ -11,6 +11,12 @@ pub struct KernelShapes {
     pub layout: ActivationLayout,
     /// The tile of the f32 convolution.
     pub f32: TileShape,
+    /// The tile of the int8 convolution on 16-bit activations.
+    pub i16: TileShape,
+    /// The tile of the int8 convolution on 8-bit activations.
+    pub u8: TileShape,
+    /// The type of the activations of int8 networks.
+    pub int8: Dtype,
 }
 
 impl KernelShapes {
@@ -18,6 +24,8 @@ impl KernelShapes {
     pub fn tile(&self, dtype: Dtype) -> TileShape {
         match dtype {
             Dtype::F32 => self.f32,
+            Dtype::I16 => self.i16,
+            Dtype::U8 => self.u8,
         }
     }
 }

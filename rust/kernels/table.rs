@@ -3,6 +3,7 @@
 use super::activations::ActivationLayout;
 use super::conv::bf16::Bf16Kernels;
 use super::conv::f32::{ConvKernels, WeightGradientKernels};
+use super::conv::int8::IntConvKernels;
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
@@ -10,12 +11,12 @@ use super::loss::LossKernels;
 use super::norm::NormKernels;
 use super::optimizer::OptimizerKernels;
 use super::peak::Peak;
-use super::pool::{PoolGradients, PoolKernels};
+use super::pool::{IntPoolKernels, PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
+use crate::simd::{Activation, Dot, Features, Isa, Plain, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512, Avx512Bf16, Feature};
-use crate::simd::{Features, Isa, Portable, Simd};
+use crate::simd::{Avx2, Avx2Pairs, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, Feature};
 
 /// The kernels of one tier, a set for each dtype. Only a proof that this machine has the tier makes a
 /// table.
@@ -33,6 +34,71 @@ pub struct KernelTable {
     pub bf16: Option<Bf16Kernels>,
     /// The same emulated, for tests: slow.
     pub emulated_bf16: Bf16Kernels,
+    /// The kernels of int8 networks on 16-bit activations: those of fc, and of all layers without VNNI.
+    pub i16: IntKernels<i16>,
+    /// Those on 8-bit activations: of VNNI, or emulated for tests.
+    pub u8: IntKernels<u8>,
+    /// The type of the activations of int8 networks.
+    pub int8: Dtype,
+}
+
+/// The kernels of int8 networks on activations of `A`.
+#[derive(Clone, Copy)]
+pub struct IntKernels<A: 'static> {
+    /// Convolutions, and the packing of their weights.
+    pub conv: IntConvKernels<A>,
+    /// Pools.
+    pub pool: IntPoolKernels<A>,
+}
+
+impl<A: Activation> IntKernels<A> {
+    /// The kernels of `D`, or None if this machine lacks the instructions.
+    fn of<D: Dot<A = A>>(conv: impl FnOnce(D) -> IntConvKernels<A>) -> Option<Self> {
+        let proof = D::detect()?;
+        Some(Self {
+            conv: conv(proof),
+            pool: IntPoolKernels::new(proof),
+        })
+    }
+}
+
+impl IntKernels<i16> {
+    /// The kernels beside tier `isa`.
+    fn of_isa(isa: Isa) -> Option<Self> {
+        match isa {
+            Isa::Portable => Self::of::<Plain<i16>>(IntConvKernels::portable),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => Self::of::<Avx2Pairs>(IntConvKernels::avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
+    }
+}
+
+impl IntKernels<u8> {
+    /// The kernels beside tier `isa`, if this machine has VNNI for it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    fn of_isa(isa: Isa, features: Features) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has = |feature| features.has(feature);
+            match isa {
+                Isa::Avx512 if has(Feature::Avx512vnni) => {
+                    return Self::of::<Avx512Vnni>(IntConvKernels::avx512_vnni);
+                }
+                Isa::Avx2 if has(Feature::AvxVnni) => {
+                    return Self::of::<AvxVnni>(IntConvKernels::avx_vnni);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Fours in plain Rust.
+    fn emulated() -> Option<Self> {
+        Self::of::<Plain<i8>>(IntConvKernels::emulated)
+    }
 }
 
 /// The kernels of one tier that compute in f32.
@@ -119,6 +185,7 @@ impl KernelTable {
             #[cfg(not(target_arch = "x86_64"))]
             _ => return None,
         };
+        let vnni = IntKernels::<u8>::of_isa(isa, features);
         Some(Self {
             isa,
             features,
@@ -126,6 +193,13 @@ impl KernelTable {
             f32,
             bf16,
             emulated_bf16,
+            i16: IntKernels::<i16>::of_isa(isa)?,
+            int8: if vnni.is_some() {
+                Dtype::U8
+            } else {
+                Dtype::I16
+            },
+            u8: vnni.or_else(IntKernels::emulated)?,
         })
     }
 
@@ -134,18 +208,35 @@ impl KernelTable {
         KernelShapes {
             layout: self.layout,
             f32: self.f32.conv.tile(),
+            i16: self.i16.conv.tile(),
+            u8: self.u8.conv.tile(),
+            int8: self.int8,
         }
     }
 
-    /// The name of the convolution kernel that computes in `dtype`: `<dtype>_conv_<MR>x<NR>_<isa>`.
+    /// The same kernels, with int8 networks on emulated 8-bit activations, for tests.
+    pub fn with_emulated_fours(self) -> Option<Self> {
+        Some(Self {
+            u8: IntKernels::emulated()?,
+            int8: Dtype::U8,
+            ..self
+        })
+    }
+
+    /// The name of the convolution kernel that computes in `dtype`: `<precision>_conv_<MR>x<NR>_<instructions>`.
     pub fn conv_name(&self, dtype: Dtype) -> String {
         let tile = self.shapes().tile(dtype);
         self.name(dtype, &format!("conv_{}x{}", tile.mr, tile.nr))
     }
 
-    /// The name of another operation's kernel: `<dtype>_<operation>_<isa>`.
+    /// The name of another operation's kernel: `<precision>_<operation>_<instructions>`.
     pub fn name(&self, dtype: Dtype, operation: &str) -> String {
-        format!("{dtype}_{operation}_{}", self.isa)
+        let (precision, instructions) = match dtype {
+            Dtype::F32 => ("f32", self.isa.name()),
+            Dtype::I16 => ("int8", self.i16.conv.instructions),
+            Dtype::U8 => ("int8", self.u8.conv.instructions),
+        };
+        format!("{precision}_{operation}_{instructions}")
     }
 
     /// The tables of every tier that this machine has, slowest first.

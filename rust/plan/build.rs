@@ -5,13 +5,14 @@ use super::lifetimes::embedding_layers;
 use super::regions::{Grouping, Groups};
 use super::segment::Segment;
 use super::step::{PlannedStep, Step};
-use super::weights::{LayerWeights, panel_channels};
+use super::weights::{Arithmetic, LayerWeights, panel_channels};
+use crate::dtype::Dtype;
 use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
 use crate::kernels::KernelShapes;
 use crate::kernels::conv::{Conv, Grid, Source};
 use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::InputLayer;
-use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
+use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer, Units};
 use crate::shape::Shape;
 
 /// Items of a step for each worker, at least.
@@ -142,13 +143,15 @@ impl Builder<'_> {
                 first_image: group.images.start,
             }),
             completes_layer: false,
+            scale: 1.0,
         }
     }
 
     /// Appends the steps of layer `i` for a group of images, each cut into about `wanted` items.
     fn push(&self, i: usize, group: &Group, wanted: usize, steps: &mut Vec<PlannedStep>) {
         let (layer, weights) = (&self.layers[i], &self.weights[i]);
-        let (tile, start) = (self.kernels.tile(weights.dtype), weights.offset_bytes);
+        let arithmetic = weights.arithmetic;
+        let (tile, start) = (self.kernels.tile(arithmetic.dtype), weights.offset_bytes);
         let view = |id: TensorId| self.layout.view(id, group);
         let out = view(layer.output);
         let mut layer_steps = match &layer.op {
@@ -168,7 +171,7 @@ impl Builder<'_> {
                 let m = out.shape().pixels();
                 let panels = tile.panels(out.channels);
                 let source = |(id, conv): &(TensorId, ConvSpec)| {
-                    let channels = panel_channels(conv, tile.nr);
+                    let channels = panel_channels(conv, tile);
                     Source::grouped(view(*id), conv.window(), channels, panels)
                 };
                 vec![Step::Conv(Conv {
@@ -190,12 +193,14 @@ impl Builder<'_> {
                 out,
                 window: *window,
                 first_channel: 0,
+                units: units(&arithmetic),
             })],
             Op::Pad(input, pad) => vec![Step::AvgPool(AvgPoolLayer {
                 input: view(*input),
                 out,
                 window: Some(pad.window),
                 first_channel: pad.before,
+                units: units(&arithmetic),
             })],
             Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
                 a: view(*a),
@@ -210,8 +215,20 @@ impl Builder<'_> {
             name: layer.name.clone(),
             step,
             completes_layer,
+            scale: arithmetic.scales.output,
         };
         steps.extend(layer_steps.into_iter().map(|step| named(step, false)));
         steps.extend(last.map(|step| named(step, true)));
+    }
+}
+
+/// The change of units in an average pool.
+fn units(arithmetic: &Arithmetic) -> Units {
+    match arithmetic.dtype {
+        Dtype::F32 => Units::SAME,
+        Dtype::I16 | Dtype::U8 => Units {
+            ratio: f64::from(arithmetic.scales.input) / f64::from(arithmetic.scales.output),
+            most: arithmetic.most,
+        },
     }
 }

@@ -72,12 +72,12 @@ mod tests {
     use super::*;
     use crate::graph::architecture::Stem;
     use crate::graph::family;
-    use crate::graph::fuse::fuse;
+    use crate::graph::fuse::{Fusion, fuse};
 
     /// The op of layer `name` of a network.
     fn op_of(network: &str, name: &str) -> Op {
         let operations = family::named(network).unwrap().operations(10, 1);
-        let layers = fuse(&operations, true);
+        let layers = fuse(&operations, Fusion::ForF32);
         layers.into_iter().find(|l| l.name == name).unwrap().op
     }
 
@@ -112,7 +112,7 @@ mod tests {
     fn the_first_convolution_is_direct() {
         let mut architecture = family::named("resnet18").unwrap();
         architecture.stem = Stem::Conv3x3;
-        let layers = fuse(&architecture.operations(10, 1), true);
+        let layers = fuse(&architecture.operations(10, 1), Fusion::ForF32);
         for size in [32, 64, 224] {
             assert_eq!(choose(&layers[0].op, size, size), Algorithm::Direct);
             assert_ne!(choose(&layers[1].op, size, size), Algorithm::Direct);
@@ -129,7 +129,7 @@ mod tests {
     fn dilated_convolutions_are_direct() {
         let mut architecture = family::named("resnet18").unwrap();
         architecture.dilation = Some(vec![1, 1, 2, 4]);
-        for layer in fuse(&architecture.operations(10, 1), true) {
+        for layer in fuse(&architecture.operations(10, 1), Fusion::ForF32) {
             let dilated = layer.convs().any(|conv| conv.dilation > 1);
             let plain = choose(&layer.op, 56, 56) == Algorithm::Direct;
             assert!(plain || !dilated, "{}", layer.name);

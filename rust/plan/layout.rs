@@ -77,13 +77,13 @@ impl Layout {
             let batch = region_of[id].map_or(shape.batch, |region| regions[region].group);
             let tensor = TensorShape { batch, ..tensor };
             match id {
-                0 => layout.image(weights[0].dtype, tensor, border[0]),
-                _ => layout.activations(weights[id - 1].dtype, tensor, border[id]),
+                0 => layout.image(weights[0].arithmetic.dtype, tensor, border[0]),
+                _ => layout.activations(weights[id - 1].arithmetic.out, tensor, border[id]),
             }
         };
         let tensors: Vec<View> = shapes.iter().enumerate().map(view).collect();
         let scratch = |(i, (layer, weights)): (usize, (&Layer, &LayerWeights))| {
-            let Algorithm::Winograd(size) = weights.algorithm else {
+            let Algorithm::Winograd(size) = weights.arithmetic.algorithm else {
                 return None;
             };
             let region = regions.iter().find(|r| r.layers.contains(&i))?;
@@ -190,13 +190,16 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::graph::family;
-    use crate::graph::fuse::fuse;
+    use crate::graph::fuse::{Fusion, fuse};
     use crate::kernels::KernelTable;
-    use crate::plan::algorithms;
+    use crate::plan::{Arithmetic, algorithms};
     use crate::simd::{Features, Isa};
 
     fn resnet50() -> Vec<Layer> {
-        fuse(&family::named("resnet50").unwrap().operations(10, 1), true)
+        fuse(
+            &family::named("resnet50").unwrap().operations(10, 1),
+            Fusion::ForF32,
+        )
     }
 
     fn layout(batch: usize, threads: usize) -> Layout {
@@ -207,9 +210,10 @@ mod tests {
             width: 224,
         };
         let algorithms = algorithms(&layers, [224, 224, 3], true);
+        let arithmetic: Vec<_> = algorithms.into_iter().map(Arithmetic::f32).collect();
         let kernels = KernelTable::new(Isa::Portable, Features::detect());
         let kernels = kernels.unwrap().shapes();
-        let weights = LayerWeights::lay_out(&layers, &algorithms, &kernels);
+        let weights = LayerWeights::lay_out(&layers, &arithmetic, &kernels);
         Layout::new(
             &layers,
             &weights,

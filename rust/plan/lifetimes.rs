@@ -56,13 +56,13 @@ pub(super) fn while_running(layers: &[Layer], tensors: usize) -> Vec<Option<Used
 mod tests {
     use super::*;
     use crate::graph::family;
-    use crate::graph::fuse::fuse;
+    use crate::graph::fuse::{Fusion, fuse};
 
     #[test]
     fn the_embedding_and_the_logits_are_kept_to_the_end_and_nothing_else() {
         for classes in [10, 0] {
             let operations = family::named("resnet18").unwrap().operations(classes, 1);
-            let layers = fuse(&operations, true);
+            let layers = fuse(&operations, Fusion::ForF32);
             let used = while_running(&layers, layers.len() + 1);
             let kept: Vec<_> = (0..used.len())
                 .filter(|&id| used[id].is_some_and(|used| used.last == layers.len() + 1))

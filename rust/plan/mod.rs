@@ -24,5 +24,5 @@ pub use regions::Grouping;
 pub use run::{StepContext, run_item};
 pub use segment::Segment;
 pub use step::{PlannedStep, Step};
-pub use weights::{LayerWeights, panel_channels, panel_k};
+pub use weights::{Arithmetic, HEAD_MOST, LayerWeights, Scales, panel_channels, panel_k};
 pub use winograd::WinogradLayer;

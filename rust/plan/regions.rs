@@ -140,11 +140,14 @@ mod tests {
     use super::*;
     use crate::graph::architecture::{HeadPool, HeadWindow};
     use crate::graph::family;
-    use crate::graph::fuse::fuse;
+    use crate::graph::fuse::{Fusion, fuse};
     use crate::plan::shapes;
 
     fn regions(batch: usize, side: usize, threads: usize, grouping: Grouping) -> Vec<Region> {
-        let layers = fuse(&family::named("resnet50").unwrap().operations(10, 1), true);
+        let layers = fuse(
+            &family::named("resnet50").unwrap().operations(10, 1),
+            Fusion::ForF32,
+        );
         let shape = Shape {
             batch,
             height: side,
@@ -158,7 +161,10 @@ mod tests {
 
     #[test]
     fn each_worker_takes_images_of_its_own_through_the_layers_with_many_pixels() {
-        let layers = fuse(&family::named("resnet50").unwrap().operations(10, 1), true);
+        let layers = fuse(
+            &family::named("resnet50").unwrap().operations(10, 1),
+            Fusion::ForF32,
+        );
         for (batch, side, threads, group, lanes, split) in [
             (8, 224, 1, 1, 1, "layer4.0.relu2"),
             (8, 224, 2, 1, 2, "layer4.0.relu2"),
@@ -204,7 +210,7 @@ mod tests {
             padding: 0,
         });
         for num_classes in [0, 10] {
-            let layers = fuse(&architecture.operations(num_classes, 10), true);
+            let layers = fuse(&architecture.operations(num_classes, 10), Fusion::ForF32);
             let shape = Shape {
                 batch: 5,
                 height: 350,

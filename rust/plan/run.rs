@@ -2,14 +2,17 @@
 
 use super::step::Step;
 use crate::dtype::Dtype;
-use crate::kernels::input::Pixels;
-use crate::kernels::{F32Kernels, KernelTable};
+use crate::kernels::input::{PixelScale, Pixels};
+use crate::kernels::{F32Kernels, IntKernels, KernelTable};
+use crate::simd::Activation;
 
 /// The state that the steps of one forward share.
 #[derive(Clone, Copy)]
 pub struct StepContext<'a> {
     /// The caller's images.
     pub pixels: Pixels<'a>,
+    /// The way from them to an int8 network's input.
+    pub pixel_scale: Option<&'a PixelScale>,
     /// The packed weights of the network.
     pub weights: &'a [u8],
     /// The tier's kernels.
@@ -31,6 +34,16 @@ pub unsafe fn run_item(step: &Step, item: usize, context: &StepContext) {
     match step.dtype() {
         // SAFETY: the caller keeps the same contract; the table proves the tier.
         Dtype::F32 => unsafe { run_item_f32(step, item, context, &context.table.f32) },
+        // SAFETY: as above.
+        Dtype::I16 => unsafe {
+            let kernels = &context.table.i16;
+            run_item_int(step, item, context, kernels);
+        },
+        // SAFETY: as above.
+        Dtype::U8 => unsafe {
+            let kernels = &context.table.u8;
+            run_item_int(step, item, context, kernels);
+        },
     }
 }
 
@@ -58,6 +71,41 @@ unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels:
             Step::Elementwise(layer) => {
                 layer.run_item(item, arena, weights, kernels.elementwise);
             }
+        }
+    }
+}
+
+/// [`run_item`] for a step that computes in int8 on activations of `A`.
+unsafe fn run_item_int<A: Activation>(
+    step: &Step,
+    item: usize,
+    context: &StepContext,
+    kernels: &IntKernels<A>,
+) {
+    let StepContext {
+        pixels,
+        pixel_scale,
+        weights,
+        arena,
+        ..
+    } = *context;
+    // SAFETY: as in `run_item_f32`.
+    unsafe {
+        match step {
+            Step::Input(layer) => {
+                let scale = pixel_scale.expect("an int8 network has one");
+                layer.run_int_item::<A>(item, pixels, scale, arena);
+            }
+            Step::Conv(layer) => kernels.conv.run_item(layer, item, arena, weights),
+            Step::MaxPool(layer) => layer.run_item(item, arena, kernels.pool.max),
+            Step::AvgPool(layer) if layer.out.dtype == A::DTYPE => {
+                layer.run_item(item, arena, kernels.pool.avg);
+            }
+            Step::AvgPool(layer) => layer.run_item(item, arena, kernels.pool.head),
+            Step::WinogradInput(_)
+            | Step::WinogradProducts(_)
+            | Step::WinogradOutput(_)
+            | Step::Elementwise(_) => unreachable!("int8 networks have no such step"),
         }
     }
 }

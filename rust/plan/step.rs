@@ -16,6 +16,8 @@ pub struct PlannedStep {
     pub step: Step,
     /// True if the layer's output is complete after this step.
     pub completes_layer: bool,
+    /// In int8, the unit of the layer's output; 1 in f32.
+    pub scale: f32,
 }
 
 /// The work of a step.

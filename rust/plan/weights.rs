@@ -7,6 +7,60 @@ use crate::kernels::KernelShapes;
 use crate::kernels::conv::{ChannelWindow, TileShape};
 use crate::kernels::view::LINE_BYTES;
 
+/// The arithmetic of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arithmetic {
+    /// The type of its inputs, by which its kernels are chosen.
+    pub dtype: Dtype,
+    /// The type of its output.
+    pub out: Dtype,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// In int8, the units of its tensors.
+    pub scales: Scales,
+    /// In int8, the largest value of its output.
+    pub most: f32,
+}
+
+/// The largest value of what the pool before fc computes in int8: 12 bits, which fc multiplies by 8.
+pub const HEAD_MOST: f32 = 4095.0;
+
+/// The units of a layer's tensors in int8: the real value of 1. In f32 all are 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// Of the first input.
+    pub input: f32,
+    /// Of the shortcut's input, if its convolution is fused.
+    pub shortcut: f32,
+    /// Of the residual.
+    pub residual: f32,
+    /// Of the output.
+    pub output: f32,
+}
+
+impl Scales {
+    /// Those of f32.
+    pub const F32: Self = Self {
+        input: 1.0,
+        shortcut: 1.0,
+        residual: 1.0,
+        output: 1.0,
+    };
+}
+
+impl Arithmetic {
+    /// The arithmetic of an f32 layer.
+    pub fn f32(algorithm: Algorithm) -> Self {
+        Self {
+            dtype: Dtype::F32,
+            out: Dtype::F32,
+            algorithm,
+            scales: Scales::F32,
+            most: f32::MAX,
+        }
+    }
+}
+
 /// The place of a layer's packed weights, and the arithmetic that they are packed for.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerWeights {
@@ -14,34 +68,30 @@ pub struct LayerWeights {
     pub offset_bytes: usize,
     /// The number of bytes; 0 for a layer without weights.
     pub len_bytes: usize,
-    /// The type that the layer computes in; its output has it too.
-    pub dtype: Dtype,
-    /// The algorithm.
-    pub algorithm: Algorithm,
+    /// The arithmetic.
+    pub arithmetic: Arithmetic,
 }
 
 impl LayerWeights {
-    /// Lays the weights of `layers` out, each packed for its algorithm and for the tier's kernels.
+    /// Lays the weights of `layers` out, each packed for its arithmetic and for the tier's kernels.
     pub fn lay_out(
         layers: &[Layer],
-        algorithms: &[Algorithm],
+        arithmetic: &[Arithmetic],
         kernels: &KernelShapes,
     ) -> Vec<Self> {
         let mut end = 0_usize;
         layers
             .iter()
-            .zip(algorithms)
-            .map(|(layer, &algorithm)| {
-                // All layers compute in f32. A choice would be made beside that of the algorithm.
-                let dtype = Dtype::F32;
+            .zip(arithmetic)
+            .map(|(layer, &arithmetic)| {
                 let offset_bytes = end.next_multiple_of(LINE_BYTES);
-                let len_bytes = len_bytes(layer, algorithm, kernels.tile(dtype));
+                let tile = kernels.tile(arithmetic.dtype);
+                let len_bytes = len_bytes(layer, arithmetic.algorithm, tile);
                 end = offset_bytes + len_bytes;
                 Self {
                     offset_bytes,
                     len_bytes,
-                    dtype,
-                    algorithm,
+                    arithmetic,
                 }
             })
             .collect()
@@ -55,14 +105,15 @@ impl LayerWeights {
     }
 }
 
-/// The input channels that each panel of `nr` output channels reads.
-pub fn panel_channels(conv: &ConvSpec, nr: usize) -> ChannelWindow {
-    ChannelWindow::new(conv.in_channels, conv.out_channels, conv.groups, nr)
+/// The input channels that each panel of a tile reads.
+pub fn panel_channels(conv: &ConvSpec, tile: TileShape) -> ChannelWindow {
+    let channels = ChannelWindow::new(conv.in_channels, conv.out_channels, conv.groups, tile.nr);
+    channels.aligned(tile.depth)
 }
 
-/// K of the matrix product of a panel of `nr` output channels.
-pub fn panel_k(conv: &ConvSpec, nr: usize) -> usize {
-    conv.kernel * conv.kernel * panel_channels(conv, nr).len
+/// K of the matrix product of a panel of a tile.
+pub fn panel_k(conv: &ConvSpec, tile: TileShape) -> usize {
+    conv.kernel * conv.kernel * panel_channels(conv, tile).len
 }
 
 fn len_bytes(layer: &Layer, algorithm: Algorithm, tile: TileShape) -> usize {
@@ -80,7 +131,7 @@ fn len_bytes(layer: &Layer, algorithm: Algorithm, tile: TileShape) -> usize {
     };
     match algorithm {
         Algorithm::Direct => {
-            let k = layer.convs().map(|conv| panel_k(conv, tile.nr)).sum();
+            let k = layer.convs().map(|conv| panel_k(conv, tile)).sum();
             tile.packed_bytes(conv.out_channels, k)
         }
         // A matrix for each point, then the biases, which the output transform adds.

@@ -80,23 +80,26 @@ pub struct Arrays<'py>(Vec<(String, Array<'py>)>);
 enum Array<'py> {
     F32(PyReadonlyArrayDyn<'py, f32>),
     F16(PyReadonlyArrayDyn<'py, f16>),
+    I8(PyReadonlyArrayDyn<'py, i8>),
 }
 
 impl<'py> Arrays<'py> {
-    /// Borrows the arrays of a mapping from names to float32 or float16 arrays.
+    /// Borrows the arrays of a mapping from names to float32, float16 or int8 arrays.
     pub fn new(tensors: &Bound<'py, PyAny>) -> PyResult<Self> {
         let mut arrays = Vec::new();
         for item in tensors.call_method0("items")?.try_iter()? {
             let (name, value): (String, Bound<'py, PyAny>) = item?.extract()?;
             let wrong = |found: String| {
                 PyTypeError::new_err(format!(
-                    "tensor {name}: expected a C-contiguous float32 or float16 array, found {found}"
+                    "tensor {name}: expected a C-contiguous float32, float16 or int8 array, found {found}"
                 ))
             };
             let array = if let Ok(array) = value.cast::<PyArrayDyn<f32>>() {
                 Array::F32(array.try_readonly()?)
             } else if let Ok(array) = value.cast::<PyArrayDyn<f16>>() {
                 Array::F16(array.try_readonly()?)
+            } else if let Ok(array) = value.cast::<PyArrayDyn<i8>>() {
+                Array::I8(array.try_readonly()?)
             } else if let Ok(array) = value.cast::<PyUntypedArray>() {
                 return Err(wrong(format!("type {}", array.dtype())));
             } else {
@@ -105,6 +108,7 @@ impl<'py> Arrays<'py> {
             let contiguous = match &array {
                 Array::F32(array) => array.is_c_contiguous(),
                 Array::F16(array) => array.is_c_contiguous(),
+                Array::I8(array) => array.is_c_contiguous(),
             };
             if !contiguous {
                 return Err(wrong("one with other strides".into()));
@@ -126,6 +130,11 @@ impl<'py> Arrays<'py> {
                 ),
                 Array::F16(array) => (
                     Dtype::F16,
+                    array.shape(),
+                    bytemuck::cast_slice(array.as_slice()?),
+                ),
+                Array::I8(array) => (
+                    Dtype::I8,
                     array.shape(),
                     bytemuck::cast_slice(array.as_slice()?),
                 ),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use numpy::{PyArray, PyArray4, PyArrayMethods};
+use numpy::{PyArray, PyArray1, PyArray4, PyArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -13,12 +13,20 @@ use super::operations::operation_list;
 use super::signals::interruptible;
 use crate::graph::config::Config;
 use crate::graph::layer::Layer;
-use crate::infer::{Activation, Head, Images, Network as Core, Options, kernel_name};
+use crate::infer::{Activation, Head, Images, Network as Core, Options, Statistics, kernel_name};
 use crate::memory::room;
 use crate::plan::PlannedStep;
 use crate::shape::Shape;
 use crate::simd::Isa;
-use crate::weights::Tensors;
+use crate::weights::{Precision, Tensors};
+
+/// A tensor's name, largest value, counts by bin, and the sum of each channel.
+type Distribution<'py> = (
+    String,
+    f32,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<f64>>,
+);
 
 /// A loaded and packed network.
 #[pyclass(frozen, module = "resnet_rs._core")]
@@ -53,12 +61,14 @@ fn options(
     threads: Option<isize>,
     winograd: bool,
     fused: bool,
+    precision: Option<&str>,
 ) -> PyResult<Options> {
     let options = Options {
         isa: isa.map(str::parse::<Isa>).transpose()?,
         threads: positive(threads)?,
         winograd,
         fused,
+        precision: precision.map(str::parse::<Precision>).transpose()?,
     };
     Ok(options.resolve()?)
 }
@@ -83,7 +93,10 @@ impl Network {
 #[pymethods]
 impl Network {
     #[new]
-    #[pyo3(signature = (weights, *, config=None, isa=None, threads=None, winograd=true, fused=true))]
+    #[pyo3(signature = (
+        weights, *, config=None, isa=None, threads=None, winograd=true, fused=true, precision=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn new(
         py: Python<'_>,
         weights: PathBuf,
@@ -92,8 +105,9 @@ impl Network {
         threads: Option<isize>,
         winograd: bool,
         fused: bool,
+        precision: Option<&str>,
     ) -> PyResult<Self> {
-        let options = options(isa, threads, winograd, fused)?;
+        let options = options(isa, threads, winograd, fused, precision)?;
         let config = config
             .map(|text| Config::parse(text.as_bytes(), &weights))
             .transpose()?;
@@ -106,7 +120,7 @@ impl Network {
 
     #[staticmethod]
     #[pyo3(signature = (
-        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true, precision=None
     ))]
     #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn from_tensors(
@@ -118,8 +132,9 @@ impl Network {
         threads: Option<isize>,
         winograd: bool,
         fused: bool,
+        precision: Option<&str>,
     ) -> PyResult<Self> {
-        let options = options(isa, threads, winograd, fused)?;
+        let options = options(isa, threads, winograd, fused, precision)?;
         let path = Path::new(origin);
         let config = Config::parse(config.as_bytes(), path)?;
         let arrays = Arrays::new(tensors)?;
@@ -156,6 +171,11 @@ impl Network {
     #[getter]
     fn winograd(&self) -> bool {
         self.core.winograd()
+    }
+
+    #[getter]
+    fn precision(&self) -> &'static str {
+        self.core.precision().name()
     }
 
     #[getter]
@@ -256,6 +276,28 @@ impl Network {
             .collect()
     }
 
+    #[pyo3(signature = (x, *, threads=None))]
+    fn statistics<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        threads: Option<isize>,
+    ) -> PyResult<Vec<Distribution<'py>>> {
+        let (batch, shape) = Batch::new(x, self.core.in_channels())?;
+        let images = batch.images()?;
+        let statistics = interruptible(py, positive(threads)?, |call| {
+            self.core.statistics(call, images, shape)
+        })?;
+        let arrays = |s: Statistics| {
+            let (counts, sums) = (
+                PyArray::from_vec(py, s.counts),
+                PyArray::from_vec(py, s.sums),
+            );
+            (s.name, s.max, counts, sums)
+        };
+        Ok(statistics.into_iter().map(arrays).collect())
+    }
+
     fn operations<'py>(
         &self,
         py: Python<'py>,
@@ -263,7 +305,7 @@ impl Network {
         width: usize,
     ) -> PyResult<Bound<'py, PyList>> {
         let image = [height, width, self.core.in_channels()];
-        operation_list(py, self.core.operations(), image)
+        operation_list(py, self.core.operations(), image, self.core.precision())
     }
 
     fn plan<'py>(
@@ -355,6 +397,7 @@ impl Network {
             let entry = PyDict::new(py);
             entry.set_item("name", name)?;
             entry.set_item("algorithm", step.algorithm())?;
+            entry.set_item("precision", self.core.precision().name())?;
             entry.set_item("kernel", kernel_name(step, self.core.kernels()))?;
             let [batch, height, width, channels] = step.output_shape();
             entry.set_item("output_shape", (batch, height, width, channels))?;

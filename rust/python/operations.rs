@@ -6,16 +6,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::graph::config::Config;
-use crate::graph::fuse::{fuse, fused_into};
+use crate::graph::fuse::{Fusion, fuse, fused_into};
 use crate::graph::head::head_side;
 use crate::graph::operations::{Kind, Operation, output_shapes};
 use crate::shape::{PoolWindow, Shape};
+use crate::weights::Precision;
 
 /// The list of operations that Python gets, for images of `[height, width, channels]`.
 pub fn operation_list<'py>(
     py: Python<'py>,
     operations: &[Operation],
     image: [usize; 3],
+    precision: Precision,
 ) -> PyResult<Bound<'py, PyList>> {
     let shape = Shape {
         batch: 1,
@@ -24,7 +26,11 @@ pub fn operation_list<'py>(
     };
     shape.check_sides()?;
     let shapes = output_shapes(operations, image);
-    let fused_into = fused_into(operations, &fuse(operations, true));
+    let fusion = match precision {
+        Precision::F32 => Fusion::ForF32,
+        Precision::Int8 => Fusion::ForInt8,
+    };
+    let fused_into = fused_into(operations, &fuse(operations, fusion));
     let list = PyList::empty(py);
     for (i, operation) in operations.iter().enumerate() {
         let entry = PyDict::new(py);
@@ -125,5 +131,6 @@ pub fn operations<'py>(
     let labels = config.labels.as_ref().map(Vec::len);
     let classes = config.num_classes.or(labels).unwrap_or(IMAGENET);
     let operations = architecture.operations(classes, side);
-    operation_list(py, &operations, [height, width, architecture.in_channels])
+    let image = [height, width, architecture.in_channels];
+    operation_list(py, &operations, image, Precision::F32)
 }

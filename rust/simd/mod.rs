@@ -9,6 +9,8 @@
 mod bf16;
 mod bf16_emulated;
 mod denormals;
+mod dot;
+mod dot_plain;
 mod features;
 mod isa;
 // Miri runs no inline assembly, and needs no speed.
@@ -23,6 +25,10 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16_avx512;
+#[cfg(target_arch = "x86_64")]
+mod dot_avx2;
+#[cfg(target_arch = "x86_64")]
+mod dot_vnni;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
@@ -33,6 +39,12 @@ pub use bf16::{Bf16, Vector};
 pub use bf16_avx512::Avx512Bf16;
 pub use bf16_emulated::Emulated;
 pub use denormals::flush_denormals;
+pub use dot::{Activation, Dot, MOST};
+#[cfg(target_arch = "x86_64")]
+pub use dot_avx2::Avx2Pairs;
+pub use dot_plain::Plain;
+#[cfg(target_arch = "x86_64")]
+pub use dot_vnni::{Avx512Vnni, AvxVnni};
 pub use features::{Feature, Features};
 pub use isa::Isa;
 pub use portable::Portable;

@@ -270,6 +270,7 @@ mod tests {
                 let tile = TileShape {
                     dtype: Dtype::F32,
                     depth: 1,
+                    header: 1,
                     mr,
                     nr,
                 };

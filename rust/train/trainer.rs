@@ -101,6 +101,12 @@ impl Trainer {
             .ok_or_else(|| Error::UnsupportedIsa(format!("this machine has no {isa}")))?;
         let bf16 = options.precision.kernels(&table)?;
         let spec = NetworkSpec::new(&architecture, config, tensors)?;
+        if spec.precision != crate::weights::Precision::F32 {
+            return Err(tensors.error(format!(
+                "expected f32 weights to train, found {}: train the weights that they were made from",
+                spec.precision
+            )));
+        }
         if spec.num_classes == 1 {
             return Err(Error::Argument(
                 "num_classes: expected at least 2 classes to tell apart, found 1".into(),

@@ -1,5 +1,7 @@
 //! A network as its config and its tensors together state it.
 
+use super::precision::Precision;
+use super::quantized::is_quantized;
 use super::tensors::Tensors;
 use crate::error::Error;
 use crate::graph::architecture::Architecture;
@@ -19,6 +21,8 @@ pub struct NetworkSpec {
     pub num_classes: usize,
     /// If the head is not a global pool: the side of its map, and of the images.
     pub fixed_head: Option<[usize; 2]>,
+    /// The arithmetic that the tensors are for.
+    pub precision: Precision,
 }
 
 impl NetworkSpec {
@@ -32,6 +36,15 @@ impl NetworkSpec {
         mut config: Config,
         tensors: &Tensors,
     ) -> Result<Self, Error> {
+        let precision = match is_quantized(tensors) {
+            true => Precision::Int8,
+            false => Precision::F32,
+        };
+        if config.quantization.is_some() && precision == Precision::F32 {
+            return Err(tensors.error(
+                "config.json states quantization: expected int8 tensors with scales, found none",
+            ));
+        }
         let num_classes = num_classes(&config, tensors)?;
         let output_function = OutputFunction::of(config.activation, num_classes)
             .map_err(|error| tensors.error(error.to_string()))?;
@@ -42,14 +55,18 @@ impl NetworkSpec {
             if let Kind::Conv(conv) = &mut operation.kind
                 && architecture.batch_norm
             {
-                conv.bias &= tensors.contains(&format!("{}.bias", operation.name));
+                let name = format!("{}.bias", operation.name);
+                // In int8 it is there, but it is batch norm's.
+                conv.bias &= precision == Precision::F32 && tensors.contains(&name);
             }
         }
-        let expected: Vec<_> = operations
-            .iter()
-            .flat_map(Operation::named_parameters)
-            .collect();
-        tensors.check(&expected, (num_classes == 0).then_some("fc."))?;
+        if precision == Precision::F32 {
+            let expected: Vec<_> = operations
+                .iter()
+                .flat_map(Operation::named_parameters)
+                .collect();
+            tensors.check(&expected, (num_classes == 0).then_some("fc."))?;
+        }
         config.num_classes = Some(num_classes);
         config.activation = Some(output_function);
         Ok(Self {
@@ -57,6 +74,7 @@ impl NetworkSpec {
             operations,
             num_classes,
             fixed_head,
+            precision,
         })
     }
 }

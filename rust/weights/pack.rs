@@ -5,18 +5,17 @@
 //! one panel for each thread is in memory, and threads share the work evenly.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
+use super::jobs::for_each_job;
 use super::source::LayerSource;
 use super::tensors::Tensors;
-use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::graph::layer::Layer;
 use crate::kernels::conv::MAX_SOURCES;
 use crate::kernels::conv::f32::panel_len;
 use crate::kernels::{KernelShapes, KernelTable};
 use crate::memory::{Buffer, room};
-use crate::plan::{Algorithm, LayerWeights, panel_k};
+use crate::plan::{Algorithm, Arithmetic, LayerWeights, panel_k};
 use crate::threads::Team;
 
 /// Bytes of the values for one output channel while weights are packed, and of its share of the jobs: ten
@@ -32,13 +31,13 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs the weights of `layers` for these algorithms and the tier's panels, in parallel.
+    /// Packs the f32 weights of `layers` for this arithmetic and the tier's panels, in parallel.
     ///
     /// # Errors
     /// A tensor has wrong values, or there is not enough memory.
     pub fn new(
         layers: &[Layer],
-        algorithms: &[Algorithm],
+        arithmetic: &[Arithmetic],
         tensors: &Tensors,
         table: &KernelTable,
         team: &Team,
@@ -48,13 +47,13 @@ impl PackedWeights {
         let channels = |layer: &Layer| layer.convs().map(|conv| conv.out_channels).sum::<usize>();
         let channels: usize = layers.iter().map(channels).sum();
         room::check(CHANNEL_BYTES * channels + room::SMALL, "weights")?;
-        let places = LayerWeights::lay_out(layers, algorithms, &kernels);
+        let places = LayerWeights::lay_out(layers, arithmetic, &kernels);
         let sources = layers
             .iter()
             .zip(&places)
             .map(|(layer, place)| {
-                let nr = kernels.tile(place.dtype).nr;
-                LayerSource::new(layer, place.algorithm, tensors, nr)
+                let tile = kernels.tile(place.arithmetic.dtype);
+                LayerSource::new(layer, place.arithmetic.algorithm, tensors, tile)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut data = Buffer::new(LayerWeights::total_bytes(&places), "weights")?;
@@ -66,39 +65,19 @@ impl PackedWeights {
             let (before, others) = rest.split_at_mut(place.offset_bytes - at + place.len_bytes);
             let mine = &mut before[place.offset_bytes - at..];
             (rest, at) = (others, place.offset_bytes + place.len_bytes);
-            match place.dtype {
-                Dtype::F32 => {
-                    let mine = bytemuck::cast_slice_mut(mine);
-                    match &source.norm {
-                        Some(folded) => folded.write(mine),
-                        None => jobs.extend(jobs_of(source, kernels.f32.nr, mine)),
-                    }
-                }
+            let mine = bytemuck::cast_slice_mut(mine);
+            match &source.norm {
+                Some(folded) => folded.write(mine),
+                None => jobs.extend(jobs_of(source, kernels.f32.nr, mine)),
             }
         }
         let needs = Needs::of(&sources, &kernels);
-        let jobs = Mutex::new(jobs);
-        let failure = Mutex::new(None);
-        team.run(|_| {
-            let work = || {
-                let mut scratch = Scratch::new(&needs)?;
-                loop {
-                    let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                    let Some(job) = job else { return Ok(()) };
-                    job.run(table, &mut scratch)?;
-                }
-            };
-            if let Err(e) = work() {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-            }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(e) => Err(e),
-            None => Ok(Self {
-                data,
-                layers: places,
-            }),
-        }
+        let scratch = || Scratch::new(&needs);
+        for_each_job(team, jobs, scratch, |job, scratch| job.run(table, scratch))?;
+        Ok(Self {
+            data,
+            layers: places,
+        })
     }
 }
 
@@ -143,11 +122,11 @@ struct Needs {
 impl Needs {
     fn of(sources: &[LayerSource], kernels: &KernelShapes) -> Self {
         let mut needs = Self::default();
-        let nr = kernels.f32.nr;
+        let (tile, nr) = (kernels.f32, kernels.f32.nr);
         for source in sources {
             for conv in &source.convs {
                 let rows = nr.min(conv.spec.out_channels);
-                let longest = conv.spec.window_len().max(panel_k(conv.spec, nr));
+                let longest = conv.spec.window_len().max(panel_k(conv.spec, tile));
                 needs.windows = needs.windows.max(rows * longest);
                 if let Algorithm::Winograd(size) = source.algorithm {
                     let points = size.points() * rows * conv.spec.in_channels;
@@ -195,7 +174,8 @@ impl Scratch {
 impl Job<'_> {
     fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
         let (layer, kernels) = (self.layer, &table.f32);
-        let nr = kernels.conv.tile().nr;
+        let tile = kernels.conv.tile();
+        let nr = tile.nr;
         let room = scratch.room();
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
@@ -211,7 +191,7 @@ impl Job<'_> {
             // A shortcut's rows follow those of the main convolution.
             Algorithm::Direct => {
                 let rows: Vec<_> = rows
-                    .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, nr)))
+                    .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, tile)))
                     .collect();
                 for panel in self.panels {
                     kernels.conv.pack(&rows, bias, nr, panel);

@@ -11,7 +11,11 @@
 ///
 /// # Panics
 /// If `oihw` does not hold out · in · height · width elements.
-pub fn oihw_to_ohwi(oihw: &mut Vec<f32>, [o, i, h, w]: [usize; 4], ohwi: &mut Vec<f32>) {
+pub fn oihw_to_ohwi<T: Copy + Default>(
+    oihw: &mut Vec<T>,
+    [o, i, h, w]: [usize; 4],
+    ohwi: &mut Vec<T>,
+) {
     let plane = h * w;
     assert_eq!(oihw.len(), o * i * plane);
     if plane == 1 {
@@ -19,7 +23,7 @@ pub fn oihw_to_ohwi(oihw: &mut Vec<f32>, [o, i, h, w]: [usize; 4], ohwi: &mut Ve
         return;
     }
     ohwi.clear();
-    ohwi.resize(oihw.len(), 0.0);
+    ohwi.resize(oihw.len(), T::default());
     let window = (i * plane).max(1);
     for (from, to) in oihw.chunks_exact(window).zip(ohwi.chunks_exact_mut(window)) {
         for (yx, pixel) in to.chunks_exact_mut(i).enumerate() {

@@ -8,6 +8,7 @@ use super::tensor::{Tensor, all_finite};
 use super::tensors::Tensors;
 use crate::error::Error;
 use crate::graph::layer::{ConvSpec, Layer, Norm, Op};
+use crate::kernels::conv::TileShape;
 use crate::kernels::conv::f32::ConvKernels;
 use crate::plan::{Algorithm, panel_channels, panel_k};
 
@@ -19,8 +20,8 @@ pub(super) struct LayerSource<'a> {
     pub(super) bias: Vec<f32>,
     /// A batch norm without a convolution before it.
     pub(super) norm: Option<Folded>,
-    /// Channels of a panel.
-    nr: usize,
+    /// The tile that the panels are for.
+    tile: TileShape,
 }
 
 /// A convolution's tensors in the file.
@@ -36,7 +37,7 @@ impl<'a> LayerSource<'a> {
         layer: &'a Layer,
         algorithm: Algorithm,
         tensors: &'a Tensors,
-        nr: usize,
+        tile: TileShape,
     ) -> Result<Self, Error> {
         let norm = match &layer.op {
             Op::Elementwise {
@@ -84,7 +85,7 @@ impl<'a> LayerSource<'a> {
             convs,
             bias,
             norm,
-            nr,
+            tile,
         })
     }
 
@@ -94,7 +95,7 @@ impl<'a> LayerSource<'a> {
             Algorithm::Direct => self
                 .convs
                 .iter()
-                .map(|conv| panel_k(conv.spec, self.nr))
+                .map(|conv| panel_k(conv.spec, self.tile))
                 .sum(),
             Algorithm::Winograd(_) => self.convs.iter().map(|conv| conv.spec.in_channels).sum(),
         }
@@ -139,7 +140,7 @@ impl ConvSource<'_> {
                 .error("too large for f32 with its batch norm folded in"));
         }
         if groups > 1 {
-            self.spread_groups(channels, oihw, ohwi, kernels.nr());
+            self.spread_groups(channels, oihw, ohwi, kernels.tile());
         }
         Ok(())
     }
@@ -150,10 +151,10 @@ impl ConvSource<'_> {
         channels: Range<usize>,
         scratch: &mut Vec<f32>,
         ohwi: &mut Vec<f32>,
-        nr: usize,
+        tile: TileShape,
     ) {
-        let read = panel_channels(self.spec, nr);
-        let start = read.start(channels.start / nr);
+        let read = panel_channels(self.spec, tile);
+        let start = read.start(channels.start / tile.nr);
         let taps = self.spec.kernel * self.spec.kernel;
         scratch.clear();
         scratch.resize(channels.len() * taps * read.len, 0.0);

@@ -89,6 +89,22 @@ impl Tensor<'_> {
         )))
     }
 
+    /// Some elements of a tensor of I8, in the file's order. `values` is overwritten; its memory is reused.
+    ///
+    /// # Errors
+    /// The type is not I8, the file cannot be read, or the elements do not fit in memory.
+    ///
+    /// # Panics
+    /// As for [`Tensor::read`].
+    pub fn read_i8(&self, range: Range<usize>, values: &mut Vec<i8>) -> Result<(), Error> {
+        if self.dtype != Dtype::I8 {
+            return Err(self.error(&format!("expected type I8, found {:?}", self.dtype)));
+        }
+        room::reserve(values, range.len(), &self.name)?;
+        values.resize(range.len(), 0);
+        self.bytes(range.start, bytemuck::cast_slice_mut(values))
+    }
+
     /// Elements of f32 go to their place at once.
     fn read_f32(&self, first: usize, values: &mut [f32]) -> Result<(), Error> {
         self.bytes(4 * first, bytemuck::cast_slice_mut(values))?;

@@ -12,6 +12,9 @@ use crate::error::Error;
 /// torchvision keeps this counter in its state dicts; inference does not use it.
 const IGNORED_SUFFIX: &str = ".num_batches_tracked";
 
+/// The types of real numbers.
+const REAL: &[Dtype] = &[Dtype::F32, Dtype::F16, Dtype::BF16];
+
 /// Tensors by name.
 pub struct Tensors<'a> {
     origin: Origin<'a>,
@@ -72,14 +75,32 @@ impl<'a> Tensors<'a> {
         expected: &[(String, Vec<usize>)],
         ignored: Option<&str>,
     ) -> Result<(), Error> {
+        self.check_kinds(expected, &[], ignored)
+    }
+
+    /// The same with further tensors of I8, `whole`.
+    ///
+    /// # Errors
+    /// As for [`Tensors::check`].
+    pub fn check_kinds(
+        &self,
+        real: &[(String, Vec<usize>)],
+        whole: &[(String, Vec<usize>)],
+        ignored: Option<&str>,
+    ) -> Result<(), Error> {
+        let kinds = [(real, REAL), (whole, &[Dtype::I8][..])];
+        let expected: Vec<_> = kinds
+            .iter()
+            .flat_map(|(tensors, types)| tensors.iter().map(|(name, shape)| (name, shape, *types)))
+            .collect();
         let absent: Vec<_> = expected
             .iter()
-            .filter(|(name, _)| !self.contains(name))
+            .filter(|(name, ..)| !self.contains(name))
             .collect();
-        if let Some((name, _)) = absent.first() {
+        if let Some((name, ..)) = absent.first() {
             return Err(self.error(self.missing(name, absent.len())));
         }
-        for (name, shape) in expected {
+        for &(name, shape, types) in &expected {
             let entry = self.entry(name)?;
             if entry.shape != *shape {
                 return Err(self.error(format!(
@@ -87,14 +108,18 @@ impl<'a> Tensors<'a> {
                     entry.shape
                 )));
             }
-            if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !types.contains(&entry.dtype) {
+                let expected = match types {
+                    [one] => format!("{one:?}"),
+                    _ => "F32, F16 or BF16".into(),
+                };
                 return Err(self.error(format!(
-                    "tensor {name}: expected type F32, F16 or BF16, found {:?}",
+                    "tensor {name}: expected type {expected}, found {:?}",
                     entry.dtype
                 )));
             }
         }
-        let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let known: HashSet<&str> = expected.iter().map(|(name, ..)| name.as_str()).collect();
         let mut surplus: Vec<_> = self
             .entries
             .keys()

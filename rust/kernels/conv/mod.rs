@@ -6,6 +6,7 @@
 pub mod bf16;
 pub mod f32;
 mod grid;
+pub mod int8;
 mod layer;
 mod source;
 mod tile;

@@ -57,7 +57,7 @@ impl Source {
             padding,
             dilation,
         } = window;
-        assert!(padding <= view.border && channels.in_channels == view.channels);
+        assert!(padding <= view.border && channels.fits(view.channels));
         // If the taps' pixels lie side by side, a row of the window is one run.
         let (columns, tap_len) = if view.pixel_stride == channels.len && dilation == 1 {
             (1, kernel * channels.len)
@@ -95,7 +95,7 @@ impl Source {
     ) -> Self {
         let least = offsets.iter().flatten().copied().min().unwrap_or(0);
         let padding = least.min(0).unsigned_abs();
-        assert!(padding <= view.border && channels.in_channels == view.channels);
+        assert!(padding <= view.border && channels.fits(view.channels));
         let panels = if channels.is_whole() { 1 } else { panels };
         let tap = |&[y, x]: &[isize; 2]| {
             let from_corner = |offset: isize| offset.wrapping_add_unsigned(padding) as usize;

@@ -17,6 +17,9 @@ pub struct ChannelWindow {
     group_in: usize,
     group_out: usize,
     nr: usize,
+    panels: usize,
+    /// The channels of a group that are read together.
+    depth: usize,
 }
 
 impl ChannelWindow {
@@ -34,13 +37,33 @@ impl ChannelWindow {
             group_in,
             group_out,
             nr,
+            panels: out_channels.div_ceil(nr),
+            depth: 1,
+        }
+    }
+
+    /// The same in whole groups of `depth` channels: what lies between them is read, and multiplied by zeros.
+    pub fn aligned(self, depth: usize) -> Self {
+        let starts = (0..self.panels).map(|panel| self.start(panel) % depth);
+        let len = (self.len + starts.max().unwrap_or(0)).next_multiple_of(depth);
+        let in_channels = self.in_channels.next_multiple_of(depth);
+        Self {
+            len: len.min(in_channels),
+            in_channels,
+            depth,
+            ..self
         }
     }
 
     /// The first channel that panel `panel` reads.
     pub fn start(&self, panel: usize) -> usize {
         let first = panel * self.nr / self.group_out * self.group_in;
-        first.min(self.in_channels - self.len)
+        (first - first % self.depth).min(self.in_channels - self.len)
+    }
+
+    /// True if the window is one over `channels` channels, or over as many in whole groups.
+    pub(super) fn fits(&self, channels: usize) -> bool {
+        self.in_channels == channels.next_multiple_of(self.depth)
     }
 
     /// The input channels of output channel `o`'s group.

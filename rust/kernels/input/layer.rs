@@ -1,9 +1,12 @@
 //! The input layer: pixels into the first convolution's padded tensor.
 
+use super::pixel_scale::PixelScale;
 use super::pixels::Pixels;
 use crate::kernels::view::View;
+use crate::simd::Activation;
 
-/// Copies the caller's images into an f32 tensor with a border, laid out by the plan.
+/// Copies the caller's images into a tensor with a border, laid out by the plan: normalised in f32, or in int8 as
+/// pixels.
 #[derive(Clone, Debug)]
 pub struct InputLayer {
     /// The copy's place.
@@ -23,6 +26,40 @@ impl InputLayer {
     /// Items of work: blocks of rows, then each image's border.
     pub fn items(&self) -> usize {
         self.out.batch * (self.blocks() + 1)
+    }
+
+    /// Does one item in int8.
+    ///
+    /// # Safety
+    /// The view is a tensor of `A` with the channels of an int8 network's input, and lies inside `arena`; each item is
+    /// done by one thread.
+    pub unsafe fn run_int_item<A: Activation>(
+        &self,
+        item: usize,
+        pixels: Pixels,
+        scale: &PixelScale,
+        arena: *mut u8,
+    ) {
+        let View {
+            batch,
+            height,
+            width,
+            ..
+        } = self.out;
+        let blocks = self.blocks();
+        if let Some(image) = item.checked_sub(batch * blocks) {
+            // SAFETY: the border of one image, which no other item touches.
+            unsafe { scale.write_border::<A>(&self.out, image, arena) };
+            return;
+        }
+        let (n, block) = (item / blocks, item % blocks);
+        let row_len = width * scale.means().len();
+        for y in block * Self::ROWS..((block + 1) * Self::ROWS).min(height) {
+            let start = ((self.first_image + n) * height + y) * row_len;
+            let row = pixels.slice(start..start + row_len);
+            // SAFETY: one row of the tensor, which no other item touches.
+            unsafe { scale.write_row::<A>(row, &self.out, [n, y], arena) };
+        }
     }
 
     /// Does one item.

@@ -2,9 +2,10 @@
 
 use super::avg::{AvgPool, avg_pool};
 use super::avg_backward::{AvgPoolBackward, avg_pool_backward};
+use super::int::{int_avg_pool, int_max_pool};
 use super::max::{MaxPool, max_pool};
 use super::max_backward::{MaxPoolBackward, max_pool_backward};
-use crate::simd::Simd;
+use crate::simd::{Activation, Dot, Simd};
 
 /// The routines of the pools, for one tier and tensors of `T`. Only a proof that this machine has the
 /// tier makes them.
@@ -13,7 +14,7 @@ pub struct PoolKernels<T> {
     /// One output pixel of a max pool.
     pub max: MaxPool<T>,
     /// One output pixel of an average pool.
-    pub avg: AvgPool<T>,
+    pub avg: AvgPool<T, T>,
 }
 
 impl PoolKernels<f32> {
@@ -22,6 +23,28 @@ impl PoolKernels<f32> {
         Self {
             max: max_pool::<S>,
             avg: avg_pool::<S>,
+        }
+    }
+}
+
+/// The routines of the pools of int8 networks. Only a proof that this machine has the instructions makes them.
+#[derive(Clone, Copy)]
+pub struct IntPoolKernels<A> {
+    /// One output pixel of a max pool.
+    pub max: MaxPool<A>,
+    /// One output pixel of an average pool.
+    pub avg: AvgPool<A, A>,
+    /// The same with results of 12 bits, for fc.
+    pub head: AvgPool<A, i16>,
+}
+
+impl<A: Activation> IntPoolKernels<A> {
+    /// The kernels beside those of `D`.
+    pub(in crate::kernels) fn new<D: Dot<A = A>>(_proof: D) -> Self {
+        Self {
+            max: int_max_pool::<D>,
+            avg: int_avg_pool::<D, A>,
+            head: int_avg_pool::<D, i16>,
         }
     }
 }

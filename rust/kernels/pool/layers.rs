@@ -1,6 +1,6 @@
 //! Pooling layers: their items of work.
 
-use super::avg::{AvgPool, AvgPoolArgs};
+use super::avg::{AvgPool, AvgPoolArgs, Units};
 use super::max::{MaxPool, MaxPoolArgs};
 use super::window::{WindowPixels, divisor, inside};
 use crate::dtype::Element;
@@ -64,6 +64,8 @@ pub struct AvgPoolLayer {
     pub window: Option<PoolWindow>,
     /// The channel of the output that the input's first one goes to.
     pub first_channel: usize,
+    /// In int8, the change of units.
+    pub units: Units,
 }
 
 impl AvgPoolLayer {
@@ -81,7 +83,12 @@ impl AvgPoolLayer {
     ///
     /// # Safety
     /// As for [`MaxPoolLayer::run_item`], with the tier of `avg_pool`.
-    pub unsafe fn run_item<T: Element>(&self, item: usize, arena: *mut u8, avg_pool: AvgPool<T>) {
+    pub unsafe fn run_item<T: Element, O: Element>(
+        &self,
+        item: usize,
+        arena: *mut u8,
+        avg_pool: AvgPool<T, O>,
+    ) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
             // SAFETY: the border of one image of `out`, which no other item touches.
@@ -99,10 +106,11 @@ impl AvgPoolLayer {
             // SAFETY: the views lie inside the arena, and `out` has `first_channel + channels`
             // channels or more; the caller guarantees the tier.
             unsafe {
-                let out: *mut T = self.out.pixel_ptr(arena, n, oy, ox);
+                let out: *mut O = self.out.pixel_ptr(arena, n, oy, ox);
                 avg_pool(&AvgPoolArgs {
                     pixels: WindowPixels::new(&self.input, arena, n, [ys.clone(), xs]),
                     divisor,
+                    units: self.units,
                     out: out.add(self.first_channel),
                     channels,
                 });

@@ -1,6 +1,6 @@
 //! The pools of every tier against the reference loops.
 
-use super::{AvgPoolLayer, MaxPoolLayer};
+use super::{AvgPoolLayer, MaxPoolLayer, Units};
 use crate::kernels::KernelTable;
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::testing::{
@@ -47,6 +47,7 @@ fn pools_match_reference_on_every_tier() {
                 out: views[2],
                 window: None,
                 first_channel: 0,
+                units: Units::SAME,
             };
             let p = arena.as_mut_ptr();
             // SAFETY: as above.
@@ -102,6 +103,7 @@ fn windowed_average_pools_match_reference_on_every_tier() {
                     out: views[1],
                     window: Some(window),
                     first_channel: 0,
+                    units: Units::SAME,
                 };
                 let p = arena.as_mut_ptr();
                 // SAFETY: as above.
@@ -188,6 +190,7 @@ fn channels_are_padded_with_zeros_on_every_tier() {
                     out: views[1],
                     window: Some(window),
                     first_channel: before,
+                    units: Units::SAME,
                 };
                 assert_eq!(pad.pads(), before + after > 0);
                 let p = arena.as_mut_ptr();

@@ -13,7 +13,7 @@ use crate::kernels::input::InputLayer;
 use crate::kernels::norm::{
     Activate, Coefficients, FinishStatistics, GammaBeta, Running, Statistics, Summand,
 };
-use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
+use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer, Units};
 use crate::kernels::view::View;
 use crate::plan::{Step, WinogradLayer};
 use crate::train::graph::{Branch, Node, NodeKind, Tensor};
@@ -94,6 +94,7 @@ impl Builder<'_> {
                     out: out.view,
                     window: *window,
                     first_channel: 0,
+                    units: Units::SAME,
                 });
                 self.push_pool(step, input, out);
             }
@@ -104,6 +105,7 @@ impl Builder<'_> {
                     out: out.view,
                     window: Some(pad.window),
                     first_channel: pad.before,
+                    units: Units::SAME,
                 });
                 self.push_pool(step, input, out);
             }

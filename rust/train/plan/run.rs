@@ -71,6 +71,7 @@ pub unsafe fn run_item(step: &TrainStep, item: usize, worker: usize, context: &T
                 let weights = weights_of(*at, context);
                 let context = StepContext {
                     pixels,
+                    pixel_scale: None,
                     weights,
                     table,
                     arena,

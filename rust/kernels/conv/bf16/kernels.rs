@@ -77,6 +77,7 @@ impl Bf16Kernels {
         TileShape {
             dtype: Dtype::F32,
             depth: 2,
+            header: 1,
             mr: self.tiles.len(),
             nr: self.nr,
         }

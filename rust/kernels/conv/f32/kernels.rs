@@ -86,6 +86,7 @@ impl ConvKernels {
         TileShape {
             dtype: Dtype::F32,
             depth: 1,
+            header: 1,
             mr: self.mr(),
             nr: self.nr,
         }

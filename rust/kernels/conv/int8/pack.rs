@@ -1,0 +1,58 @@
+//! Packing of int8 weights into panels, once, at load.
+
+use bytemuck::Pod;
+
+/// Values of a channel before its weights: bias, multiplier, ratio of the residual.
+pub const HEADER: usize = 3;
+
+/// The values before a panel's weights, for its channels.
+pub struct PanelValues<'a> {
+    /// The sums' first value.
+    pub bias: &'a [i32],
+    /// From a sum to the result.
+    pub multiplier: &'a [f32],
+    /// From the residual to the result.
+    pub ratio: f32,
+}
+
+/// Packs the panel of `nr` output channels.
+///
+/// - `weights`: the matrices `[channels, k_i]`, row-major, one for each segment of the convolution; k_i is whole
+///   groups of `depth`.
+/// - `panel`: all written; channels beyond those of `values` are zero.
+///
+/// # Panics
+/// If a length does not fit the others.
+pub(super) fn pack<W: Pod + From<i8>>(
+    weights: &[(&[i8], usize)],
+    values: &PanelValues,
+    nr: usize,
+    panel: &mut [i32],
+) {
+    let depth = size_of::<i32>() / size_of::<W>();
+    let channels = values.bias.len();
+    let (header, groups) = panel.split_at_mut(HEADER * nr);
+    header.fill(0);
+    header[..channels].copy_from_slice(values.bias);
+    for (c, multiplier) in values.multiplier.iter().enumerate() {
+        header[nr + c] = multiplier.to_bits().cast_signed();
+        header[2 * nr + c] = values.ratio.to_bits().cast_signed();
+    }
+    let mut rest: &mut [W] = bytemuck::cast_slice_mut(groups);
+    for (matrix, k) in weights {
+        assert!(matrix.len() == channels * k && k.is_multiple_of(depth));
+        let (mine, next) = rest.split_at_mut(nr * k);
+        for (g, group) in mine.chunks_exact_mut(nr * depth).enumerate() {
+            let (inside, beyond) = group.split_at_mut(channels * depth);
+            for (c, places) in inside.chunks_exact_mut(depth).enumerate() {
+                let from = &matrix[c * k + g * depth..][..depth];
+                for (place, &weight) in places.iter_mut().zip(from) {
+                    *place = W::from(weight);
+                }
+            }
+            beyond.fill(W::zeroed());
+        }
+        rest = next;
+    }
+    assert!(rest.is_empty());
+}
