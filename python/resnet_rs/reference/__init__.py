@@ -10,15 +10,21 @@ Read it in this order:
 4. `walk.py`: `operations`, the compiled core's list of a network's operations, and `run`, which
    walks it and so computes any network of the family, and gives every operation's result by name.
 
+Then a network in 8 bits:
+
+5. `int8.py`: the arithmetic of a quantised layer, integer by integer.
+6. `int8_network.py`: `int8_layers`, operations put together into layers, and `run_int8`, which
+   walks them.
+
 Then training:
 
-5. `losses.py`: `cross_entropy` and its gradient.
-6. `gradients.py`, `pool_gradients.py`, `training_norm.py`: the gradient of each operation by its
+7. `losses.py`: `cross_entropy` and its gradient.
+8. `gradients.py`, `pool_gradients.py`, `training_norm.py`: the gradient of each operation by its
    inputs and its weights; batch norm with the statistics of the batch.
-7. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
+9. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
    every operation's result.
-8. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
-9. `initial.py`: `initial_tensors`, the random weights that a training begins with.
+10. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
+11. `initial.py`: `initial_tensors`, the random weights that a training begins with.
 
 `windows.py` has the few lines about borders and windows that the others share.
 
@@ -53,6 +59,7 @@ from .gradients import (
     relu_gradient,
 )
 from .initial import initial_tensors
+from .int8_network import int8_layers, run_int8
 from .layers import (
     add,
     avg_pool,
@@ -117,6 +124,7 @@ __all__ = [
     "global_max_pool",
     "global_max_pool_gradient",
     "initial_tensors",
+    "int8_layers",
     "log_softmax",
     "max_pool",
     "max_pool_gradient",
@@ -135,6 +143,7 @@ __all__ = [
     "resnet101",
     "resnet152",
     "run",
+    "run_int8",
     "sgd_step",
     "softmax",
 ]
