@@ -79,5 +79,6 @@ def test_example_runs(
     (tmp_path / "weights").symlink_to(demo_dir)
     for photo in ("photo.jpg", "cat.jpg"):
         (tmp_path / photo).symlink_to(demo_photo)
+    (tmp_path / "photos").symlink_to(demo_photo.parent)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, name, "exec"), {"__name__": "__main__"})

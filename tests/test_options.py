@@ -39,6 +39,7 @@ WRONG: dict[str, Any] = {
     "isa": 5,
     "threads": "5",
     "winograd": 5,
+    "precision": 5,
     "backend": 5,
     "exif": 5,
     "background": 5,
@@ -91,7 +92,7 @@ class TestStatedOnce:
     def test_core_takes_what_is_marked_for_it(self) -> None:
         taken = inspect.signature(_core.Network).parameters
         marked = [name for name, field in FIELDS.items() if field.metadata.get("core")]
-        assert marked == ["isa", "threads", "winograd"]
+        assert marked == ["isa", "threads", "winograd", "precision"]
         assert set(marked) <= set(taken)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def write_tiny_model(
     num_classes: int = 5,
     crop: int = 32,
     architecture: str = "resnet50",
+    preprocessing: Mapping[str, Any] | None = None,
     **variant: Any,
 ) -> Path:
     """Write `model.safetensors` and `config.json` of a network with random weights.
@@ -34,6 +36,7 @@ def write_tiny_model(
         num_classes: the number of logits; 0 for none.
         crop: the side of the input; images are resized to it on their short side.
         architecture: what `variant` changes.
+        preprocessing: fields of config.json's `preprocessing`, beside the size.
         variant: fields of config.json's `variant`, in place of the narrow ones.
 
     Returns:
@@ -46,7 +49,7 @@ def write_tiny_model(
         "variant": {"blocks": BLOCKS, "widths": WIDTHS, **variant},
         "num_classes": num_classes,
         "labels": [f"class {i}" for i in range(num_classes)] or None,
-        "preprocessing": {"resize": crop, "crop": crop},
+        "preprocessing": {"resize": crop, "crop": crop, **(preprocessing or {})},
     }
     text = json.dumps(config)
     (directory / "config.json").write_text(text, encoding="utf-8")

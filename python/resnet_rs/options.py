@@ -28,6 +28,9 @@ _Self = TypeVar("_Self")
 
 BACKENDS = ("fast", "reference")
 
+PRECISIONS = ("f32", "int8")
+"""The precisions of a network's arithmetic."""
+
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 """The functions that make scores of logits."""
 
@@ -64,6 +67,11 @@ def _num_classes(name: str, value: Any) -> int:
 def _activation(name: str, value: Any) -> str:
     activation: str = arguments.choice(name, value, ACTIVATIONS)
     return activation
+
+
+def _precision(name: str, value: Any) -> str:
+    precision: str = arguments.choice(name, value, PRECISIONS)
+    return precision
 
 
 def _backend(name: str, value: Any) -> str:
@@ -188,6 +196,18 @@ class Options(Decoding):
         core=True,
         flag=Flag("compute every convolution directly: slower, with less memory", kind="off"),
     )
+    precision: str | None = option(
+        None,
+        "`f32` or `int8`, if the weights must be of that precision: others are an error. By "
+        "default weights run in their own; `ResNet.quantize` makes int8 ones.",
+        check=_precision,
+        core=True,
+        flag=Flag(
+            "refuse weights of another precision (default: the weights' own; resnet-rs quantize "
+            "makes int8 ones)",
+            choices=PRECISIONS,
+        ),
+    )
     backend: str = option(
         "fast",
         "`fast`, or `reference` for plain NumPy in float64: the same results by the formulas of "
@@ -207,7 +227,10 @@ class Options(Decoding):
 
     def for_core(self) -> dict[str, Any]:
         """The keyword arguments of the core's `Network`."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if _is_core(one)}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if _is_core(one)}
+        if self.precision is None:
+            del values["precision"]
+        return values
 
     def identity(self) -> str:
         """A text that is equal for equal options; it leaves the bytes of weights out."""

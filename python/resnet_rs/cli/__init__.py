@@ -21,6 +21,7 @@ examples:
   resnet-rs train photos/ -o run --architecture resnet50 --size 64
   resnet-rs evaluate signs/val --weights weights/ --pictures pictures/
   resnet-rs convert best.pth weights/ --architecture resnet50 --labels labels.txt
+  resnet-rs quantize weights/ weights-int8/ --images photos/
   resnet-rs COMMAND --help
 
 exit status, of every command:
@@ -52,6 +53,10 @@ _COMMANDS = {
         "write weights of any format as a weights directory",
         "Read weights of any format and write them as a directory with model.safetensors\n"
         "and config.json.",
+    ),
+    "quantize": (
+        "write a model with int8 weights",
+        "Write a model with int8 weights: a quarter of the size, faster, and nearly as precise.",
     ),
     "export": (
         "write a model as an ONNX file",

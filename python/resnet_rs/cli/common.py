@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from typing import TextIO
 
@@ -68,10 +68,23 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, weights_required: bool = True) -> None:
-    """Add the flags of `Options`: `--weights`, `--architecture`, `--isa`, ..."""
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    *,
+    weights_required: bool = True,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Add the flags of `Options`: `--weights`, `--architecture`, `--isa`, ...
+
+    Args:
+        parser: the command's.
+        weights_required: whether `--weights` must be given.
+        leave_out: options that the command adds by itself, or does not have.
+    """
     defaults = {one.name: one.default for one in fields(Options)}
     for name, flag in flags().items():
+        if name in leave_out:
+            continue
         text = name.replace("_", "-")
         if flag.kind == "off":
             parser.add_argument(f"--no-{text}", dest=name, action="store_false", help=flag.help)

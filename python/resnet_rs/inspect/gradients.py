@@ -188,6 +188,7 @@ def trace_gradients(
     Raises:
         ImageError, OSError, TypeError, ValueError: an image or a label that is none.
     """
+    loaded.require_f32("a trace of gradients")
     x = np.array(network_input(loaded, images))
     targets = targets_of(loaded, labels, len(x), label_smoothing=label_smoothing)
     operations = loaded.network.operations(*x.shape[1:3])

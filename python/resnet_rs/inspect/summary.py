@@ -18,6 +18,7 @@ SIZE = 224
 """The side of the input, in pixels, that published numbers refer to."""
 
 _BYTES = 4  # of a float32
+_BYTES_OF_INT8 = {"avgpool": 2, "fc": 4}  # of a result by layer; of all others 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,10 @@ class Summary:
         macs: the sum over all rows.
         activation_bytes: the sum over all rows. A forward needs far less: it fuses operations and
             uses memory again.
-        parameter_bytes: the size of the parameters as float32.
+        parameter_bytes: the size of the parameters as float32; in int8 that of the weights, with
+            a scale and a bias for each channel.
         activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
+        precision: `f32` or `int8`.
     """
 
     architecture: str
@@ -81,6 +84,7 @@ class Summary:
     activation_bytes: int
     parameter_bytes: int
     activation: str = "softmax"
+    precision: str = "f32"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields by name, in types that JSON has."""
@@ -99,8 +103,9 @@ class Summary:
         has_scores = any(row.kind == "linear" for row in self.rows)
         usual = self.activation == "softmax" or not has_scores
         scores = "" if usual else f", activation {self.activation}"
+        kind = "float32" if self.precision == "f32" else self.precision
         return (
-            f"{self.architecture}, one image of {self.height} x {self.width}, float32{scores}\n"
+            f"{self.architecture}, one image of {self.height} x {self.width}, {kind}{scores}\n"
             "shapes are height x width x channels; memory is the result's\n\n"
             + "\n".join(lines)
             + f"\n\n{self.parameters:,} parameters, {_mib(self.parameter_bytes)}\n"
@@ -137,7 +142,8 @@ def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Su
     fast = loaded.options.backend == "fast"
     steps = loaded.network.plan(1, height, width) if fast else []
     summary = _summary(loaded.config.architecture, operations, steps, height, width)
-    return replace(summary, activation=loaded.config.activation)
+    summary = replace(summary, activation=loaded.config.activation)
+    return summary if loaded.precision == "f32" else _in_int8(summary, operations)
 
 
 def summarize_architecture(
@@ -214,6 +220,29 @@ def _summary(
         macs=sum(row.macs for row in rows),
         activation_bytes=sum(row.activation_bytes for row in rows),
         parameter_bytes=_BYTES * parameters,
+    )
+
+
+def _in_int8(summary: Summary, operations: Sequence[Mapping[str, Any]]) -> Summary:
+    """The same network with the sizes of int8 in memory."""
+    rows = tuple(
+        replace(
+            row,
+            activation_bytes=row.activation_bytes // _BYTES * _BYTES_OF_INT8.get(row.name, 1),
+        )
+        for row in summary.rows
+    )
+    weights = [
+        operation["parameters"]["weight"][1]
+        for operation in operations
+        if operation["kind"] in ("conv", "linear")
+    ]
+    return replace(
+        summary,
+        rows=rows,
+        activation_bytes=sum(row.activation_bytes for row in rows),
+        parameter_bytes=sum(math.prod(shape) + 2 * _BYTES * shape[0] for shape in weights),
+        precision="int8",
     )
 
 

@@ -296,11 +296,13 @@ def trace(
         WeightsError: the weights' files have changed since the network was loaded.
     """
     fused = arguments.flag("fused", fused)
+    if not fused:
+        loaded.require_f32("a trace of single operations (not --fused)")
     # A copy: the trace stays the same if the caller changes the array.
     x = np.array(network_input(loaded, image))
     height, width = x.shape[1:3]
     operations = loaded.network.operations(height, width)
-    if loaded.options.backend == "reference":
+    if loaded.options.backend == "reference" and loaded.precision == "f32":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
         return Trace(operations, names, x, reference_results(operations, loaded.tensors(), x))
     network = loaded.network if fused else unfused(loaded)

@@ -188,6 +188,7 @@ def _existing(
     seed: int,
     preprocessing: Preprocessing | None,
 ) -> Start:
+    loaded.require_f32("training")
     tensors = {
         name: _f32(array)
         for name, array in loaded.tensors().items()

@@ -36,6 +36,8 @@ class Config:
         variant: the differences from the architecture's own definition, field by field
             (docs/weights.md lists them); usually empty.
         activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
+        quantization: how the weights were quantised (`precision`, `method`, `images`, ...), in free
+            form; None for f32.
     """
 
     architecture: str
@@ -45,6 +47,7 @@ class Config:
     source: Mapping[str, Any] | None = field(hash=False)
     variant: Mapping[str, Any] = field(default_factory=dict, hash=False)
     activation: str = "softmax"
+    quantization: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
@@ -58,6 +61,7 @@ class Config:
             source=values["source"],
             variant=values.get("variant") or {},
             activation=values["activation"],
+            quantization=values.get("quantization"),
         )
 
     @property
@@ -66,9 +70,11 @@ class Config:
         return len(self.preprocessing.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields of config.json."""
+        """Return the fields of config.json: version 2 of them for quantised weights."""
+        quantized = self.quantization is not None
+        record = {"quantization": dict(self.quantization or {})} if quantized else {}
         return {
-            "format_version": 1,
+            "format_version": 2 if quantized else 1,
             "architecture": self.architecture,
             "variant": dict(self.variant),
             "num_classes": self.num_classes,
@@ -76,10 +82,13 @@ class Config:
             "activation": self.activation,
             "preprocessing": self.preprocessing.as_dict(),
             "source": None if self.source is None else dict(self.source),
+            **record,
         }
 
     def __repr__(self) -> str:
         variant = f", variant={dict(self.variant)!r}" if self.variant else ""
+        if self.quantization is not None:
+            variant += f", quantization={dict(self.quantization)!r}"
         return (
             f"Config(architecture={self.architecture!r}, num_classes={self.num_classes}, "
             f"labels={_abbreviated(self.labels)}, activation={self.activation!r}, "

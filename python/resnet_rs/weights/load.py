@@ -120,10 +120,14 @@ def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str |
     from .formats.complete import complete
     from .formats.names import read_rules
     from .formats.overrides import Overrides
+    from .formats.safetensors_file import is_quantized
     from .safetensors_bytes import tensors_in
 
     data = options.weights
     assert isinstance(data, bytes)
+    tensors = tensors_in(data)
+    if is_quantized(tensors):
+        return _from_quantized(options, tensors, stated, architecture)
     overrides = _overrides(options, stated)
     if overrides["names"] is not None:
         overrides["names"] = read_rules(overrides["names"])
@@ -133,6 +137,24 @@ def _from_bytes(options: Options, stated: Mapping[str, Any], architecture: str |
         return complete(raw, options.origin, Overrides(**overrides))
 
     return _from_checkpoint(options, read, stated, architecture)
+
+
+def _from_quantized(
+    options: Options,
+    tensors: dict[str, NDArray[Any]],
+    stated: Mapping[str, Any],
+    architecture: str | None,
+) -> Loaded:
+    """Hand the core the tensors of a quantised file in memory."""
+    origin = options.origin
+    if "quantization" not in stated:
+        raise WeightsError(
+            f"{origin}: these are quantised weights, which depend on their config.json: pass its "
+            "fields as config="
+        )
+    _check_architecture(f"{origin}: architecture", stated.get("architecture"), architecture)
+    network = Network.from_tensors(tensors, _to_json(stated), origin=origin, **options.for_core())
+    return Loaded(options, network, lambda: tensors)
 
 
 def _by_formats(
@@ -221,8 +243,15 @@ def _is_bare(path: str, stated: Mapping[str, Any]) -> bool:
     Raises:
         WeightsError: it is a malformed one.
     """
+    from .formats.safetensors_file import is_quantized
+
     with _explained(path):
         index = safetensors_index(path)
+    if is_quantized(index):
+        raise WeightsError(
+            f"{path}: these are quantised weights, which depend on their config.json, and there is "
+            "none beside it"
+        )
     kinds = {entry[0] for entry in index.values()}
     # The core knows torchvision's names alone, and no other name of the shortcut or the last layer.
     usual = all(
@@ -265,7 +294,7 @@ def _tensors_of(path: str) -> dict[str, NDArray[Any]]:
 
     from .formats.safetensors_file import read_safetensors
 
-    return read_safetensors(Path(path)).tensors
+    return read_safetensors(Path(path), quantized=True).tensors
 
 
 def _check_architecture(where: str, found: Any, expected: str | None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .._core import Network, WeightsError
@@ -62,9 +63,10 @@ class Loaded:
         self.network = network
         self._read_tensors = read_tensors
         if options.backend == "reference":
-            from .reference_network import ReferenceNetwork
+            from .reference_network import Int8ReferenceNetwork, ReferenceNetwork
 
-            stand_in = ReferenceNetwork(network, self.tensors(), self.config)
+            kind = Int8ReferenceNetwork if self.precision == "int8" else ReferenceNetwork
+            stand_in = kind(network, self.tensors(), self.config)
             self.network = cast(Network, stand_in)
 
     def add_remarks(self, *remarks: str) -> None:
@@ -83,6 +85,26 @@ class Loaded:
         """
         for remark in warnings_of(self.remarks):
             warnings.warn(shown(self.options.origin, remark), UserWarning, stacklevel=stacklevel)
+
+    @property
+    def precision(self) -> str:
+        """The precision of the weights and of the arithmetic: `f32` or `int8`."""
+        return "f32" if self.config.quantization is None else "int8"
+
+    def require_f32(self, what: str) -> None:
+        """Check that the network has f32 weights.
+
+        Args:
+            what: what needs them, for the message.
+
+        Raises:
+            ValueError: it is quantised.
+        """
+        if self.precision != "f32":
+            raise ValueError(
+                f"{self.options.origin}: {what} needs f32 weights, and these are {self.precision}: "
+                "load those that they were made of"
+            )
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -125,3 +147,12 @@ class Loaded:
         """`layer1`, `layer2`, ...: each stands for the last block of its stage."""
         names = (name.split(".")[0] for name in self.network.layer_names)
         return tuple(dict.fromkeys(name for name in names if name.startswith("layer")))
+
+
+def real_weights(tensors: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
+    """A tensor of weights in float32; quantised integers times the scales of their channels."""
+    weights: NDArray[np.float32] = tensors[name].astype(np.float32)
+    scale = tensors.get(f"{name}_scale")
+    if scale is not None:
+        weights = weights * scale.reshape(-1, *[1] * (weights.ndim - 1))
+    return weights

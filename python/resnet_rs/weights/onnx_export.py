@@ -70,6 +70,7 @@ def _require_onnx() -> Any:
 
 def _model(onnx: Any, loaded: Loaded, *, fold_norms: bool) -> Any:
     """Make the message of the whole file."""
+    loaded.require_f32("an ONNX file")
     sides = _sides(loaded)
     operations = loaded.network.operations(*(sides or (_SIDE, _SIDE)))
     graph = _Graph(onnx, operations, loaded.tensors(), fold_norms)

@@ -1,4 +1,4 @@
-"""`backend="reference"`: the network in NumPy and float64, with the interface of the core."""
+"""`backend="reference"`: the network in NumPy, with the interface of the core."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ class ReferenceNetwork:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order."""
+        return self._network.layer_names
+
     def logits(self, x: Input, *, threads: int | None = None) -> NDArray[np.float32]:
         """`[batch, num_classes]`, or the pooled features if there are no classes."""
         if self._network.num_classes == 0:
@@ -59,7 +64,7 @@ class ReferenceNetwork:
 
     def activations(self, x: Input) -> list[tuple[str, NDArray[np.float32]]]:
         """Every layer's output in network order, NHWC."""
-        return list(self._walk(x, frozenset(self._network.layer_names)))
+        return list(self._walk(x, frozenset(self.layer_names)))
 
     def _rows(self, x: Input, name: str) -> NDArray[np.float32]:
         # Image by image: the float64 results of a batch would need much memory.
@@ -92,7 +97,32 @@ class ReferenceNetwork:
     def _last_of(self, name: str) -> str:
         """Resolve a stage's name to its last block."""
         if name.startswith("layer") and "." not in name:
-            return [layer for layer in self._network.layer_names if layer.startswith(f"{name}.")][
-                -1
-            ]
+            return [layer for layer in self.layer_names if layer.startswith(f"{name}.")][-1]
         return name
+
+
+class Int8ReferenceNetwork(ReferenceNetwork):
+    """The same for a quantised network: integers, and the core's results to the bit."""
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order; a shortcut's convolution is part of its block's last layer."""
+        from ..reference import int8_layers
+
+        size = self._preprocessing.input_size
+        return [layer.name for layer in int8_layers(self._network.operations(*size))]
+
+    def _walk(self, x: Input, names: frozenset[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the results of the named layers, up to the last of them."""
+        from ..reference import run_int8
+        from ..reference.int8 import dequantized
+
+        operations = self._network.operations(*x.shape[1:3])
+        mean, std = self._preprocessing.mean, self._preprocessing.std
+        missing = set(names)
+        for name, q, scale in run_int8(operations, self._tensors, x, mean, std):
+            if name in missing:
+                missing.remove(name)
+                yield name, dequantized(q, scale)
+            if not missing:
+                return

@@ -108,6 +108,7 @@ def compare_step(
         raise ValueError(
             f"expected images and labels; {label} has no `image` with `labels` or `targets` either"
         )
+    loaded.require_f32("a training step")
     task = _task(loaded, images, labels, label_smoothing, frozen, norm_momentum)
     tensors = loaded.tensors()
     if entries is not None:

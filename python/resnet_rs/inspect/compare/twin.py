@@ -50,6 +50,7 @@ def torch_twin(model: HasLoaded) -> nn.Module:
             f"{', '.join(beyond) or 'num_classes = 0'}: write a dump of the network that you have "
             "and compare with that"
         )
+    loaded.require_f32("a twin in torch")
     twin: nn.Module = torchvision.models.get_model(
         config.architecture, weights=None, num_classes=config.num_classes
     )

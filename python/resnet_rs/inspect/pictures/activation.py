@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...images.preprocess import load_pixels
-from ...weights.loaded import HasLoaded, Loaded
+from ...weights.loaded import HasLoaded, Loaded, real_weights
 from .geometry import stride
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def last_layer(loaded: Loaded) -> dict[str, NDArray[Any]]:
     tensors = loaded.tensors()
     if loaded.config.num_classes == 0 or "fc.weight" not in tensors:
         raise ValueError("this network has no last layer (num_classes=0), so there are no classes")
-    return {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}
+    weights = {"fc.weight": real_weights(tensors, "fc.weight")}
+    return {**weights, **({"fc.bias": tensors["fc.bias"]} if "fc.bias" in tensors else {})}
 
 
 def _shape(operations: Sequence[dict[str, Any]], name: str) -> tuple[int, int, int]:

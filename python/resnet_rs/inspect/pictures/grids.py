@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ... import arguments
 from ...images.preprocess import load_pixels
-from ...weights.loaded import HasLoaded, Loaded
+from ...weights.loaded import HasLoaded, Loaded, real_weights
 from ..trace import trace
 from .style import QUIET, TEXT, Page, require_matplotlib
 
@@ -119,7 +119,7 @@ def stem_filters(model: HasLoaded) -> Figure:
     loaded = model.loaded
     tensors = loaded.tensors()
     name = "conv1.weight" if "conv1.weight" in tensors else "conv1.0.weight"
-    weights = tensors[name].astype(np.float32)
+    weights = real_weights(tensors, name)
     channels = weights.shape[1]
     if channels not in (1, 3):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -17,11 +18,15 @@ from ..._core import WeightsError
 from ...file_errors import names_file
 from ..remarks import with_remarks
 from .checkpoint import Checkpoint
+from .safetensors_writer import bytes_of
 
 TENSORS = "model.safetensors"
 CONFIG = "config.json"
 
 _DTYPES: dict[str, Any] = {"f32": np.float32, "f16": np.float16}
+
+INT8 = "int8"
+"""The storage of quantised tensors: int8 weights stay so, vectors are f32."""
 
 
 def write_directory(
@@ -40,7 +45,8 @@ def write_directory(
         checkpoint: what to write; its config should state the preprocessing.
         directory: the directory to write to; it is created if necessary.
         dtype: storage of convolution and fc weights, `f32` or `f16`; vectors are f32 always, for
-            they are 0.3 % of the bytes, and a variance suffers in f16.
+            they are 0.3 % of the bytes, and a variance suffers in f16. `int8` for tensors that are
+            quantised already.
         force: replace a network that is there.
 
     Raises:
@@ -50,17 +56,20 @@ def write_directory(
         ValueError: no such dtype.
         OSError: it cannot be written.
     """
-    if dtype not in _DTYPES:
+    if dtype not in (*_DTYPES, INT8):
         raise ValueError(f"dtype: expected {' or '.join(_DTYPES)}; got {dtype!r}")
     target = Path(directory)
-    _require_free(target, force=force)
+    require_free(target, force=force)
     tensors = _stored(checkpoint, dtype)
     config = _config(checkpoint, dtype)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         staging = Path(name)
         with names_file(target / TENSORS, staging / TENSORS):
-            _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
+            if dtype == INT8:
+                (staging / TENSORS).write_bytes(bytes_of(tensors))
+            else:
+                _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
         text = json.dumps(config, indent=2, ensure_ascii=False)
         with names_file(target / CONFIG):
             (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -70,7 +79,14 @@ def write_directory(
             os.replace(staging / file, target / file)
 
 
-def _require_free(target: Path, *, force: bool) -> None:
+def require_free(target: Path, *, force: bool) -> None:
+    """Check that a directory can take a network, before there is one.
+
+    Raises:
+        FileExistsError: the directory holds a network already, and `force` is not set.
+        NotADirectoryError: it, or a directory above it, is a file.
+        PermissionError: it cannot be written to.
+    """
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file: expected a directory to write to")
     existing = [name for name in (TENSORS, CONFIG) if (target / name).exists()]
@@ -79,6 +95,12 @@ def _require_free(target: Path, *, force: bool) -> None:
             f"{target} holds {' and '.join(existing)} already: choose another directory, or force "
             "(--force) to replace them"
         )
+    # Files are written beside the directory, then moved into it.
+    above = next(path for path in target.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file: expected a directory, to make {target} in")
+    if not os.access(above, os.W_OK):
+        raise PermissionError(errno.EACCES, "cannot write there", str(above))
 
 
 def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, NDArray[Any]]:
@@ -89,7 +111,9 @@ def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, NDArray[Any]]:
     """
     stored = {}
     for name, tensor in checkpoint.tensors.items():
-        kind = _DTYPES[dtype] if tensor.ndim > 1 else np.float32
+        kind: Any = np.float32
+        if tensor.ndim > 1:
+            kind = tensor.dtype if dtype == INT8 else _DTYPES[dtype]
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(tensor, dtype=kind)
         if not np.isfinite(array).all():
@@ -113,7 +137,7 @@ def _read_back(staging: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Compare what was written with what should have been, and load it as everyone will."""
     from .safetensors_file import read_safetensors
 
-    written = read_safetensors(staging / TENSORS).tensors
+    written = read_safetensors(staging / TENSORS, quantized=True).tensors
     if written.keys() != tensors.keys():
         raise WeightsError(f"{staging / TENSORS}: not the tensors that were written")
     for name, tensor in tensors.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,25 @@ NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "
 """Those of counters such as num_batches_tracked, and of masks: a forward does not need them."""
 
 
-def read_safetensors(path: Path) -> RawCheckpoint:
+INT8 = "I8"
+"""The type of quantised weights; other I8 tensors are left out."""
+
+_SCALES = ("fc.weight_scale", "conv1.weight_scale", "conv1.0.weight_scale")
+
+
+def is_quantized(names: Container[str]) -> bool:
+    """Tell by the tensors' names if a file holds a network that resnet_rs has quantised."""
+    return any(name in names for name in _SCALES)
+
+
+def read_safetensors(path: Path, *, quantized: bool = False) -> RawCheckpoint:
     """Read every floating-point tensor of a file.
 
     F32 and F16 tensors are read-only; BF16 and F64 ones are converted.
+
+    Args:
+        path: the file.
+        quantized: read int8 tensors too. Otherwise a file of quantised weights is refused.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -46,11 +61,19 @@ def read_safetensors(path: Path) -> RawCheckpoint:
     tensors: dict[str, NDArray[Any]] = {}
     status = path.stat()
     index = _core.safetensors_index(str(path))
+    if not quantized and is_quantized(index):
+        raise WeightsError(
+            f"{path}: expected f32 or f16 weights; found int8 ones, which resnet_rs.load takes as "
+            "they are, in a directory with their config.json"
+        )
     with reading(path) as file:
         file.require_same(status)
         # In the order in which they lie in the file, so that messages are the same every time.
         for name, (kind, shape, begin, end) in sorted(index.items(), key=lambda item: item[1][2:]):
-            if kind in NOT_FLOATS:
+            if kind in NOT_FLOATS and not (quantized and kind == INT8):
+                continue
+            if kind == INT8:
+                tensors[name] = np.frombuffer(file.read(begin, end), np.int8).reshape(shape)
                 continue
             require_float(kind, f"tensor {name[:MAX_NAME_SHOWN]}")
             require_rank(shape, f"tensor {name[:MAX_NAME_SHOWN]}")

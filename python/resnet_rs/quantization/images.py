@@ -1,0 +1,148 @@
+"""Calibration images: from whatever the caller has to batches of the network's input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import arguments
+from ..images.batches import MAX_BATCH_PIXELS, Views, as_list, grouped, load_in_order, stack_batch
+from ..images.preprocess import load_pixels
+from ..stream.folder.paths import Sources
+from ..weights.loaded import Loaded
+
+Batch = NDArray[np.uint8] | NDArray[np.float32]
+
+COUNT = 300
+"""How many images of a folder calibrate."""
+
+SAMPLE = 32
+"""How many of the images are kept, to compare networks with."""
+
+
+def spread(folder: str | os.PathLike[str], count: int = COUNT) -> list[str]:
+    """Choose images of a folder, evenly over its sorted files.
+
+    A folder with a folder of photos for each class so gives some of every class.
+
+    Args:
+        folder: the folder; subfolders are searched too.
+        count: how many; all, if there are fewer.
+
+    Raises:
+        ValueError: there is no image, or `count` is below 1.
+        OSError: the folder cannot be read.
+    """
+    count = arguments.count("count", count)
+    os.listdir(folder)  # the search below passes over folders that cannot be read
+    paths = list(Sources([os.fspath(folder)]))
+    if not paths:
+        raise ValueError(f"{os.fspath(folder)}: expected images to calibrate with; there is none")
+    return [paths[place] for place in _evenly(len(paths), count)]
+
+
+class CalibrationImages:
+    """The images of a calibration, loaded as they are needed.
+
+    Args:
+        loaded: the f32 network, whose preprocessing applies.
+        images: a folder; one image or several, as `ResNet` describes; or float32
+            `[n, height, width, channels]`, normalised, as `ResNet.forward` takes.
+        count: how many of a folder's images to use.
+
+    Attributes:
+        count: the number of images.
+        sample: after `batches` has ended, up to `SAMPLE` of the images, `[1, h, w, c]` each.
+
+    Raises:
+        ValueError: there is no image, or a normalised array has another shape or size, or values
+            that are not finite.
+        TypeError: an array of another dtype.
+    """
+
+    def __init__(self, loaded: Loaded, images: Any, count: int = COUNT) -> None:
+        self._loaded = loaded
+        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+            images = spread(images, count)
+        self._array: NDArray[np.float32] | None = None
+        self._sources: Sequence[Any] = ()
+        if isinstance(images, np.ndarray) and images.dtype == np.float32:
+            self._array = _checked(loaded, images)
+            self.count = len(self._array)
+        else:
+            self._sources = as_list(images)[0]
+            self.count = len(self._sources)
+        if not self.count:
+            raise ValueError("calibration: expected at least one image; got none")
+        self.sample: list[Batch] = []
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all images in order, in batches of one size.
+
+        Raises:
+            ImageError, OSError, TypeError: an image cannot be read; the message names it.
+            ValueError: as they do; at the end, if every image is of a single colour.
+        """
+        chosen = set(_evenly(self.count, SAMPLE))
+        sample: list[Batch] = []
+        done, varied = 0, False
+        for batch in self._loaded_batches():
+            for image in batch:
+                if done in chosen:
+                    sample.append(image[None])
+                varied = varied or bool((image != image[:1, :1]).any())
+                done += 1
+            yield batch
+        if not varied:
+            raise ValueError(
+                f"calibration: each of the {self.count} image(s) is of a single colour, which "
+                "calibrates nothing: expected photos like those that the network will see"
+            )
+        self.sample = sample
+
+    def _loaded_batches(self) -> Iterator[Batch]:
+        if self._array is not None:
+            height, width = self._array.shape[1:3]
+            step = max(1, MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, self.count, step):
+                yield self._array[start : start + step]
+            return
+        config, options = self._loaded.config, self._loaded.options
+
+        def load(source: Any) -> Views:
+            return (load_pixels(source, config.preprocessing, config.in_channels, options),)
+
+        for group in grouped(load_in_order(self._sources, load, single=self.count == 1)):
+            yield stack_batch(group)
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """Up to `count` places of `total`, evenly spaced."""
+    if total <= count:
+        return list(range(total))
+    return [place * total // count for place in range(count)]
+
+
+def _checked(loaded: Loaded, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    x = arguments.network_input(images, loaded.config.in_channels)
+    if x.ndim != 4:
+        raise ValueError(
+            "calibration: expected normalised images [n, height, width, "
+            f"{loaded.config.in_channels}]; got shape {list(x.shape)}"
+        )
+    if loaded.config.preprocessing.has_one_size and x.shape[1:3] != loaded.input_size:
+        raise ValueError(
+            f"calibration: expected images of {' x '.join(map(str, loaded.input_size))}, as the "
+            f"model's preprocessing makes them; got {x.shape[1]} x {x.shape[2]}"
+        )
+    for place, image in enumerate(x):
+        if not np.isfinite(image).all():
+            raise ValueError(
+                f"calibration: image {place} holds {image[~np.isfinite(image)][0]}; expected "
+                "finite values"
+            )
+    return x

@@ -1,0 +1,212 @@
+"""`quantize`: an f32 network and images become a network with int8 weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import Network, __version__
+from ..reference.int8_network import Layer, int8_layers
+from ..terminal.progress import Meter, Progress
+from ..weights.formats.safetensors_writer import bytes_of
+from ..weights.load import load
+from ..weights.loaded import HasLoaded, Loaded
+from . import core_calls
+from .clipping import METHODS, PERCENTILE, clip_of
+from .images import COUNT, Batch, CalibrationImages
+from .statistics import LayerStatistics, gather
+from .weights import quantized_tensors
+
+AUTO = "auto"
+"""The method that tries several, and takes the one whose logits are nearest to those of f32."""
+
+TRIED = ("minmax", "percentile", "mse")
+"""The methods that `auto` tries."""
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantised network, and how it came about.
+
+    Attributes:
+        loaded: the network.
+        method: the method that chose the scales.
+        errors: of each method that `auto` tried, the relative error of its logits; else empty.
+        images: the number of calibration images.
+        sample: up to 32 of them, `[1, height, width, channels]` each.
+    """
+
+    loaded: Loaded
+    method: str
+    errors: Mapping[str, float]
+    images: int
+    sample: Sequence[Batch]
+
+
+def quantize(
+    model: HasLoaded,
+    images: Any,
+    method: str = AUTO,
+    *,
+    percentile: float = PERCENTILE,
+    count: int = COUNT,
+    architecture: str | None = None,
+    progress: Progress | None = None,
+) -> Quantized:
+    """Quantise a model, as `ResNet.quantize` describes.
+
+    Args:
+        model: the f32 model.
+        images: what to calibrate with, as for `CalibrationImages`.
+        method: `auto`, `minmax`, `percentile`, `mse` or `kl` (`clipping.py`).
+        percentile: of the method `percentile`, above 0 and at most 100.
+        count: how many of a folder's images to use.
+        architecture: the only one that the model's class accepts; None for any.
+        progress: where to show how far it is.
+
+    Raises:
+        ImageError, OSError, TypeError: an image cannot be read.
+        ValueError: no such method; images that calibrate nothing; a network that int8 does not
+            have; or one that is quantised already.
+        WeightsError: the original files have changed; or the weights are too large for int8.
+    """
+    _check(method, percentile)
+    loaded = model.loaded
+    loaded.require_f32("quantising")
+    calibration = CalibrationImages(loaded, images, count)
+    # Operations of another size differ in their shapes only.
+    layers = int8_layers(loaded.network.operations(*loaded.input_size))
+    with progress or Progress() as line:
+        meter = Meter(line)
+        meter.total = calibration.count
+        statistics = gather(loaded.network, calibration.batches(), meter.show)
+        line.say("quantising ...")
+        network = _Quantizing(loaded, layers, statistics, percentile)
+        errors: dict[str, float] = {}
+        if method == AUTO:
+            expected = [loaded.network.logits(x) for x in calibration.sample]
+            for tried in TRIED:
+                line.say(f"trying {tried} ...")
+                found = network.of(tried)
+                errors[tried] = relative_error(
+                    [found.logits(x) for x in calibration.sample], expected
+                )
+            method = min(errors, key=lambda one: errors[one])
+        config = network.config(method, calibration.count, errors)
+        result = _in_memory(loaded, network.tensors(method), config, architecture)
+    return Quantized(result, method, errors, calibration.count, calibration.sample)
+
+
+def relative_error(
+    found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]
+) -> float:
+    """The length of all differences, divided by that of the expected values.
+
+    Values that are not finite make it infinite; of nothing but zeros it is 0 or infinite.
+    """
+    pairs = list(zip(found, expected, strict=True))
+    error = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in pairs)
+    size = sum(float(np.square(b.astype(np.float64)).sum()) for _, b in pairs)
+    if not (math.isfinite(error) and size):
+        return 0.0 if error == 0 else math.inf
+    return math.sqrt(error / size)
+
+
+class _Quantizing:
+    """A network's tensors by method, from one set of statistics."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        layers: Sequence[Layer],
+        statistics: Mapping[str, LayerStatistics],
+        percentile: float,
+    ) -> None:
+        self._loaded = loaded
+        self._layers = layers
+        self._statistics = statistics
+        self._percentile = percentile
+        self._original = loaded.tensors()
+
+    def tensors(self, method: str) -> Tensors:
+        """The quantised tensors."""
+        clips = {
+            layer.name: clip_of(method, self._statistics[layer.name], percentile=self._percentile)
+            for layer in self._layers
+            if layer.has_scale
+        }
+        spec = self._loaded.config.preprocessing
+        return quantized_tensors(
+            self._layers, self._original, self._statistics, clips, spec.mean, spec.std
+        )
+
+    def of(self, method: str) -> Network:
+        """The quantised network, to try."""
+        options = self._loaded.options
+        return core_calls.int8_network(
+            self.tensors(method),
+            self.config(method, 0, {}),
+            isa=options.isa,
+            threads=options.threads,
+        )
+
+    def config(self, method: str, images: int, errors: Mapping[str, float]) -> dict[str, Any]:
+        """The config.json of the quantised network."""
+        record: dict[str, Any] = {
+            "precision": "int8",
+            "method": method,
+            "images": images,
+            "version": __version__,
+        }
+        if method == "percentile":
+            record["percentile"] = self._percentile
+        if errors:
+            # Four digits; an infinite number has no form in JSON.
+            record["relative_errors"] = {
+                name: float(f"{error:.4g}") if math.isfinite(error) else None
+                for name, error in errors.items()
+            }
+        config = self._loaded.config
+        source = dict(config.source or {})
+        origin = self._loaded.options.origin
+        source.setdefault("file", os.path.basename(os.path.abspath(origin)))
+        return replace(config, source=source, quantization=record).as_dict()
+
+
+def _in_memory(
+    loaded: Loaded, tensors: Tensors, config: Mapping[str, Any], architecture: str | None
+) -> Loaded:
+    """Load the quantised network from the bytes of its file, which a pickle of it holds."""
+    options = replace(
+        loaded.options,
+        weights=bytes_of(tensors),
+        config=dict(config),
+        architecture=None,
+        variant=None,
+        num_classes=None,
+        labels=None,
+        activation=None,
+        preprocessing=None,
+        names=None,
+        key=None,
+        precision=None,
+    )
+    return load(options, architecture)
+
+
+def _check(method: str, percentile: float) -> None:
+    names = (AUTO, *METHODS)
+    if method not in names:
+        raise ValueError(f"method: expected one of {', '.join(names)}; got {method!r}")
+    if isinstance(percentile, bool) or not isinstance(percentile, (int, float)):
+        raise TypeError(f"percentile: expected a number; got {percentile!r}")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile: expected more than 0, at most 100; got {percentile!r}")

@@ -1,0 +1,225 @@
+"""Quantised tensors: batch norm folded in, one scale for each channel of sums, biases corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import WeightsError
+from ..reference.int8 import MOST, MOST_POOLED, MOST_WEIGHT
+from ..reference.int8_network import IMAGE, LAST_POOL, Layer, Source
+from .statistics import LayerStatistics
+
+Array = NDArray[np.float64]
+
+LEAST_FC_SCALE = 2.0**-8
+"""The scale of fc's sums for a class whose weights and bias are all zero."""
+
+POOL_MARGIN = 1.25
+"""How far the 12 bits of the last pool reach beyond the largest value seen: nothing is clipped."""
+
+# bias_q, the bias in steps of the sums, stays below 2^29, and |weights| times the largest
+# activations below 2^30, so that every sum fits into 32 bits.
+_MOST_BIAS = 2.0**29
+_MOST_PRODUCTS = 2.0**30
+# Smaller scales are not normal numbers of float32.
+_LEAST_SCALE = 2.0**-120
+
+
+def quantized_tensors(
+    layers: Sequence[Layer],
+    tensors: Mapping[str, NDArray[Any]],
+    statistics: Mapping[str, LayerStatistics],
+    clips: Mapping[str, float],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    correct_bias: bool = True,
+) -> dict[str, NDArray[Any]]:
+    """Quantise every layer.
+
+    Args:
+        layers: those of the network (`reference.int8_layers`).
+        tensors: of the f32 network.
+        statistics: of its layers, `image` among them.
+        clips: the largest value of each layer's 8 bits; the last pool's is not used.
+        mean: of each channel of the image.
+        std: of each channel of the image.
+        correct_bias: add to each bias the mean of what rounding the weights changes.
+
+    Returns:
+        The tensors of a quantised file.
+
+    Raises:
+        WeightsError: weights are too large for a scale in float32.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    scales = {IMAGE: 1.0}
+    for layer in layers:
+        output = _output_scale(layer, statistics, clips)
+        if output is not None:
+            found[f"{layer.name}.output_scale"] = np.array([output], np.float32)
+        scales[layer.name] = scales[layer.inputs[0]] if output is None else float(output)
+        if not layer.sources:
+            continue
+        pixel = _mean_pixel(statistics[IMAGE], std)
+        folded = [folded_weights(source, tensors) for source in layer.sources]
+        weights = [
+            weight / (255 * _along_inputs(std, weight)) if source.input == IMAGE else weight
+            for source, (weight, _) in zip(layer.sources, folded, strict=True)
+        ]
+        bias = np.sum([one for _, one in folded], axis=0)
+        inputs = [scales[source.input] for source in layer.sources]
+        most = [MOST_POOLED if source.input == LAST_POOL else MOST for source in layer.sources]
+        total = sum_scales(weights, bias, inputs, most, output)
+        for source, weight, scale in zip(layer.sources, weights, inputs, strict=True):
+            integers, weight_scale = rounded(weight, total / scale)
+            found[f"{source.name}.weight"] = integers
+            found[f"{source.name}.weight_scale"] = weight_scale
+            if correct_bias:
+                means = pixel if source.input == IMAGE else statistics[source.input].means
+                bias = bias - shift_by_rounding(weight, integers, weight_scale, means)
+        with np.errstate(over="ignore"):
+            found[f"{layer.sources[0].name}.bias"] = bias.astype(np.float32)
+    _require_finite(found)
+    return found
+
+
+def folded_weights(source: Source, tensors: Mapping[str, NDArray[Any]]) -> tuple[Array, Array]:
+    """A convolution's weights and bias with the batch norm after it folded in, in float64.
+
+        weight = weight * scale / sqrt(variance + epsilon), channel by channel of the output
+
+    Returns:
+        Weights in torch's layout (OIHW, or `[classes, features]`) and bias `[out]`.
+    """
+    parameters = source.operation["parameters"]
+    weight = np.asarray(tensors[parameters["weight"][0]], np.float64)
+    bias = np.zeros(len(weight))
+    if "bias" in parameters:
+        bias = np.asarray(tensors[parameters["bias"][0]], np.float64)
+    if source.norm is None:
+        return weight, bias
+    part = {
+        name: np.asarray(tensors[tensor], np.float64)
+        for name, (tensor, _) in source.norm["parameters"].items()
+    }
+    factor = part["weight"] / np.sqrt(part["running_var"] + source.norm["epsilon"])
+    weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return weight, (bias - part["running_mean"]) * factor + part["bias"]
+
+
+def sum_scales(
+    weights: Sequence[Array],
+    bias: Array,
+    inputs: Sequence[float],
+    most: Sequence[int],
+    output: np.float32 | None,
+) -> Array:
+    """The scale T of each channel's sums: the real value of 1 in them.
+
+    Both sources of a layer have the same, or their products could not be added as integers. It is
+    that of the source whose largest weight, times its input's scale, is the larger. So the rounding
+    noise of the other one is at most as large.
+
+    Args:
+        weights: of each source, folded.
+        bias: of the layer, `[out]`.
+        inputs: the scale of each source's input.
+        most: the largest integer of each source's input.
+        output: the scale of the layer's output; None for fc.
+
+    Returns:
+        `[out]`, above 0.
+    """
+    rows = [np.abs(weight).reshape(len(weight), -1) for weight in weights]
+    pairs = list(zip(rows, inputs, strict=True))
+    total: Array = np.max([row.max(axis=1) * scale / MOST_WEIGHT for row, scale in pairs], axis=0)
+    products = sum(
+        row.sum(axis=1) * scale * largest for (row, scale), largest in zip(pairs, most, strict=True)
+    )
+    total = np.maximum(total, products / _MOST_PRODUCTS)
+    total = np.maximum(total, np.abs(bias) / _MOST_BIAS)
+    unused = LEAST_FC_SCALE if output is None else float(output) / 256
+    total = np.where(total > 0, total, unused)
+    least: Array = np.maximum(total, _LEAST_SCALE * max(inputs))
+    return least
+
+
+def rounded(weight: Array, scale: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round weights to integers times a scale for each output channel.
+
+    Args:
+        weight: `[out, ...]`.
+        scale: `[out]`.
+
+    Returns:
+        The integers, int8 in -127..127, and the scale in float32.
+    """
+    with np.errstate(over="ignore"):
+        stored = scale.astype(np.float32)
+    wide = stored.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
+    integers = np.clip(np.rint(weight / wide), -MOST_WEIGHT, MOST_WEIGHT)
+    return integers.astype(np.int8), stored
+
+
+def shift_by_rounding(
+    weight: Array, integers: NDArray[np.int8], scale: NDArray[np.float32], means: Array
+) -> Array:
+    """The mean of what the rounding of weights adds to each output channel.
+
+        sum over taps and channels of (integer * scale - weight) * the input channel's mean
+
+    Args:
+        weight: `[out, in / groups, ...]`, or `[classes, features]`.
+        integers: of the same shape.
+        scale: `[out]`.
+        means: of the input's channels. The features of a map of several pixels are that many to a
+            channel, one channel after the other.
+
+    Returns:
+        `[out]`.
+    """
+    wide = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
+    difference = (integers * wide - weight).reshape(*weight.shape[:2], -1).sum(axis=2)
+    out, inside = difference.shape
+    if inside > len(means):
+        means = np.repeat(means, inside // len(means))
+    groups = len(means) // inside
+    by_group = difference.reshape(groups, out // groups, inside)
+    shift: Array = np.einsum("goi,gi->go", by_group, means.reshape(groups, inside)).ravel()
+    return shift
+
+
+def _mean_pixel(image: LayerStatistics, std: Sequence[float]) -> Array:
+    """The mean of each channel of the images, as pixels 0..255 less the network's mean."""
+    pixel: Array = image.means * np.asarray(std) * 255
+    return pixel
+
+
+def _along_inputs(values: Sequence[float], weight: Array) -> Array:
+    return np.asarray(values, np.float64).reshape(1, -1, *[1] * (weight.ndim - 2))
+
+
+def _output_scale(
+    layer: Layer, statistics: Mapping[str, LayerStatistics], clips: Mapping[str, float]
+) -> np.float32 | None:
+    """A layer's own output scale; None if it has none."""
+    if not layer.has_scale:
+        return None
+    if layer.pool is None:
+        scale = clips[layer.name] / MOST
+    else:
+        scale = (statistics[layer.name].largest or 1.0) * POOL_MARGIN / MOST_POOLED
+    return np.float32(max(scale, _LEAST_SCALE))
+
+
+def _require_finite(tensors: Mapping[str, NDArray[Any]]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
+            raise WeightsError(
+                f"{name}: expected values that float32 holds; got {tensor[~np.isfinite(tensor)][0]}"
+            )
