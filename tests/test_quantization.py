@@ -367,7 +367,12 @@ class TestReport:
         assert told.seconds_before is not None
         assert told.seconds_after is not None
         assert told.speedup == told.seconds_before / told.seconds_after
-        assert "times as fast" in told.text()
+        assert "times as " in told.text()
+
+    def test_a_processor_on_which_int8_is_slower(self) -> None:
+        told = Report("resnet50", "mse", 300, 32, 1.0, 0.01, (), 102, 26, 0.02, 0.03)
+        assert "20.0 -> 30.0 ms, 1.5 times as slow\n  int8 is slower than f32" in told.text()
+        assert told.speedup == pytest.approx(2 / 3)
 
     def test_text_json_and_picture(self, tmp_path: Path) -> None:
         told = Report(

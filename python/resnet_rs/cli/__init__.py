@@ -56,7 +56,7 @@ _COMMANDS = {
     ),
     "quantize": (
         "write a model with int8 weights",
-        "Write a model with int8 weights: a quarter of the size, faster, and nearly as precise.",
+        "Write a model with int8 weights: a quarter of the size, nearly as precise.",
     ),
     "export": (
         "write a model as an ONNX file",

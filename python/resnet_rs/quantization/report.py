@@ -108,10 +108,17 @@ class Report:
             f"{self.bytes_before / max(self.bytes_after, 1):.1f} times as small"
         )
         if self.speedup is not None and self.seconds_before and self.seconds_after:
+            is_slower = self.speedup < 1
+            ratio = 1 / self.speedup if is_slower else self.speedup
             lines.append(
                 f"  an image        {self.seconds_before * 1e3:.1f} -> "
-                f"{self.seconds_after * 1e3:.1f} ms, {self.speedup:.1f} times as fast"
+                f"{self.seconds_after * 1e3:.1f} ms, {ratio:.1f} times as "
+                f"{'slow' if is_slower else 'fast'}"
             )
+            if is_slower:
+                lines.append(
+                    "  int8 is slower than f32 on this processor; it pays where there is VNNI"
+                )
         shown = self.layers if layers else self.worst()
         title = "layers" if layers else "the layers with the most noise"
         rows = [(layer.name, _decibels(layer.snr_db)) for layer in shown]
