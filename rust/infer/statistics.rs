@@ -46,26 +46,50 @@ impl Statistics {
         })
     }
 
-    /// Counts a value.
-    fn add(&mut self, value: f32) {
+    fn merge(&mut self, other: &Counts) {
         // A NaN stays.
-        if !(self.max >= value || self.max.is_nan()) {
-            self.max = value;
-        }
-        let bits = if value > 0.0 || value.is_nan() {
-            value.abs().to_bits()
-        } else {
-            0
-        };
-        self.counts[(bits >> 16) as usize] += 1;
-    }
-
-    fn merge(&mut self, other: &Self) {
         if !(self.max >= other.max || self.max.is_nan()) {
             self.max = other.max;
         }
-        let counts = self.counts.iter_mut().zip(&other.counts);
-        counts.for_each(|(count, more)| *count += more);
+        for (count, lanes) in self.counts.iter_mut().zip(other.lanes.chunks_exact(LANES)) {
+            *count += lanes.iter().map(|&n| u64::from(n)).sum::<u64>();
+        }
+    }
+}
+
+/// Counters of each bin: neighbours often fall into the same, and an increment waits for the one before.
+const LANES: usize = 4;
+
+/// A worker's share of a tensor.
+struct Counts {
+    max: f32,
+    lanes: Vec<u32>,
+}
+
+impl Counts {
+    fn new() -> Result<Self, Error> {
+        let mut lanes = Vec::new();
+        room::reserve(&mut lanes, LANES * BINS, "statistics")?;
+        lanes.resize(LANES * BINS, 0);
+        Ok(Self {
+            max: f32::NEG_INFINITY,
+            lanes,
+        })
+    }
+
+    /// Counts a pixel's values, and adds them to `sums`.
+    fn add(&mut self, pixel: &[f32], sums: &mut [f64]) {
+        for (sum, &value) in sums.iter_mut().zip(pixel) {
+            *sum += f64::from(value);
+        }
+        self.max = pixel
+            .iter()
+            .fold(self.max, |max, &x| if x > max { x } else { max });
+        for (i, &value) in pixel.iter().enumerate() {
+            // Those that are not positive are negative integers, or zero, too.
+            let bin = value.to_bits().cast_signed().max(0) as usize >> 16;
+            self.lanes[LANES * bin + i % LANES] += 1;
+        }
     }
 }
 
@@ -143,20 +167,17 @@ fn observe(
     let merged = Mutex::new((&mut *all, None));
     turn.run(|worker: &Worker| {
         let work = || {
-            let mut mine = Statistics::new("", 0)?;
+            let mut mine = Counts::new()?;
             for row in (worker.index..rows).step_by(worker.count) {
                 let mut sums = places[row].lock().unwrap_or_else(PoisonError::into_inner);
                 for x in 0..view.width {
                     let pixel: &[f32] = view.pixel(arena, row / view.height, row % view.height, x);
-                    for (sum, &value) in sums.iter_mut().zip(pixel) {
-                        *sum += f64::from(value);
-                        mine.add(value);
-                    }
+                    mine.add(pixel, &mut sums);
                 }
             }
             Ok(mine)
         };
-        let result: Result<Statistics, Error> = work();
+        let result: Result<Counts, Error> = work();
         let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(mine) => merged.0.merge(&mine),
@@ -168,6 +189,9 @@ fn observe(
         .unwrap_or_else(PoisonError::into_inner)
         .1;
     drop(places);
+    if sums.iter().any(|sum| sum.is_nan()) {
+        all.max = f32::NAN;
+    }
     for row in sums.chunks_exact(view.channels) {
         all.sums
             .iter_mut()

@@ -29,6 +29,9 @@ AUTO = "auto"
 TRIED = ("minmax", "percentile", "mse")
 """The methods that `auto` tries."""
 
+COMPARED = 8
+"""The images that `auto` compares on: more take longer than the calibration, and choose alike."""
+
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -92,13 +95,12 @@ def quantize(
         network = _Quantizing(loaded, layers, statistics, percentile)
         errors: dict[str, float] = {}
         if method == AUTO:
-            expected = [loaded.network.logits(x) for x in calibration.sample]
+            compared = calibration.sample[:COMPARED]
+            expected = [loaded.network.logits(x) for x in compared]
             for tried in TRIED:
                 line.say(f"trying {tried} ...")
                 found = network.of(tried)
-                errors[tried] = relative_error(
-                    [found.logits(x) for x in calibration.sample], expected
-                )
+                errors[tried] = relative_error([found.logits(x) for x in compared], expected)
             method = min(errors, key=lambda one: errors[one])
         config = network.config(method, calibration.count, errors)
         result = _in_memory(loaded, network.tensors(method), config, architecture)
@@ -135,9 +137,15 @@ class _Quantizing:
         self._statistics = statistics
         self._percentile = percentile
         self._original = loaded.tensors()
+        self._made: dict[str, Tensors] = {}
 
     def tensors(self, method: str) -> Tensors:
         """The quantised tensors."""
+        if method not in self._made:
+            self._made[method] = self._make(method)
+        return self._made[method]
+
+    def _make(self, method: str) -> Tensors:
         clips = {
             layer.name: clip_of(method, self._statistics[layer.name], percentile=self._percentile)
             for layer in self._layers
