@@ -50,13 +50,17 @@ impl Case {
     }
 }
 
+/// The numbers of items that a layer is cut into, about.
+const ITEMS: &[usize] = if cfg!(miri) { &[7] } else { &[1, 7] };
+
 fn cases() -> Vec<Case> {
     let mut dilated = Case::new([1, 9, 8, 6], 33, [3, 2, 4]);
     dilated.window.dilation = 4;
     let mut strided = Case::new([2, 5, 4, 7], 18, [3, 2, 1]);
     strided.shortcut = Some(9);
     if cfg!(miri) {
-        return vec![Case::new([1, 3, 2, 3], 9, [3, 2, 1]), strided];
+        (strided.x, strided.out_channels, strided.shortcut) = ([1, 3, 2, 3], 3, Some(2));
+        return vec![strided];
     }
     let mut cases = vec![
         dilated,
@@ -265,14 +269,21 @@ fn run<A: Activation>(case: Case, kernels: &IntConvKernels<A>, items: usize) {
 #[test]
 fn every_kernel_computes_what_the_definition_says() {
     for case in cases() {
-        for items in [1, 7] {
+        for &items in ITEMS {
             for table in KernelTable::available() {
                 run(case, &table.i16.conv, items);
                 if case.most == 255 {
+                    // Of VNNI or, where there is none, emulated.
                     run(case, &table.u8.conv, items);
-                    let emulated = table.with_emulated_fours().unwrap();
-                    run(case, &emulated.u8.conv, items);
                 }
+            }
+            if case.most == 255 {
+                let portable = KernelTable::available().next().unwrap();
+                run(
+                    case,
+                    &portable.with_emulated_fours().unwrap().u8.conv,
+                    items,
+                );
             }
         }
     }
