@@ -20,11 +20,18 @@ ISAS = ("portable", "avx2", "avx512")
 # The variables that change what a model does; a test that is about one sets it itself.
 THREAD_VARIABLES = ("RESNET_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS")
 
+# torch and NumPy on one thread each: beside another worker of xdist, their teams wait for each
+# other longer than small tensors take. torch reads its variable when a test imports it. NumPy is
+# imported already, here; but the workers inherit both. Neither means anything to the package.
+JUDGES_THREADS = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 def pytest_configure() -> None:
     """Take interrupts again: a run in the background inherits that they are ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in JUDGES_THREADS:
+        os.environ.setdefault(name, "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
