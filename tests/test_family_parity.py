@@ -64,7 +64,11 @@ def config_of(architecture: str, variant: dict[str, Any] | None = None, **more: 
 
 
 class TestArchitectures:
-    """The members, with random weights and statistics, at odd sizes and batches of 1 and 3."""
+    """The members, with random weights and statistics, at an odd size and batches of 1 and 3.
+
+    One small size, because torch in f64 takes most of the time. The variants below, which are
+    small networks, have others.
+    """
 
     def test_the_core_has_every_one(self) -> None:
         assert sorted(_core.architectures()) == sorted(ARCHITECTURES)
@@ -82,13 +86,10 @@ class TestArchitectures:
         network = _core.Network.from_tensors(
             arrays(state), config_of(architecture), origin=architecture
         )
-        x = noise(3, 75, 97, 3)
+        x = noise(3, 61, 45, 3)
         expected = reference_operations(model, x)
         assert relative_l2(network.logits(x), expected["fc"]) <= RTOL
-
-        x = noise(1, 61, 45, 3)
-        expected = reference_operations(model, x)
-        assert relative_l2(network.logits(x), expected["fc"]) <= RTOL
+        assert relative_l2(network.logits(x[1:2]), expected["fc"][1:2]) <= RTOL
         ends = last_blocks(expected)
         stages = STAGES[:3] if architecture in CIFAR else STAGES
         assert [name.partition(".")[0] for name in ends] == stages
@@ -441,6 +442,7 @@ class TestDilatedNetworksOfOthers:
             variant=variant,
             preprocessing="IMAGENET1K_V1",
         )
-        for shape in ((1, 75, 97, 3), (3, 64, 45, 3)):
+        # Maps of 9 x 12 and more in the dilated stages, so that each tap meets pixels.
+        for shape in ((1, 45, 61, 3), (3, 33, 45, 3)):
             x = noise(*shape)
             assert relative_l2(ours.forward(x), reference_logits(model.double(), x)) <= RTOL
