@@ -142,7 +142,7 @@ class Prepared(torch.nn.Module):
 
     def __init__(self, prepare: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
-        self.inner = variant()
+        self.inner = variant(blocks=[1], widths=[8])
         self.prepare = prepare
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
