@@ -1,14 +1,10 @@
-"""A thousand damaged files of each torch format: a clear error or a right load, nothing else.
-
-And the harness itself: that it notices a reader which crashes, hangs, hoards or fails unclearly.
-"""
+"""Damaged files of each torch format: a clear error or a right load, nothing else."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import json
-import mmap
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +20,12 @@ from torch_variants import DEFAULTS, VariantResNet
 from torchvision.models.resnet import BasicBlock
 
 import resnet_rs
-from resnet_rs import WeightsError, _core
+from resnet_rs import _core
 from resnet_rs.weights import formats
 from resnet_rs.weights.formats.torch_file import read_torch
 
 COUNT = 1000
-FEWER = [250, pytest.param(COUNT, marks=pytest.mark.slow)]
+FEWER = [100, pytest.param(COUNT, marks=pytest.mark.slow)]
 
 # One basic block: a thousand reads with every allocation traced take their time.
 VARIANT = {**DEFAULTS, "block": "basic", "blocks": [1], "widths": [4], "stem_widths": [4]}
@@ -146,88 +142,3 @@ def test_damaged_whole_models_with_right_checksums(count: int, tmp_path: Path) -
     outcome = mutations.assert_survives(read_whole_model, pickled, ".pth", count, tmp_path)
     assert outcome.loaded > count // 50
     assert outcome.refused > count // 4
-
-
-class TestHarness:
-    """`assert_survives` can fail."""
-
-    DATA = bytes(range(256)) * 4
-
-    def survive(self, read: object, tmp_path: Path) -> None:
-        mutations.assert_survives(read, self.DATA, ".bin", 20, tmp_path)
-
-    def test_mutations_depend_on_the_seed_alone(self) -> None:
-        first, again = (list(mutations.mutations(self.DATA, 50, 1)) for _ in range(2))
-        assert first == again
-        assert first != list(mutations.mutations(self.DATA, 50, 2))
-        assert sum(damaged == self.DATA for damaged in first) < 10
-        assert {len(damaged) > len(self.DATA) for damaged in first} == {True, False}
-
-    def test_good_reader(self, tmp_path: Path) -> None:
-        outcome = mutations.assert_survives(refusing, self.DATA, ".bin", 20, tmp_path)
-        assert outcome.loaded + outcome.refused == 20
-        assert outcome.refused > 5
-
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("raising", "expected WeightsError or OSError, got KeyError"),
-            ("nameless", "the error does not name the file"),
-            ("hoarding", "bytes of Python's memory"),
-            ("hoarding_outside", "made the process grow"),
-            ("dying", "the reader died"),
-            ("hanging", "the reader died"),
-        ],
-    )
-    def test_bad_reader(
-        self, name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MUTATIONS_FILE_SECONDS", "1")
-        with pytest.raises(AssertionError, match=message):
-            self.survive(globals()[name], tmp_path)
-
-
-def is_sound(path: Path) -> bool:
-    return path.read_bytes() == TestHarness.DATA
-
-
-def refusing(path: Path) -> None:
-    if not is_sound(path):
-        raise WeightsError(f"{path}: damaged")
-
-
-def raising(path: Path) -> None:
-    if not is_sound(path):
-        raise KeyError(path)
-
-
-def nameless(path: Path) -> None:
-    if not is_sound(path):
-        raise WeightsError("damaged")
-
-
-def hoarding(path: Path) -> None:
-    if not is_sound(path):
-        bytearray(64 << 20)
-        raise WeightsError(f"{path}: damaged")
-
-
-def hoarding_outside(path: Path) -> None:
-    """Takes memory that Python's own count does not see."""
-    if not is_sound(path):
-        with mmap.mmap(-1, 256 << 20) as memory:
-            for begin in range(0, len(memory), mmap.PAGESIZE):
-                memory[begin] = 1
-        raise WeightsError(f"{path}: damaged")
-
-
-def dying(path: Path) -> None:
-    if not is_sound(path):
-        import os
-
-        os.abort()
-
-
-def hanging(path: Path) -> None:
-    while not is_sound(path):
-        pass
