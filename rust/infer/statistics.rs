@@ -11,7 +11,7 @@ use crate::kernels::view::View;
 use crate::memory::room;
 use crate::plan::{Grouping, Segment};
 use crate::shape::Shape;
-use crate::threads::{Call, Turn, Worker, check, turn};
+use crate::threads::{Call, Team, Turn, Worker, check, turn};
 use crate::weights::Precision;
 
 /// Bins of a histogram: one for each upper half of a positive f32 value's bits, so a bin is at most 1/128 of its
@@ -117,7 +117,7 @@ impl Network {
         for (_, batch, pixels) in batches(pixels, shape, 1) {
             check(watch)?;
             let plan = self.make_plan(Shape { batch, ..shape }, threads, Grouping::Whole)?;
-            let team = crate::threads::Team::get(plan.threads);
+            let team = Team::get(plan.threads);
             let turn = turn(&team, watch)?;
             let pass = Pass {
                 plan: &plan,

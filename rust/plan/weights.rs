@@ -18,6 +18,8 @@ pub struct Arithmetic {
     pub algorithm: Algorithm,
     /// In int8, the units of its tensors.
     pub scales: Scales,
+    /// In int8, the largest value of its first input.
+    pub most_in: f32,
     /// In int8, the largest value of its output.
     pub most: f32,
 }
@@ -56,6 +58,7 @@ impl Arithmetic {
             out: Dtype::F32,
             algorithm,
             scales: Scales::F32,
+            most_in: f32::MAX,
             most: f32::MAX,
         }
     }

@@ -165,11 +165,7 @@ impl<'a> IntLayer<'a> {
             convs,
             dtype: arithmetic.dtype,
             tile: kernels.tile(arithmetic.dtype),
-            most: if layer.is_fc() && arithmetic.dtype == Dtype::I16 {
-                f64::from(crate::plan::HEAD_MOST)
-            } else {
-                f64::from(crate::simd::MOST)
-            },
+            most: f64::from(arithmetic.most_in),
             bias,
             units,
             multipliers,

@@ -110,6 +110,7 @@ impl QuantizedLayers {
                 out: out.dtype,
                 algorithm: Algorithm::Direct,
                 scales,
+                most_in: first.most,
                 most: out.most,
             });
         }

@@ -76,8 +76,10 @@ impl PixelScale {
         let channels = self.factors.len();
         let len = view.width * view.channels;
         // SAFETY: one row of the tensor, whose pixels lie side by side.
-        let out =
-            unsafe { std::slice::from_raw_parts_mut(view.pixel_ptr::<A>(arena, n, y, 0), len) };
+        let out = unsafe {
+            let start = view.pixel_ptr::<A>(arena, n, y, 0);
+            std::slice::from_raw_parts_mut(start, len)
+        };
         let places = out.chunks_exact_mut(view.channels);
         match row {
             Pixels::U8(row, _) => {
@@ -109,16 +111,20 @@ impl PixelScale {
     /// this border meanwhile.
     pub(super) unsafe fn write_border<A: Activation>(&self, view: &View, n: usize, arena: *mut u8) {
         let (rows, columns) = (view.height + 2 * view.border, view.width + 2 * view.border);
-        let inside = |at: usize, size: usize| (view.border..view.border + size).contains(&at);
+        let inside = view.border..view.border + view.height;
         // SAFETY: the caller guarantees the image.
         unsafe {
             view.zero_border(n, arena);
             let image = arena.add(view.offset_bytes + n * view.image_stride_bytes());
             for y in 0..rows {
-                for x in 0..columns {
-                    if inside(y, view.height) && inside(x, view.width) {
-                        continue;
-                    }
+                // A row of the picture has a border on its left and on its right.
+                let left = if inside.contains(&y) {
+                    view.border
+                } else {
+                    columns
+                };
+                let right = left.max(view.border + view.width)..columns;
+                for x in (0..left).chain(right) {
                     let pixel = image
                         .cast::<A>()
                         .add(y * view.row_pitch + x * view.pixel_stride);

@@ -18,7 +18,6 @@ from ..._core import WeightsError
 from ...file_errors import names_file
 from ..remarks import with_remarks
 from .checkpoint import Checkpoint
-from .safetensors_writer import bytes_of
 
 TENSORS = "model.safetensors"
 CONFIG = "config.json"
@@ -66,10 +65,7 @@ def write_directory(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         staging = Path(name)
         with names_file(target / TENSORS, staging / TENSORS):
-            if dtype == INT8:
-                (staging / TENSORS).write_bytes(bytes_of(tensors))
-            else:
-                _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
+            _core.write_safetensors(str(staging / TENSORS), tensors, {"format": "pt"})
         text = json.dumps(config, indent=2, ensure_ascii=False)
         with names_file(target / CONFIG):
             (staging / CONFIG).write_text(text + "\n", encoding="utf-8")

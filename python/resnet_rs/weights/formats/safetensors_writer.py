@@ -1,4 +1,4 @@
-"""Writes `.safetensors` files with int8 tensors, which the core's writer does not take."""
+"""The bytes of a `.safetensors` file, for a network in memory; the core writes files."""
 
 from __future__ import annotations
 
