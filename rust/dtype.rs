@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytemuck::Pod;
+use half::bf16;
 
 /// The type of the elements of a tensor in the arena, and the type that a layer computes in. Types
 /// in files are another matter: see [`weights::Dtype`](crate::weights::Dtype).
@@ -10,6 +11,8 @@ use bytemuck::Pod;
 pub enum Dtype {
     /// IEEE 754 binary32.
     F32,
+    /// The upper half of binary32: its range, with 8 bits of precision.
+    Bf16,
     /// Whole numbers from 0 up in 16 bits: activations of int8 networks for kernels that multiply pairs.
     I16,
     /// The same in 8 bits, for kernels that multiply groups of four.
@@ -21,15 +24,24 @@ impl Dtype {
     pub const fn size(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::I16 => 2,
+            Self::Bf16 | Self::I16 => 2,
             Self::U8 => 1,
         }
     }
 
-    /// The name of the Rust type.
+    /// The elements that are stored for so many channels of a pixel: in bf16 whole pairs.
+    pub const fn stored(self, channels: usize) -> usize {
+        match self {
+            Self::Bf16 => channels.next_multiple_of(2),
+            Self::F32 | Self::I16 | Self::U8 => channels,
+        }
+    }
+
+    /// The name of the Rust type, without its path.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
             Self::I16 => "i16",
             Self::U8 => "u8",
         }
@@ -52,12 +64,36 @@ impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
 }
 
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+}
+
 impl Element for i16 {
     const DTYPE: Dtype = Dtype::I16;
 }
 
 impl Element for u8 {
     const DTYPE: Dtype = Dtype::U8;
+}
+
+/// A type of real numbers.
+pub trait Real: Element + Into<f32> {
+    /// The number, rounded to nearest even.
+    fn rounded(value: f32) -> Self;
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn rounded(value: f32) -> Self {
+        value
+    }
+}
+
+impl Real for bf16 {
+    #[inline(always)]
+    fn rounded(value: f32) -> Self {
+        Self::from_f32(value)
+    }
 }
 
 #[cfg(test)]
@@ -68,9 +104,11 @@ mod tests {
     fn sizes_and_names_are_those_of_the_rust_types() {
         fn check<T: Element>() {
             assert_eq!(T::DTYPE.size(), size_of::<T>());
-            assert_eq!(T::DTYPE.name(), std::any::type_name::<T>());
+            let name = std::any::type_name::<T>();
+            assert_eq!(Some(T::DTYPE.name()), name.rsplit("::").next());
         }
         check::<f32>();
+        check::<half::bf16>();
         check::<i16>();
         check::<u8>();
     }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! In f32 a 3x3 convolution before an addition stays alone, so that it can run with Winograd's algorithm;
-//! its shortcut's convolution is a layer of its own. In int8 it is fused too: the output of such a layer may
-//! be negative, and activations are not.
+//! its shortcut's convolution is a layer of its own. In int8 and bf16 it is fused too: there is one rounding in place of
+//! two, and in int8 the output of such a layer might be negative, which activations are not.
 
 use std::collections::HashSet;
 
@@ -24,8 +24,8 @@ pub enum Fusion {
     Nothing,
     /// Those around convolutions, as f32 kernels take them.
     ForF32,
-    /// Those around convolutions, and every shortcut's convolution.
-    ForInt8,
+    /// Those around convolutions, and every shortcut's convolution, as int8 and bf16 kernels take them.
+    WithShortcuts,
 }
 
 /// The layers of a forward.
@@ -156,7 +156,7 @@ impl Fusing {
         sum.name = name.into();
         match self.values[b].clone() {
             Value::Sum(shortcut)
-                if sum.sources[0].1.kernel == 1 || self.fusion == Fusion::ForInt8 =>
+                if sum.sources[0].1.kernel == 1 || self.fusion == Fusion::WithShortcuts =>
             {
                 sum.sources.extend(shortcut.sources);
             }
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn in_int8_no_output_but_that_of_fc_may_be_negative() {
         for name in ["resnet18", "resnet50", "resnet50d", "cifar_resnet20"] {
-            for layer in layers(name, Fusion::ForInt8) {
+            for layer in layers(name, Fusion::WithShortcuts) {
                 match layer.op {
                     Op::Conv { relu, .. } => assert!(relu || layer.is_fc(), "{}", layer.name),
                     Op::Elementwise { .. } => panic!("{name}: {}", layer.name),
@@ -330,7 +330,7 @@ mod tests {
                 }
             }
         }
-        let layers = layers("resnet18", Fusion::ForInt8);
+        let layers = layers("resnet18", Fusion::WithShortcuts);
         let last = layers
             .iter()
             .find(|layer| layer.name == "layer2.0")

@@ -1,5 +1,7 @@
 //! Copies of tensors out of the arena, as f32.
 
+use half::bf16;
+
 use crate::dtype::{Dtype, Element};
 use crate::plan::PlannedStep;
 
@@ -54,6 +56,7 @@ fn read_pixel<'a>(
     }
     match step.step.out().dtype {
         Dtype::F32 => copy::<f32>(step, arena, at, places),
+        Dtype::Bf16 => copy::<bf16>(step, arena, at, places),
         Dtype::I16 => copy::<i16>(step, arena, at, places),
         Dtype::U8 => copy::<u8>(step, arena, at, places),
     }

@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::{Head, Images, Network, Options};
-use crate::graph::architecture::Architecture;
+use crate::graph::architecture::{Architecture, Block, Stem};
 use crate::graph::config::Config;
 use crate::graph::family;
 use crate::graph::operations::Operation;
@@ -25,6 +25,48 @@ pub(super) fn tiny() -> Architecture {
         stem_widths: vec![10],
         ..family::named("resnet50").unwrap()
     }
+}
+
+/// Networks of every kind, with channels that fill no group and no panel.
+pub(super) fn architectures() -> Vec<(&'static str, Architecture)> {
+    vec![
+        ("bottleneck", tiny()),
+        (
+            "basic",
+            Architecture {
+                block: Block::Basic,
+                expansion: 1,
+                widths: vec![10, 9, 17, 33],
+                ..tiny()
+            },
+        ),
+        (
+            "grouped",
+            Architecture {
+                widths: vec![16, 32, 48, 64],
+                groups: 3,
+                width_per_group: 20,
+                ..tiny()
+            },
+        ),
+        (
+            "deep stem, pooled shortcut",
+            Architecture {
+                widths: vec![5, 9, 17, 33],
+                blocks: vec![1, 2, 1, 1],
+                stem: Stem::Deep,
+                stem_widths: vec![7, 6, 10],
+                ..family::named("resnet50d").unwrap()
+            },
+        ),
+        (
+            "padded shortcut",
+            Architecture {
+                blocks: vec![1, 1, 1],
+                ..family::named("cifar_resnet20").unwrap()
+            },
+        ),
+    ]
 }
 
 pub(super) const CLASSES: usize = 7;

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::fixtures::{CLASSES, image, network, random, random_weights, shape, tiny};
+use super::fixtures::{
+    CLASSES, architectures, image, network, random, random_weights, shape, tiny,
+};
 use super::{Head, Images, Network, Options};
-use crate::graph::architecture::{Architecture, Block, Stem};
+use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
 use crate::graph::family;
 use crate::graph::fuse::{Fusion, fuse};
@@ -19,50 +21,8 @@ use crate::weights::{Dtype, Entry, Precision, Tensors};
 /// Tensors by name: type, shape, bytes.
 type Weights = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// Channels that fill no group and no panel.
-fn architectures() -> Vec<(&'static str, Architecture)> {
-    vec![
-        ("bottleneck", tiny()),
-        (
-            "basic",
-            Architecture {
-                block: Block::Basic,
-                expansion: 1,
-                widths: vec![10, 9, 17, 33],
-                ..tiny()
-            },
-        ),
-        (
-            "grouped",
-            Architecture {
-                widths: vec![16, 32, 48, 64],
-                groups: 3,
-                width_per_group: 20,
-                ..tiny()
-            },
-        ),
-        (
-            "deep stem, pooled shortcut",
-            Architecture {
-                widths: vec![5, 9, 17, 33],
-                blocks: vec![1, 2, 1, 1],
-                stem: Stem::Deep,
-                stem_widths: vec![7, 6, 10],
-                ..family::named("resnet50d").unwrap()
-            },
-        ),
-        (
-            "padded shortcut",
-            Architecture {
-                blocks: vec![1, 1, 1],
-                ..family::named("cifar_resnet20").unwrap()
-            },
-        ),
-    ]
-}
-
 fn quantized(operations: &[Operation]) -> Weights {
-    let layers = fuse(operations, Fusion::ForInt8);
+    let layers = fuse(operations, Fusion::WithShortcuts);
     let mut weights = Weights::new();
     let mut put = |name: String, dtype, shape: Vec<usize>, bytes: Vec<u8>| {
         weights.insert(name, (dtype, shape, bytes));
@@ -361,6 +321,6 @@ fn an_f32_network_is_none_of_int8_and_the_other_way_round() {
     assert!(
         error
             .to_string()
-            .contains("expected an f32 network, found int8")
+            .contains("expected f32 weights, found those of an int8")
     );
 }

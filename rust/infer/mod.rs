@@ -19,6 +19,8 @@ pub use plans::kernel_name;
 pub use statistics::{BINS, Statistics};
 
 #[cfg(test)]
+mod bf16_tests;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod int8_tests;

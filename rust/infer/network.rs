@@ -10,8 +10,8 @@ use crate::graph::config::Config;
 use crate::graph::fuse::{Fusion, fuse};
 use crate::graph::layer::Layer;
 use crate::graph::operations::Operation;
-use crate::kernels::KernelTable;
 use crate::kernels::input::{Normalization, PixelScale, quantized_channels};
+use crate::kernels::{Bf16Speed, KernelTable};
 use crate::plan::{Algorithm, Arithmetic, LayerWeights, algorithms};
 use crate::simd::{Features, Isa};
 use crate::threads::{ProcessLocal, Team, resolve_threads};
@@ -42,8 +42,11 @@ pub struct Options {
     /// Computes batch norm, addition and ReLU with the convolutions before them. Otherwise every
     /// operation is a layer of its own, for inspection.
     pub fused: bool,
-    /// The arithmetic that the weights must be for; None takes any.
+    /// The arithmetic; None takes f32 or, for int8 weights, int8.
     pub precision: Option<Precision>,
+    /// Runs bf16 also where it is slower than f32. Otherwise such a network runs in f32, and
+    /// [`Network::remark`] says so.
+    pub strict: bool,
 }
 
 impl Default for Options {
@@ -54,6 +57,7 @@ impl Default for Options {
             winograd: true,
             fused: true,
             precision: None,
+            strict: false,
         }
     }
 }
@@ -84,6 +88,8 @@ pub struct Network {
     pub(super) normalization: Normalization,
     pub(super) pixel_scale: Option<PixelScale>,
     pub(super) table: KernelTable,
+    precision: Precision,
+    remark: Option<String>,
     pub(super) threads: usize,
     pub(super) session: ProcessLocal<Session>,
 }
@@ -168,26 +174,31 @@ impl Network {
     ) -> Result<Self, Error> {
         let threads = resolve_threads(options.threads)?;
         let spec = NetworkSpec::new(&architecture, config, tensors)?;
-        check_precision(&spec, options, tensors)?;
+        let (precision, remark) = precision(&spec, options, tensors, &table)?;
         let preprocessing = &spec.config.preprocessing;
         let (mean, std) = (&preprocessing.mean, &preprocessing.std);
         let team = Team::get(threads);
         let in_channels = architecture.in_channels;
-        let (layers, weights, pixel_scale) = match spec.precision {
+        let fusion = match (options.fused, precision) {
+            (false, _) => Fusion::Nothing,
+            (true, Precision::F32) => Fusion::ForF32,
+            (true, _) => Fusion::WithShortcuts,
+        };
+        let (layers, weights, pixel_scale) = match precision {
             Precision::F32 => {
-                let layers = fuse(
-                    &spec.operations,
-                    match options.fused {
-                        true => Fusion::ForF32,
-                        false => Fusion::Nothing,
-                    },
-                );
+                let layers = fuse(&spec.operations, fusion);
                 let [height, width] = preprocessing.input_size();
                 let image = [height, width, in_channels];
                 let arithmetic: Vec<_> = algorithms(&layers, image, options.winograd)
                     .into_iter()
                     .map(Arithmetic::f32)
                     .collect();
+                let weights = PackedWeights::new(&layers, &arithmetic, tensors, &table, &team)?;
+                (layers, weights, None)
+            }
+            Precision::Bf16 => {
+                let layers = fuse(&spec.operations, fusion);
+                let arithmetic: Vec<_> = layers.iter().map(Arithmetic::bf16).collect();
                 let weights = PackedWeights::new(&layers, &arithmetic, tensors, &table, &team)?;
                 (layers, weights, None)
             }
@@ -209,6 +220,8 @@ impl Network {
             layers,
             weights,
             table,
+            precision,
+            remark,
             threads,
             session: ProcessLocal::new(),
         })
@@ -300,7 +313,12 @@ impl Network {
 
     /// The arithmetic.
     pub fn precision(&self) -> Precision {
-        self.spec.precision
+        self.precision
+    }
+
+    /// What the caller should know about the arithmetic that was chosen.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// Channels of the tensor that the images are copied into.
@@ -323,21 +341,54 @@ impl Network {
     }
 }
 
-/// Checks that the weights are for the arithmetic that is asked for.
-fn check_precision(spec: &NetworkSpec, options: &Options, tensors: &Tensors) -> Result<(), Error> {
-    let found = spec.precision;
-    match options.precision {
-        Some(Precision::Int8) if found == Precision::F32 => Err(tensors.error(
+/// The arithmetic of a network, and what the caller should know about it.
+///
+/// # Errors
+/// The weights are for another arithmetic than the one that is asked for.
+fn precision(
+    spec: &NetworkSpec,
+    options: &Options,
+    tensors: &Tensors,
+    table: &KernelTable,
+) -> Result<(Precision, Option<String>), Error> {
+    match (options.precision, spec.precision) {
+        (Some(Precision::Int8), Precision::F32) => Err(tensors.error(
             "precision int8: expected weights with scales, found f32 weights: quantise them with \
              model.quantize(images) or resnet-rs quantize",
         )),
-        Some(Precision::F32) if found == Precision::Int8 => Err(tensors.error(
-            "precision f32: expected f32 weights, found int8 weights, which run in int8 alone: load the \
-             weights that they were made from",
-        )),
-        _ if found == Precision::Int8 && !options.fused => Err(Error::Argument(
+        (Some(asked @ (Precision::F32 | Precision::Bf16)), Precision::Int8) => {
+            Err(tensors.error(format!(
+                "precision {asked}: expected f32 weights, found int8 weights, which run in int8 alone: load the \
+                 weights that they were made from"
+            )))
+        }
+        (_, Precision::Int8) if !options.fused => Err(Error::Argument(
             "fused: expected True for int8 weights, whose layers are whole, found False".into(),
         )),
-        _ => Ok(()),
+        (Some(Precision::Bf16), _) if !options.strict => Ok(match bf16_is_slow(table) {
+            None => (Precision::Bf16, None),
+            Some(reason) => (
+                Precision::F32,
+                Some(format!(
+                    "precision bf16: {reason}, so the network runs in f32; strict=True runs it in bf16 anyway"
+                )),
+            ),
+        }),
+        (Some(Precision::Bf16), _) => Ok((Precision::Bf16, None)),
+        (_, found) => Ok((found, None)),
+    }
+}
+
+/// The reason why bf16 is slower than f32 here, if it is.
+fn bf16_is_slow(table: &KernelTable) -> Option<String> {
+    match table.bf16_speed {
+        Bf16Speed::Fast => None,
+        Bf16Speed::Slow => Some(
+            "this processor's bf16 instruction (AVX512_BF16) does half the work of its f32 instructions".into(),
+        ),
+        Bf16Speed::Widened => Some(format!(
+            "tier {} of this processor has no bf16 instruction (AVX512_BF16)",
+            table.isa
+        )),
     }
 }

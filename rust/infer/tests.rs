@@ -174,6 +174,7 @@ fn assert_matches_reference(architecture: &Architecture, config: &Config, shape:
                 winograd,
                 fused,
                 precision: None,
+                strict: false,
             };
             let network = Network::of(architecture.clone(), config.clone(), &tensors, &options);
             let network = network.unwrap();

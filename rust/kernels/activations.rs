@@ -23,7 +23,7 @@ impl ActivationLayout {
     pub fn activations(self, dtype: Dtype, shape: TensorShape, border: usize) -> View {
         match self {
             Self::Nhwc => {
-                let bytes = shape.channels * dtype.size();
+                let bytes = dtype.stored(shape.channels) * dtype.size();
                 let lines = bytes.div_ceil(LINE_BYTES) + usize::from(bytes >= ALIASING_BYTES);
                 View::new(dtype, shape, border, lines * LINE_BYTES / dtype.size())
             }
@@ -34,7 +34,7 @@ impl ActivationLayout {
     /// `kernel_w · channels` elements.
     pub fn image(self, dtype: Dtype, shape: TensorShape, border: usize) -> View {
         match self {
-            Self::Nhwc => View::new(dtype, shape, border, shape.channels),
+            Self::Nhwc => View::new(dtype, shape, border, dtype.stored(shape.channels)),
         }
     }
 

@@ -41,7 +41,7 @@ pub mod view;
 
 pub use activations::ActivationLayout;
 pub use shapes::KernelShapes;
-pub use table::{F32Kernels, IntKernels, KernelTable};
+pub use table::{Bf16Kernels, Bf16Speed, F32Kernels, IntKernels, KernelTable};
 
 #[cfg(test)]
 pub(crate) mod testing;

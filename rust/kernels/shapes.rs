@@ -11,6 +11,8 @@ pub struct KernelShapes {
     pub layout: ActivationLayout,
     /// The tile of the f32 convolution.
     pub f32: TileShape,
+    /// The tile of the bf16 convolution.
+    pub bf16: TileShape,
     /// The tile of the int8 convolution on 16-bit activations.
     pub i16: TileShape,
     /// The tile of the int8 convolution on 8-bit activations.
@@ -24,6 +26,7 @@ impl KernelShapes {
     pub fn tile(&self, dtype: Dtype) -> TileShape {
         match dtype {
             Dtype::F32 => self.f32,
+            Dtype::Bf16 => self.bf16,
             Dtype::I16 => self.i16,
             Dtype::U8 => self.u8,
         }

@@ -1,9 +1,12 @@
 //! The one place that turns a tier into a set of kernels.
 
+use half::bf16;
+
 use super::activations::ActivationLayout;
-use super::conv::bf16::Bf16Kernels;
+use super::conv::dot::DotKernels;
 use super::conv::f32::{ConvKernels, WeightGradientKernels};
-use super::conv::int8::IntConvKernels;
+use super::conv::int8::IntPack;
+use super::conv::mixed::{MixedKernels, RoundRow, RoundRowArgs, round_row};
 use super::conv::winograd::WinogradKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
@@ -14,9 +17,11 @@ use super::peak::Peak;
 use super::pool::{IntPoolKernels, PoolGradients, PoolKernels};
 use super::shapes::KernelShapes;
 use crate::dtype::Dtype;
-use crate::simd::{Activation, Dot, Features, Isa, Plain, Portable, Simd};
+use crate::simd::{
+    Activation, Bf16, Bf16Pairs, Dot, Emulated, Features, IntDot, Isa, Plain, Portable, Simd,
+};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx2Pairs, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, Feature};
+use crate::simd::{Avx2, Avx2Pairs, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, Feature, WidenedAvx2};
 
 /// The kernels of one tier, a set for each dtype. Only a proof that this machine has the tier makes a
 /// table.
@@ -30,10 +35,14 @@ pub struct KernelTable {
     pub layout: ActivationLayout,
     /// The kernels that compute in f32.
     pub f32: F32Kernels,
-    /// Convolutions in bf16, if this machine has the instructions beside the tier.
-    pub bf16: Option<Bf16Kernels>,
+    /// Products in bf16 for training, if this machine has the instructions beside the tier.
+    pub mixed: Option<MixedKernels>,
     /// The same emulated, for tests: slow.
-    pub emulated_bf16: Bf16Kernels,
+    pub emulated_mixed: MixedKernels,
+    /// The kernels of bf16 networks: of the processor's instructions, or widened to f32.
+    pub bf16: Bf16Kernels,
+    /// What bf16 networks gain here.
+    pub bf16_speed: Bf16Speed,
     /// The kernels of int8 networks on 16-bit activations: those of fc, and of all layers without VNNI.
     pub i16: IntKernels<i16>,
     /// Those on 8-bit activations: of VNNI, or emulated for tests.
@@ -45,18 +54,21 @@ pub struct KernelTable {
 /// The kernels of int8 networks on activations of `A`.
 #[derive(Clone, Copy)]
 pub struct IntKernels<A: 'static> {
-    /// Convolutions, and the packing of their weights.
-    pub conv: IntConvKernels<A>,
+    /// Convolutions.
+    pub conv: DotKernels<A>,
+    /// The packing of their weights.
+    pub pack: IntPack,
     /// Pools.
     pub pool: IntPoolKernels<A>,
 }
 
 impl<A: Activation> IntKernels<A> {
     /// The kernels of `D`, or None if this machine lacks the instructions.
-    fn of<D: Dot<A = A>>(conv: impl FnOnce(D) -> IntConvKernels<A>) -> Option<Self> {
+    fn of<D: IntDot<A = A>>(conv: impl FnOnce(D) -> DotKernels<A>) -> Option<Self> {
         let proof = D::detect()?;
         Some(Self {
             conv: conv(proof),
+            pack: IntPack::new(proof),
             pool: IntPoolKernels::new(proof),
         })
     }
@@ -66,9 +78,9 @@ impl IntKernels<i16> {
     /// The kernels beside tier `isa`.
     fn of_isa(isa: Isa) -> Option<Self> {
         match isa {
-            Isa::Portable => Self::of::<Plain<i16>>(IntConvKernels::portable),
+            Isa::Portable => Self::of::<Plain<i16>>(DotKernels::<i16>::portable),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => Self::of::<Avx2Pairs>(IntConvKernels::avx2),
+            Isa::Avx2 | Isa::Avx512 => Self::of::<Avx2Pairs>(DotKernels::<i16>::avx2),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
@@ -84,10 +96,10 @@ impl IntKernels<u8> {
             let has = |feature| features.has(feature);
             match isa {
                 Isa::Avx512 if has(Feature::Avx512vnni) => {
-                    return Self::of::<Avx512Vnni>(IntConvKernels::avx512_vnni);
+                    return Self::of::<Avx512Vnni>(DotKernels::avx512_vnni);
                 }
                 Isa::Avx2 if has(Feature::AvxVnni) => {
-                    return Self::of::<AvxVnni>(IntConvKernels::avx_vnni);
+                    return Self::of::<AvxVnni>(DotKernels::avx_vnni);
                 }
                 _ => {}
             }
@@ -97,7 +109,79 @@ impl IntKernels<u8> {
 
     /// Fours in plain Rust.
     fn emulated() -> Option<Self> {
-        Self::of::<Plain<i8>>(IntConvKernels::emulated)
+        Self::of::<Plain<i8>>(DotKernels::<u8>::emulated)
+    }
+}
+
+/// The speed of bf16 networks beside f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bf16Speed {
+    /// The processor's instruction does twice the work of f32's.
+    Fast,
+    /// The processor's instruction does half the work of f32's.
+    Slow,
+    /// There is no instruction: pairs are widened to f32.
+    Widened,
+}
+
+/// The kernels of bf16 networks.
+#[derive(Clone, Copy)]
+pub struct Bf16Kernels {
+    /// Convolutions.
+    pub conv: DotKernels<bf16>,
+    /// The rounding of rows of f32 weights to pairs.
+    round: RoundRow,
+    /// Pools.
+    pub pool: PoolKernels<bf16>,
+    /// Batch norm, addition and ReLU of a row.
+    pub elementwise: Elementwise<bf16>,
+}
+
+impl Bf16Kernels {
+    /// The kernels of `B`, or None if this machine lacks the instructions.
+    fn of<B: Bf16>(conv: impl FnOnce(Bf16Pairs<B>) -> DotKernels<bf16>) -> Option<Self> {
+        let proof = Bf16Pairs::<B>::detect()?;
+        Some(Self {
+            conv: conv(proof),
+            round: round_row::<B>,
+            pool: PoolKernels::new(proof),
+            elementwise: elementwise::<Bf16Pairs<B>>,
+        })
+    }
+
+    /// Rounds a packed f32 panel, whose rows of weights are whole pairs, to bf16; the biases stay f32.
+    ///
+    /// # Panics
+    /// If `to` is not as long as the bf16 panel of as many rows.
+    pub fn round_panel(&self, from: &[f32], to: &mut [f32]) {
+        let nr = self.conv.tile().nr;
+        let rows = from.len() / nr - 1;
+        assert!(from.len().is_multiple_of(nr) && to.len() == nr * (1 + rows.div_ceil(2)));
+        let (biases, pairs) = to.split_at_mut(nr);
+        biases.copy_from_slice(&from[..nr]);
+        let args = RoundRowArgs {
+            from: from[nr..].as_ptr(),
+            rows,
+            to: pairs.as_mut_ptr().cast(),
+        };
+        // SAFETY: `self` proves the instructions; the panels have the rows.
+        unsafe { (self.round)(&args) };
+    }
+
+    /// The kernels beside tier `isa`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    fn of_isa(isa: Isa, features: Features) -> Option<Self> {
+        match isa {
+            Isa::Portable => Self::of::<Emulated<Portable>>(DotKernels::<bf16>::emulated),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if features.has(Feature::Avx512bf16) => {
+                Self::of::<Avx512Bf16>(DotKernels::<bf16>::avx512)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => Self::of::<WidenedAvx2>(DotKernels::<bf16>::avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
     }
 }
 
@@ -121,7 +205,7 @@ pub struct F32Kernels {
     /// Steps of the weights.
     pub optimizer: OptimizerKernels,
     /// Batch norm, addition and ReLU of a row.
-    pub elementwise: Elementwise,
+    pub elementwise: Elementwise<f32>,
     /// The loop whose speed is the tier's peak.
     pub peak: Peak,
 }
@@ -162,25 +246,25 @@ impl F32Kernels {
 }
 
 /// Emulated bf16 beside tier `S`.
-fn emulated<S: Simd>(f32: WeightGradientKernels) -> Option<Bf16Kernels> {
-    S::detect().map(|proof| Bf16Kernels::emulated(proof, f32))
+fn emulated<S: Simd>(f32: WeightGradientKernels) -> Option<MixedKernels> {
+    S::detect().map(|proof| MixedKernels::emulated(proof, f32))
 }
 
 impl KernelTable {
     /// The kernels of `isa`, or `None` if this machine lacks it. Kernels of a tier that need more
-    /// than the tier's own instructions are chosen here, by `features`: those of bf16.
+    /// than the tier's own instructions are chosen here, by `features`: those of bf16 and int8.
     pub fn new(isa: Isa, features: Features) -> Option<Self> {
         let f32 = F32Kernels::of_isa(isa)?;
         let gradient = f32.weight_gradient;
-        let (bf16, emulated_bf16) = match isa {
+        let (mixed, emulated_mixed) = match isa {
             Isa::Portable => (None, emulated::<Portable>(gradient)?),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => (None, emulated::<Avx2>(gradient)?),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 let proof = Avx512Bf16::detect().filter(|_| features.has(Feature::Avx512bf16));
-                let bf16 = proof.map(|proof| Bf16Kernels::avx512(proof, gradient));
-                (bf16, emulated::<Avx512>(gradient)?)
+                let mixed = proof.map(|proof| MixedKernels::avx512(proof, gradient));
+                (mixed, emulated::<Avx512>(gradient)?)
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => return None,
@@ -191,8 +275,15 @@ impl KernelTable {
             features,
             layout: ActivationLayout::Nhwc,
             f32,
-            bf16,
-            emulated_bf16,
+            mixed,
+            emulated_mixed,
+            bf16: Bf16Kernels::of_isa(isa, features)?,
+            // `vdpbf16ps` on AMD's processors (Zen 4 and 5) and on Intel's (measured on Xeons of three generations).
+            bf16_speed: match mixed {
+                Some(_) if features.is_amd() => Bf16Speed::Fast,
+                Some(_) => Bf16Speed::Slow,
+                None => Bf16Speed::Widened,
+            },
             i16: IntKernels::<i16>::of_isa(isa)?,
             int8: if vnni.is_some() {
                 Dtype::U8
@@ -208,6 +299,7 @@ impl KernelTable {
         KernelShapes {
             layout: self.layout,
             f32: self.f32.conv.tile(),
+            bf16: self.bf16.conv.tile(),
             i16: self.i16.conv.tile(),
             u8: self.u8.conv.tile(),
             int8: self.int8,
@@ -233,6 +325,7 @@ impl KernelTable {
     pub fn name(&self, dtype: Dtype, operation: &str) -> String {
         let (precision, instructions) = match dtype {
             Dtype::F32 => ("f32", self.isa.name()),
+            Dtype::Bf16 => ("bf16", self.bf16.conv.instructions),
             Dtype::I16 => ("int8", self.i16.conv.instructions),
             Dtype::U8 => ("int8", self.u8.conv.instructions),
         };

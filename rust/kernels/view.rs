@@ -102,6 +102,12 @@ impl View {
         [self.batch, self.height, self.width, self.channels].into()
     }
 
+    /// The channels of a pixel with what follows them: in bf16 a zero after an odd number, since kernels read pairs,
+    /// and a zero weight would not make zero of a NaN.
+    pub fn stored_channels(&self) -> usize {
+        self.dtype.stored(self.channels)
+    }
+
     /// Bytes that the tensor takes up, border included.
     pub fn len_bytes(&self) -> usize {
         self.batch * self.image_stride_bytes()

@@ -225,7 +225,7 @@ impl Builder<'_> {
 /// The change of units in an average pool.
 fn units(arithmetic: &Arithmetic) -> Units {
     match arithmetic.dtype {
-        Dtype::F32 => Units::SAME,
+        Dtype::F32 | Dtype::Bf16 => Units::SAME,
         Dtype::I16 | Dtype::U8 => Units {
             ratio: f64::from(arithmetic.scales.input) / f64::from(arithmetic.scales.output),
             most: arithmetic.most,

@@ -3,7 +3,7 @@
 use super::step::Step;
 use crate::dtype::Dtype;
 use crate::kernels::input::{PixelScale, Pixels};
-use crate::kernels::{F32Kernels, IntKernels, KernelTable};
+use crate::kernels::{Bf16Kernels, F32Kernels, IntKernels, KernelTable};
 use crate::simd::Activation;
 
 /// The state that the steps of one forward share.
@@ -34,6 +34,8 @@ pub unsafe fn run_item(step: &Step, item: usize, context: &StepContext) {
     match step.dtype() {
         // SAFETY: the caller keeps the same contract; the table proves the tier.
         Dtype::F32 => unsafe { run_item_f32(step, item, context, &context.table.f32) },
+        // SAFETY: as above.
+        Dtype::Bf16 => unsafe { run_item_bf16(step, item, context, &context.table.bf16) },
         // SAFETY: as above.
         Dtype::I16 => unsafe {
             let kernels = &context.table.i16;
@@ -70,6 +72,31 @@ unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels:
             Step::AvgPool(layer) => layer.run_item(item, arena, kernels.pool.avg),
             Step::Elementwise(layer) => {
                 layer.run_item(item, arena, weights, kernels.elementwise);
+            }
+        }
+    }
+}
+
+/// [`run_item`] for a step that computes in bf16.
+unsafe fn run_item_bf16(step: &Step, item: usize, context: &StepContext, kernels: &Bf16Kernels) {
+    let StepContext {
+        pixels,
+        weights,
+        arena,
+        ..
+    } = *context;
+    // SAFETY: as in `run_item_f32`.
+    unsafe {
+        match step {
+            Step::Input(layer) => layer.run_bf16_item(item, pixels, arena),
+            Step::Conv(layer) => kernels.conv.run_item(layer, item, arena, weights),
+            Step::MaxPool(layer) => layer.run_item(item, arena, kernels.pool.max),
+            Step::AvgPool(layer) => layer.run_item(item, arena, kernels.pool.avg),
+            Step::Elementwise(layer) => {
+                layer.run_item(item, arena, weights, kernels.elementwise);
+            }
+            Step::WinogradInput(_) | Step::WinogradProducts(_) | Step::WinogradOutput(_) => {
+                unreachable!("bf16 networks have no such step")
             }
         }
     }

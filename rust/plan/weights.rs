@@ -53,9 +53,22 @@ impl Scales {
 impl Arithmetic {
     /// The arithmetic of an f32 layer.
     pub fn f32(algorithm: Algorithm) -> Self {
+        Self::real(Dtype::F32, Dtype::F32, algorithm)
+    }
+
+    /// The arithmetic of a bf16 layer. fc's results are f32.
+    pub fn bf16(layer: &Layer) -> Self {
+        let out = match layer.is_fc() {
+            true => Dtype::F32,
+            false => Dtype::Bf16,
+        };
+        Self::real(Dtype::Bf16, out, Algorithm::Direct)
+    }
+
+    fn real(dtype: Dtype, out: Dtype, algorithm: Algorithm) -> Self {
         Self {
-            dtype: Dtype::F32,
-            out: Dtype::F32,
+            dtype,
+            out,
             algorithm,
             scales: Scales::F32,
             most_in: f32::MAX,

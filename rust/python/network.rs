@@ -62,6 +62,7 @@ fn options(
     winograd: bool,
     fused: bool,
     precision: Option<&str>,
+    strict: bool,
 ) -> PyResult<Options> {
     let options = Options {
         isa: isa.map(str::parse::<Isa>).transpose()?,
@@ -69,6 +70,7 @@ fn options(
         winograd,
         fused,
         precision: precision.map(str::parse::<Precision>).transpose()?,
+        strict,
     };
     Ok(options.resolve()?)
 }
@@ -94,7 +96,8 @@ impl Network {
 impl Network {
     #[new]
     #[pyo3(signature = (
-        weights, *, config=None, isa=None, threads=None, winograd=true, fused=true, precision=None
+        weights, *, config=None, isa=None, threads=None, winograd=true, fused=true, precision=None,
+        strict=false
     ))]
     #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn new(
@@ -106,8 +109,9 @@ impl Network {
         winograd: bool,
         fused: bool,
         precision: Option<&str>,
+        strict: bool,
     ) -> PyResult<Self> {
-        let options = options(isa, threads, winograd, fused, precision)?;
+        let options = options(isa, threads, winograd, fused, precision, strict)?;
         let config = config
             .map(|text| Config::parse(text.as_bytes(), &weights))
             .transpose()?;
@@ -120,7 +124,8 @@ impl Network {
 
     #[staticmethod]
     #[pyo3(signature = (
-        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true, precision=None
+        tensors, config, *, origin, isa=None, threads=None, winograd=true, fused=true, precision=None,
+        strict=false
     ))]
     #[allow(clippy::too_many_arguments)] // They are keywords in Python.
     fn from_tensors(
@@ -133,8 +138,9 @@ impl Network {
         winograd: bool,
         fused: bool,
         precision: Option<&str>,
+        strict: bool,
     ) -> PyResult<Self> {
-        let options = options(isa, threads, winograd, fused, precision)?;
+        let options = options(isa, threads, winograd, fused, precision, strict)?;
         let path = Path::new(origin);
         let config = Config::parse(config.as_bytes(), path)?;
         let arrays = Arrays::new(tensors)?;
@@ -176,6 +182,11 @@ impl Network {
     #[getter]
     fn precision(&self) -> &'static str {
         self.core.precision().name()
+    }
+
+    #[getter]
+    fn remark(&self) -> Option<&str> {
+        self.core.remark()
     }
 
     #[getter]

@@ -28,7 +28,7 @@ pub fn operation_list<'py>(
     let shapes = output_shapes(operations, image);
     let fusion = match precision {
         Precision::F32 => Fusion::ForF32,
-        Precision::Int8 => Fusion::ForInt8,
+        Precision::Bf16 | Precision::Int8 => Fusion::WithShortcuts,
     };
     let fused_into = fused_into(operations, &fuse(operations, fusion));
     let list = PyList::empty(py);

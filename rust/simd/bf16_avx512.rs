@@ -1,6 +1,8 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
+use half::bf16;
+
 use super::avx512::Avx512;
 use super::bf16::Bf16;
 use super::vector::Simd;
@@ -8,14 +10,6 @@ use super::vector::Simd;
 /// AVX512_BF16. The instruction rounds to nearest even and flushes denormals, whatever the control register says.
 #[derive(Clone, Copy)]
 pub struct Avx512Bf16(Avx512);
-
-impl Avx512Bf16 {
-    /// The proof, or None if this machine lacks the instructions.
-    pub fn detect() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
-        Avx512::detect().filter(|_| has).map(Self)
-    }
-}
 
 /// The words of two rows of sixteen, in turn.
 const IN_TURN: [u16; 32] = {
@@ -32,6 +26,11 @@ const IN_TURN: [u16; 32] = {
 unsafe impl Bf16 for Avx512Bf16 {
     type S = Avx512;
     type P = __m512i;
+
+    fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+        Avx512::detect().filter(|_| has).map(Self)
+    }
 
     #[inline(always)]
     unsafe fn assume() -> Self {
@@ -78,6 +77,30 @@ unsafe impl Bf16 for Avx512Bf16 {
         let mask = ((1_u32 << n) - 1) as __mmask16;
         // SAFETY: `self` proves AVX-512F; masked lanes are not touched, so `n` pairs are enough.
         unsafe { _mm512_mask_storeu_epi32(p.cast(), mask, v) }
+    }
+
+    #[inline(always)]
+    fn values(self, bits: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_values(self, p: *const bf16) -> __m512 {
+        // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen values.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_values(self, p: *mut bf16, v: __m512) {
+        // SAFETY: `self` proves AVX512_BF16; the caller guarantees room for sixteen values.
+        unsafe {
+            let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(p.cast(), rounded);
+        }
     }
 
     #[inline(always)]

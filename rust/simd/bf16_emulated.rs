@@ -17,7 +17,7 @@ impl<S: Simd> Emulated<S> {
     }
 
     #[inline(always)]
-    fn values(self, v: S::V) -> [f32; MOST] {
+    fn array(self, v: S::V) -> [f32; MOST] {
         const { assert!(S::LANES <= MOST) };
         let mut values = [0.0; MOST];
         // SAFETY: there are at least `LANES` values.
@@ -35,6 +35,10 @@ fn pair(first: f32, second: f32) -> u32 {
 unsafe impl<S: Simd> Bf16 for Emulated<S> {
     type S = S;
     type P = [u32; MOST];
+
+    fn detect() -> Option<Self> {
+        S::detect().map(Self)
+    }
 
     #[inline(always)]
     unsafe fn assume() -> Self {
@@ -82,8 +86,33 @@ unsafe impl<S: Simd> Bf16 for Emulated<S> {
     }
 
     #[inline(always)]
+    fn values(self, bits: [u32; MOST]) -> S::V {
+        // SAFETY: there are at least `LANES` values.
+        unsafe { self.0.load(bits.map(f32::from_bits).as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_values(self, p: *const bf16) -> S::V {
+        let mut values = [0.0; MOST];
+        for (i, value) in values[..S::LANES].iter_mut().enumerate() {
+            // SAFETY: the caller guarantees `LANES` values.
+            *value = unsafe { p.add(i).read_unaligned() }.to_f32();
+        }
+        // SAFETY: there are at least `LANES` values.
+        unsafe { self.0.load(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_values(self, p: *mut bf16, v: S::V) {
+        for (i, &value) in self.array(v)[..S::LANES].iter().enumerate() {
+            // SAFETY: the caller guarantees room for `LANES` values.
+            unsafe { p.add(i).write_unaligned(bf16::from_f32(value)) };
+        }
+    }
+
+    #[inline(always)]
     fn round_row(self, a: S::V, b: S::V) -> [u32; MOST] {
-        let (a, b) = (self.values(a), self.values(b));
+        let (a, b) = (self.array(a), self.array(b));
         let both = |i: usize| if i < S::LANES { a[i] } else { b[i - S::LANES] };
         let mut pairs = [0; MOST];
         for (i, slot) in pairs[..S::LANES].iter_mut().enumerate() {
@@ -94,7 +123,7 @@ unsafe impl<S: Simd> Bf16 for Emulated<S> {
 
     #[inline(always)]
     fn round_lanes(self, a: S::V, b: S::V) -> [u32; MOST] {
-        let (a, b) = (self.values(a), self.values(b));
+        let (a, b) = (self.array(a), self.array(b));
         std::array::from_fn(|i| pair(a[i], b[i]))
     }
 
@@ -102,7 +131,7 @@ unsafe impl<S: Simd> Bf16 for Emulated<S> {
     fn dot(self, a: [u32; MOST], b: [u32; MOST], c: S::V) -> S::V {
         let first = |pair: u32| f32::from_bits(pair << 16);
         let second = |pair: u32| f32::from_bits(pair & 0xffff_0000);
-        let mut sums = self.values(c);
+        let mut sums = self.array(c);
         for (i, sum) in sums[..S::LANES].iter_mut().enumerate() {
             *sum += second(a[i]) * second(b[i]);
             *sum += first(a[i]) * first(b[i]);

@@ -2,7 +2,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
-use super::dot::{Dot, MOST};
+use super::dot::{Dot, IntDot, MOST, Rescaled};
 use super::vector::Simd;
 
 /// Pairs of i16 in AVX2: `vpmaddwd` and an addition.
@@ -14,8 +14,9 @@ pub struct Avx2Pairs(Avx2);
 unsafe impl Dot for Avx2Pairs {
     type S = Avx2;
     type A = i16;
-    type W = i16;
+    type G = __m256i;
     type V = __m256i;
+    type F = Rescaled<Self::S>;
 
     fn detect() -> Option<Self> {
         Avx2::detect().map(Self)
@@ -41,6 +42,11 @@ unsafe impl Dot for Avx2Pairs {
     unsafe fn load(self, p: *const i32) -> __m256i {
         // SAFETY: `self` proves AVX2; the caller guarantees eight lanes.
         unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn sums(self, bits: __m256i) -> __m256i {
+        bits
     }
 
     #[inline(always)]
@@ -80,6 +86,11 @@ unsafe impl Dot for Avx2Pairs {
             _mm_storeu_si128(p.cast(), _mm_packs_epi32(low, high));
         }
     }
+}
+
+// SAFETY: as above.
+unsafe impl IntDot for Avx2Pairs {
+    type W = i16;
 }
 
 /// `sums + products`, in assembly: the compiler would add the products of several steps first, and the sums last. Then

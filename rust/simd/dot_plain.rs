@@ -1,6 +1,6 @@
 use std::marker::PhantomData;
 
-use super::dot::{Activation, Dot, MOST};
+use super::dot::{Activation, Dot, IntDot, MOST, Rescaled};
 use super::portable::Portable;
 use super::vector::Simd;
 
@@ -18,8 +18,9 @@ macro_rules! plain {
         unsafe impl Dot for Plain<$weight> {
             type S = Portable;
             type A = $activation;
-            type W = $weight;
+            type G = [i32; LANES];
             type V = [i32; LANES];
+            type F = Rescaled<Portable>;
 
             fn detect() -> Option<Self> {
                 Portable::detect().map(|portable| Self(portable, PhantomData))
@@ -45,6 +46,11 @@ macro_rules! plain {
             unsafe fn load(self, p: *const i32) -> [i32; LANES] {
                 // SAFETY: the caller guarantees the lanes.
                 unsafe { p.cast::<[i32; LANES]>().read_unaligned() }
+            }
+
+            #[inline(always)]
+            fn sums(self, bits: [i32; LANES]) -> [i32; LANES] {
+                bits
             }
 
             #[inline(always)]
@@ -92,6 +98,11 @@ macro_rules! plain {
                 // SAFETY: the caller guarantees room for the activations.
                 unsafe { p.cast::<[$activation; LANES]>().write_unaligned(rounded) };
             }
+        }
+
+        // SAFETY: as above.
+        unsafe impl IntDot for Plain<$weight> {
+            type W = $weight;
         }
     };
 }

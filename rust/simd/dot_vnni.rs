@@ -2,7 +2,7 @@ use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
 use super::avx512::Avx512;
-use super::dot::{Dot, MOST};
+use super::dot::{Dot, IntDot, MOST, Rescaled};
 use super::vector::Simd;
 
 /// Fours of u8 and i8 in AVX-512 VNNI.
@@ -18,8 +18,9 @@ pub struct AvxVnni(Avx2);
 unsafe impl Dot for Avx512Vnni {
     type S = Avx512;
     type A = u8;
-    type W = i8;
+    type G = __m512i;
     type V = __m512i;
+    type F = Rescaled<Self::S>;
 
     fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
@@ -51,6 +52,11 @@ unsafe impl Dot for Avx512Vnni {
     unsafe fn load(self, p: *const i32) -> __m512i {
         // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen lanes.
         unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn sums(self, bits: __m512i) -> __m512i {
+        bits
     }
 
     #[inline(always)]
@@ -88,13 +94,19 @@ unsafe impl Dot for Avx512Vnni {
     }
 }
 
+// SAFETY: as above.
+unsafe impl IntDot for Avx512Vnni {
+    type W = i8;
+}
+
 // SAFETY: only `detect`, after its check, and `assume` make a value; loads and stores touch eight lanes, one
 // group or eight activations.
 unsafe impl Dot for AvxVnni {
     type S = Avx2;
     type A = u8;
-    type W = i8;
+    type G = __m256i;
     type V = __m256i;
+    type F = Rescaled<Self::S>;
 
     fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avxvnni");
@@ -126,6 +138,11 @@ unsafe impl Dot for AvxVnni {
     unsafe fn load(self, p: *const i32) -> __m256i {
         // SAFETY: `self` proves AVX2; the caller guarantees eight lanes.
         unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn sums(self, bits: __m256i) -> __m256i {
+        bits
     }
 
     #[inline(always)]
@@ -166,4 +183,9 @@ unsafe impl Dot for AvxVnni {
             _mm_storel_epi64(p.cast(), _mm_packus_epi16(words, words));
         }
     }
+}
+
+// SAFETY: as above.
+unsafe impl IntDot for AvxVnni {
+    type W = i8;
 }

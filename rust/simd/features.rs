@@ -77,6 +77,19 @@ impl Features {
         Self(detected.fold(0, |bits, &feature| bits | Self::bit(feature)))
     }
 
+    /// True if AMD made the processor: the same instruction may be fast with one maker and slow with another.
+    pub fn is_amd(self) -> bool {
+        // Miri runs no such instruction.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            let vendor = std::arch::x86_64::__cpuid(0);
+            let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+            name.concat() == b"AuthenticAMD"
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        false
+    }
+
     /// True if this machine has `feature`.
     pub fn has(self, feature: Feature) -> bool {
         self.0 & Self::bit(feature) != 0

@@ -10,6 +10,7 @@ mod bf16;
 mod bf16_emulated;
 mod denormals;
 mod dot;
+mod dot_bf16;
 mod dot_plain;
 mod features;
 mod isa;
@@ -17,12 +18,15 @@ mod isa;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod mxcsr;
 mod portable;
+mod stored;
 mod vector;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16_avx2;
 #[cfg(target_arch = "x86_64")]
 mod bf16_avx512;
 #[cfg(target_arch = "x86_64")]
@@ -36,18 +40,22 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use bf16::{Bf16, Vector};
 #[cfg(target_arch = "x86_64")]
+pub use bf16_avx2::WidenedAvx2;
+#[cfg(target_arch = "x86_64")]
 pub use bf16_avx512::Avx512Bf16;
 pub use bf16_emulated::Emulated;
 pub use denormals::flush_denormals;
-pub use dot::{Activation, Dot, MOST};
+pub use dot::{Activation, Dot, Finish, IntDot, MOST};
 #[cfg(target_arch = "x86_64")]
 pub use dot_avx2::Avx2Pairs;
+pub use dot_bf16::Bf16Pairs;
 pub use dot_plain::Plain;
 #[cfg(target_arch = "x86_64")]
 pub use dot_vnni::{Avx512Vnni, AvxVnni};
 pub use features::{Feature, Features};
 pub use isa::Isa;
 pub use portable::Portable;
+pub use stored::Stored;
 pub use vector::Simd;
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn gradients_of_biases_without_batch_norm_are_derivatives_of_the_loss() {
 /// The precisions that this machine has.
 fn precisions() -> Vec<Precision> {
     let table = KernelTable::available().last().unwrap();
-    let bf16 = table.bf16.map(|_| Precision::Bf16);
+    let bf16 = table.mixed.map(|_| Precision::Bf16);
     let all = [Some(Precision::F32), Some(Precision::EmulatedBf16), bf16];
     all.into_iter().flatten().collect()
 }
@@ -140,7 +140,7 @@ fn gradients_in_bf16_are_those_of_f32_but_for_roundings() {
             for table in KernelTable::available() {
                 let exact = gradients(table.isa, Precision::F32);
                 let norm: f64 = exact.iter().map(|g| g * g).sum();
-                let own = table.bf16.map(|_| Precision::Bf16);
+                let own = table.mixed.map(|_| Precision::Bf16);
                 for precision in [Some(Precision::EmulatedBf16), own].into_iter().flatten() {
                     let found = gradients(table.isa, precision);
                     let pairs = found.iter().zip(&exact);

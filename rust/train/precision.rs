@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::error::Error;
 use crate::kernels::KernelTable;
-use crate::kernels::conv::bf16::Bf16Kernels;
+use crate::kernels::conv::mixed::MixedKernels;
 
 /// The type that the products of convolutions are computed in. Everything else is f32 in any case: sums,
 /// activations, batch norm, weights and the optimiser.
@@ -33,11 +33,11 @@ impl Precision {
     ///
     /// # Errors
     /// This machine or the tier lacks the instructions.
-    pub(super) fn kernels(self, table: &KernelTable) -> Result<Option<Bf16Kernels>, Error> {
+    pub(super) fn kernels(self, table: &KernelTable) -> Result<Option<MixedKernels>, Error> {
         match self {
             Self::F32 => Ok(None),
-            Self::EmulatedBf16 => Ok(Some(table.emulated_bf16)),
-            Self::Bf16 => table.bf16.map(Some).ok_or_else(|| {
+            Self::EmulatedBf16 => Ok(Some(table.emulated_mixed)),
+            Self::Bf16 => table.mixed.map(Some).ok_or_else(|| {
                 Error::UnsupportedIsa(format!(
                     "precision: bf16 needs the instructions avx512bf16 on the tier avx512; this is the tier {} \
                      of a machine with: {}. Train with precision=\"f32\"",

@@ -16,7 +16,7 @@ use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
 use crate::graph::operations::Operation;
 use crate::kernels::KernelTable;
-use crate::kernels::conv::bf16::Bf16Kernels;
+use crate::kernels::conv::mixed::MixedKernels;
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::ImageLoss;
 use crate::memory::Buffer;
@@ -76,7 +76,7 @@ pub struct Trainer {
     graph: Graph,
     winograd: bool,
     precision: Precision,
-    bf16: Option<Bf16Kernels>,
+    bf16: Option<MixedKernels>,
     norm_momentum: f64,
     plans: Vec<Arc<TrainPlan>>,
     arena: Option<Buffer>,
@@ -296,7 +296,7 @@ impl Trainer {
                     trainable: &self.trainable,
                     channels: self.architecture.in_channels,
                     kernels: self.table.shapes(),
-                    bf16: self.bf16.as_ref().map(Bf16Kernels::tile),
+                    bf16: self.bf16.as_ref().map(MixedKernels::tile),
                     winograd: self.winograd,
                     momentum: self.norm_momentum,
                 };

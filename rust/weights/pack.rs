@@ -9,11 +9,12 @@ use std::ops::Range;
 use super::jobs::for_each_job;
 use super::source::LayerSource;
 use super::tensors::Tensors;
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::graph::layer::Layer;
+use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
 use crate::kernels::conv::f32::panel_len;
-use crate::kernels::{KernelShapes, KernelTable};
 use crate::memory::{Buffer, room};
 use crate::plan::{Algorithm, Arithmetic, LayerWeights, panel_k};
 use crate::threads::Team;
@@ -31,7 +32,7 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs the f32 weights of `layers` for this arithmetic and the tier's panels, in parallel.
+    /// Packs the f32 weights of `layers` for this arithmetic, f32 or bf16, and the tier's panels, in parallel.
     ///
     /// # Errors
     /// A tensor has wrong values, or there is not enough memory.
@@ -68,10 +69,10 @@ impl PackedWeights {
             let mine = bytemuck::cast_slice_mut(mine);
             match &source.norm {
                 Some(folded) => folded.write(mine),
-                None => jobs.extend(jobs_of(source, kernels.f32.nr, mine)),
+                None => jobs.extend(jobs_of(source, mine)),
             }
         }
-        let needs = Needs::of(&sources, &kernels);
+        let needs = Needs::of(&sources);
         let scratch = || Scratch::new(&needs);
         for_each_job(team, jobs, scratch, |job, scratch| job.run(table, scratch))?;
         Ok(Self {
@@ -81,8 +82,9 @@ impl PackedWeights {
     }
 }
 
-/// The work of packing `layer` for f32 into `packed`, a job for each panel of output channels.
-fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<Job<'a>> {
+/// The work of packing `layer` into `packed`, a job for each panel of output channels.
+fn jobs_of<'a>(layer: &'a LayerSource, packed: &'a mut [f32]) -> Vec<Job<'a>> {
+    let nr = layer.tile.nr;
     let out_channels = layer.bias.len();
     let mut jobs: Vec<Job> = (0..out_channels)
         .step_by(nr)
@@ -92,7 +94,7 @@ fn jobs_of<'a>(layer: &'a LayerSource, nr: usize, packed: &'a mut [f32]) -> Vec<
             panels: Vec::with_capacity(layer.products()),
         })
         .collect();
-    let panel_len = panel_len(layer.k(), nr);
+    let panel_len = layer.tile.panel_len(layer.k());
     let (panels, biases) = packed.split_at_mut(layer.products() * jobs.len() * panel_len);
     for (i, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
         let job = i % jobs.len();
@@ -117,13 +119,17 @@ struct Job<'a> {
 struct Needs {
     windows: usize,
     points: usize,
+    panel: usize,
 }
 
 impl Needs {
-    fn of(sources: &[LayerSource], kernels: &KernelShapes) -> Self {
+    fn of(sources: &[LayerSource]) -> Self {
         let mut needs = Self::default();
-        let (tile, nr) = (kernels.f32, kernels.f32.nr);
         for source in sources {
+            let (tile, nr) = (source.tile, source.tile.nr);
+            if tile.dtype == Dtype::Bf16 {
+                needs.panel = needs.panel.max(panel_len(source.k(), nr));
+            }
             for conv in &source.convs {
                 let rows = nr.min(conv.spec.out_channels);
                 let longest = conv.spec.window_len().max(panel_k(conv.spec, tile));
@@ -144,6 +150,8 @@ struct Scratch {
     /// For each convolution of the layer.
     ohwi: [Vec<f32>; MAX_SOURCES],
     points: Vec<f32>,
+    /// A panel before it is rounded to bf16.
+    panel: Vec<f32>,
 }
 
 impl Scratch {
@@ -161,12 +169,14 @@ impl Scratch {
             oihw: vector(needs.windows)?,
             ohwi,
             points: vector(needs.points)?,
+            panel: vector(needs.panel)?,
         })
     }
 
     /// The elements that there is room for. A vector that grew would have asked for memory without a check.
     fn room(&self) -> usize {
-        let all = self.ohwi.iter().chain([&self.oihw, &self.points]);
+        let others = [&self.oihw, &self.points, &self.panel];
+        let all = self.ohwi.iter().chain(others);
         all.map(Vec::capacity).sum()
     }
 }
@@ -174,8 +184,7 @@ impl Scratch {
 impl Job<'_> {
     fn run(mut self, table: &KernelTable, scratch: &mut Scratch) -> Result<(), Error> {
         let (layer, kernels) = (self.layer, &table.f32);
-        let tile = kernels.conv.tile();
-        let nr = tile.nr;
+        let (tile, nr) = (layer.tile, layer.tile.nr);
         let room = scratch.room();
         let bias = &layer.bias[self.channels.clone()];
         for (conv, ohwi) in layer.convs.iter().zip(&mut scratch.ohwi) {
@@ -184,6 +193,7 @@ impl Job<'_> {
                 &mut scratch.oihw,
                 ohwi,
                 &kernels.conv,
+                tile,
             )?;
         }
         let rows = layer.convs.iter().zip(&scratch.ohwi);
@@ -194,7 +204,14 @@ impl Job<'_> {
                     .map(|(conv, ohwi)| (&ohwi[..], panel_k(conv.spec, tile)))
                     .collect();
                 for panel in self.panels {
-                    kernels.conv.pack(&rows, bias, nr, panel);
+                    if tile.dtype == Dtype::F32 {
+                        kernels.conv.pack(&rows, bias, nr, panel);
+                        continue;
+                    }
+                    scratch.panel.clear();
+                    scratch.panel.resize(panel_len(layer.k(), nr), 0.0);
+                    kernels.conv.pack(&rows, bias, nr, &mut scratch.panel);
+                    table.bf16.round_panel(&scratch.panel, panel);
                 }
             }
             Algorithm::Winograd(size) => {

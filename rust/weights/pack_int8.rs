@@ -217,9 +217,9 @@ impl<'a> IntLayer<'a> {
             .map(|(conv, rows)| (&rows[..], panel_k(conv.spec, self.tile)))
             .collect();
         match self.dtype {
-            Dtype::I16 => table.i16.conv.pack(&matrices, &values, place),
-            Dtype::U8 => table.u8.conv.pack(&matrices, &values, place),
-            Dtype::F32 => unreachable!("the layer computes in int8"),
+            Dtype::I16 => table.i16.pack.panel(&matrices, &values, place),
+            Dtype::U8 => table.u8.pack.panel(&matrices, &values, place),
+            Dtype::F32 | Dtype::Bf16 => unreachable!("the layer computes in int8"),
         }
         Ok(())
     }

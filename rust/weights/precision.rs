@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// The arithmetic that a network runs in.
+/// The arithmetic that a network runs in. Its weights in a file are f32 for the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE 754 binary32.
     F32,
+    /// Activations and weights of bf16, sums in f32.
+    Bf16,
     /// Activations of 8 bits without sign, weights of 8 bits, sums of 32 bits.
     Int8,
 }
@@ -19,6 +21,7 @@ impl Precision {
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         }
     }
@@ -34,11 +37,13 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let all = [Self::F32, Self::Int8];
+        let all = [Self::F32, Self::Bf16, Self::Int8];
         all.into_iter()
             .find(|precision| precision.name() == name)
             .ok_or_else(|| {
-                Error::Argument(format!("precision: expected f32 or int8, found {name:?}"))
+                Error::Argument(format!(
+                    "precision: expected f32, bf16 or int8, found {name:?}"
+                ))
             })
     }
 }

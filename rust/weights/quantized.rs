@@ -49,7 +49,7 @@ impl QuantizedLayers {
         tensors: &Tensors,
         dtype: Dtype,
     ) -> Result<Self, Error> {
-        let mut layers = fuse(operations, Fusion::ForInt8);
+        let mut layers = fuse(operations, Fusion::WithShortcuts);
         check_operations(&layers)?;
         check_tensors(operations, &layers, tensors)?;
         let mut of_tensor: Vec<Option<Activations>> = vec![None; layers.len() + 1];

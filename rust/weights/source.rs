@@ -21,7 +21,7 @@ pub(super) struct LayerSource<'a> {
     /// A batch norm without a convolution before it.
     pub(super) norm: Option<Folded>,
     /// The tile that the panels are for.
-    tile: TileShape,
+    pub(super) tile: TileShape,
 }
 
 /// A convolution's tensors in the file.
@@ -119,6 +119,7 @@ impl ConvSource<'_> {
         oihw: &mut Vec<f32>,
         ohwi: &mut Vec<f32>,
         kernels: &ConvKernels,
+        tile: TileShape,
     ) -> Result<(), Error> {
         let ConvSpec {
             in_channels,
@@ -139,14 +140,14 @@ impl ConvSource<'_> {
                 .weights
                 .error("too large for f32 with its batch norm folded in"));
         }
-        if groups > 1 {
-            self.spread_groups(channels, oihw, ohwi, kernels.tile());
+        if panel_channels(self.spec, tile).len > in_channels / groups {
+            self.spread(channels, oihw, ohwi, tile);
         }
         Ok(())
     }
 
     /// From a group's input channels to those that the panel reads, with zeros between them.
-    fn spread_groups(
+    fn spread(
         &self,
         channels: Range<usize>,
         scratch: &mut Vec<f32>,

@@ -3,11 +3,12 @@
 //! The layer, its windows and its items of work are the same for every dtype. A folder for each
 //! dtype has the microkernel with its arguments, and the form of its packed weights.
 
-pub mod bf16;
+pub mod dot;
 pub mod f32;
 mod grid;
 pub mod int8;
 mod layer;
+pub mod mixed;
 mod source;
 mod tile;
 mod tile_shape;

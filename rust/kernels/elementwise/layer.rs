@@ -1,6 +1,7 @@
 //! Elementwise layers: their items of work.
 
 use super::kernel::{Elementwise, ElementwiseArgs};
+use crate::dtype::Element;
 use crate::kernels::view::View;
 
 /// An elementwise layer, laid out by the plan.
@@ -24,17 +25,17 @@ impl ElementwiseLayer {
         self.out.batch * self.out.height + self.out.border_items()
     }
 
-    /// Does one item, in f32.
+    /// Does one item.
     ///
     /// # Safety
-    /// The machine has the tier of `elementwise`; the views lie inside `arena` and do not overlap; all
+    /// The machine has the tier of `elementwise`; the views are tensors of `T`, lie inside `arena` and do not overlap; all
     /// threads are past the steps before, and each item is done by one thread.
-    pub unsafe fn run_item(
+    pub unsafe fn run_item<T: Element>(
         &self,
         item: usize,
         arena: *mut u8,
         weights: &[u8],
-        elementwise: Elementwise,
+        elementwise: Elementwise<T>,
     ) {
         let rows = self.out.batch * self.out.height;
         if item >= rows {
@@ -50,7 +51,7 @@ impl ElementwiseLayer {
         });
         // SAFETY: the views lie inside the arena; the caller guarantees the tier.
         unsafe {
-            let first = |view: &View| view.pixel_ptr::<f32>(arena, n, y, 0);
+            let first = |view: &View| view.pixel_ptr::<T>(arena, n, y, 0);
             elementwise(&ElementwiseArgs {
                 a: first(&self.a),
                 a_stride: self.a.pixel_stride,
@@ -62,6 +63,12 @@ impl ElementwiseLayer {
                 pixels: self.out.width,
                 channels,
             });
+            // Nothing is stored after an even number of channels.
+            for c in channels..self.out.stored_channels() {
+                for x in 0..self.out.width {
+                    *self.out.pixel_ptr::<T>(arena, n, y, x).add(c) = T::zeroed();
+                }
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The input layer: pixels into the first convolution's padded tensor.
 
+use half::bf16;
+
 use super::pixel_scale::PixelScale;
 use super::pixels::Pixels;
 use crate::kernels::view::View;
@@ -59,6 +61,50 @@ impl InputLayer {
             let row = pixels.slice(start..start + row_len);
             // SAFETY: one row of the tensor, which no other item touches.
             unsafe { scale.write_row::<A>(row, &self.out, [n, y], arena) };
+        }
+    }
+
+    /// Does one item in bf16: as in f32, with the results rounded, and zeros after an odd number of channels.
+    ///
+    /// # Safety
+    /// The view is a bf16 tensor and lies inside `arena`; each item is done by one thread.
+    pub unsafe fn run_bf16_item(&self, item: usize, pixels: Pixels, arena: *mut u8) {
+        let View {
+            batch,
+            height,
+            width,
+            channels,
+            ..
+        } = self.out;
+        let blocks = self.blocks();
+        if let Some(image) = item.checked_sub(batch * blocks) {
+            // SAFETY: the border of one image, which no other item touches.
+            unsafe { self.out.zero_border(image, arena) };
+            return;
+        }
+        let (n, block) = (item / blocks, item % blocks);
+        let row_len = width * channels;
+        let mut values = vec![0.0; row_len];
+        for y in block * Self::ROWS..((block + 1) * Self::ROWS).min(height) {
+            let start = ((self.first_image + n) * height + y) * row_len;
+            match pixels.slice(start..start + row_len) {
+                Pixels::F32(row) => values.copy_from_slice(row),
+                Pixels::U8(row, normalization) => normalization.apply(row, &mut values),
+            }
+            let stride = self.out.pixel_stride;
+            // SAFETY: one row of the tensor, inside the arena, which no other item touches.
+            let out = unsafe {
+                let first = self.out.pixel_ptr::<bf16>(arena, n, y, 0);
+                std::slice::from_raw_parts_mut(first, width * stride)
+            };
+            let row = out.chunks_exact_mut(stride);
+            for (places, pixel) in row.zip(values.chunks_exact(channels)) {
+                let (inside, beyond) = places.split_at_mut(channels);
+                for (place, &value) in inside.iter_mut().zip(pixel) {
+                    *place = bf16::from_f32(value);
+                }
+                beyond.fill(bf16::ZERO);
+            }
         }
     }
 

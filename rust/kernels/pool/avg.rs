@@ -1,7 +1,7 @@
 //! Average pooling, one output pixel at a time, NHWC.
 
 use super::window::WindowPixels;
-use crate::simd::Simd;
+use crate::simd::{Simd, Stored};
 
 /// The arguments of an average pool: `out[c] = 1 / divisor · Σ_y Σ_x pixel(y, x)[c]`.
 pub struct AvgPoolArgs<T, O> {
@@ -38,46 +38,45 @@ impl Units {
     };
 }
 
-/// The f32 average pool of tier `S`.
+/// The average pool of `M`'s values: sums in f32.
 ///
 /// # Safety
 /// See [`AvgPool`].
-pub(super) unsafe fn avg_pool<S: Simd>(args: &AvgPoolArgs<f32, f32>) {
+pub(super) unsafe fn avg_pool<M: Stored>(args: &AvgPoolArgs<M::T, M::T>) {
     // SAFETY: the caller guarantees the tier and `channels` values at each pixel and `out`.
     unsafe {
-        let s = S::assume();
-        s.vectorize(
+        let m = M::assume();
+        m.vectorize(
             #[inline(always)]
             || {
-                let pixels = &args.pixels;
-                let scale = s.splat(1.0 / args.divisor as f32);
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let n = S::LANES.min(args.channels - c);
-                    // Row sums first, then their sum: rounding errors grow with the sides of the
-                    // image, not with its area.
-                    let mut total = s.splat(0.0);
-                    for y in 0..pixels.height {
-                        let row = pixels.first.add(y * pixels.row_pitch + c);
-                        let mut sum = s.splat(0.0);
-                        for x in 0..pixels.width {
-                            let pixel = row.add(x * pixels.pixel_stride);
-                            let value = if n == S::LANES {
-                                s.load(pixel)
-                            } else {
-                                s.load_first(n, pixel)
-                            };
-                            sum = s.add(sum, value);
-                        }
-                        total = s.add(total, sum);
-                    }
-                    let mean = s.mul(total, scale);
-                    if n == S::LANES {
-                        s.store(args.out.add(c), mean);
-                    } else {
-                        s.store_first(n, args.out.add(c), mean);
+                for c in (0..args.channels).step_by(M::S::LANES) {
+                    match args.channels - c {
+                        rest if rest < M::S::LANES => mean_of(m, args, c, rest),
+                        _ => mean_of(m, args, c, M::S::LANES),
                     }
                 }
             },
         );
+    }
+}
+
+/// The means of `n` channels from `c` on.
+#[inline(always)]
+unsafe fn mean_of<M: Stored>(m: M, args: &AvgPoolArgs<M::T, M::T>, c: usize, n: usize) {
+    let (s, pixels) = (m.simd(), &args.pixels);
+    // SAFETY: as for `avg_pool`.
+    unsafe {
+        // Row sums first, then their sum: rounding errors grow with the sides of the image, not with its area.
+        let mut total = s.splat(0.0);
+        for y in 0..pixels.height {
+            let row = pixels.first.add(y * pixels.row_pitch + c);
+            let mut sum = s.splat(0.0);
+            for x in 0..pixels.width {
+                sum = s.add(sum, m.read(n, row.add(x * pixels.pixel_stride)));
+            }
+            total = s.add(total, sum);
+        }
+        let scale = s.splat(1.0 / args.divisor as f32);
+        m.write(n, args.out.add(c), s.mul(total, scale));
     }
 }

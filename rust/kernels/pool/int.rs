@@ -3,7 +3,7 @@
 
 use super::avg::AvgPoolArgs;
 use super::max::MaxPoolArgs;
-use crate::simd::{Activation, Dot};
+use crate::simd::{Activation, IntDot};
 
 /// Channels at a time: their results stay in registers.
 const BLOCK: usize = 32;
@@ -12,7 +12,7 @@ const BLOCK: usize = 32;
 ///
 /// # Safety
 /// See [`MaxPool`](super::MaxPool).
-pub(super) unsafe fn int_max_pool<D: Dot>(args: &MaxPoolArgs<D::A>) {
+pub(super) unsafe fn int_max_pool<D: IntDot>(args: &MaxPoolArgs<D::A>) {
     let pixels = &args.pixels;
     // SAFETY: the caller guarantees the instructions, and `channels` values at each pixel and at `out`.
     unsafe {
@@ -45,7 +45,7 @@ pub(super) unsafe fn int_max_pool<D: Dot>(args: &MaxPoolArgs<D::A>) {
 ///
 /// # Safety
 /// See [`AvgPool`](super::avg::AvgPool).
-pub(super) unsafe fn int_avg_pool<D: Dot, O: Activation>(args: &AvgPoolArgs<D::A, O>) {
+pub(super) unsafe fn int_avg_pool<D: IntDot, O: Activation>(args: &AvgPoolArgs<D::A, O>) {
     let pixels = &args.pixels;
     let factor = (args.units.ratio / args.divisor as f64) as f32;
     // SAFETY: the caller guarantees the instructions, and `channels` values at each pixel and at `out`.

@@ -5,7 +5,8 @@ use super::avg_backward::{AvgPoolBackward, avg_pool_backward};
 use super::int::{int_avg_pool, int_max_pool};
 use super::max::{MaxPool, max_pool};
 use super::max_backward::{MaxPoolBackward, max_pool_backward};
-use crate::simd::{Activation, Dot, Simd};
+use crate::dtype::Element;
+use crate::simd::{Activation, IntDot, Simd, Stored};
 
 /// The routines of the pools, for one tier and tensors of `T`. Only a proof that this machine has the
 /// tier makes them.
@@ -17,12 +18,12 @@ pub struct PoolKernels<T> {
     pub avg: AvgPool<T, T>,
 }
 
-impl PoolKernels<f32> {
-    /// The kernels of tier `S`.
-    pub(in crate::kernels) fn new<S: Simd>(_proof: S) -> Self {
+impl<T: Element> PoolKernels<T> {
+    /// The kernels for the values of `M`.
+    pub(in crate::kernels) fn new<M: Stored<T = T>>(_proof: M) -> Self {
         Self {
-            max: max_pool::<S>,
-            avg: avg_pool::<S>,
+            max: max_pool::<M>,
+            avg: avg_pool::<M>,
         }
     }
 }
@@ -40,7 +41,7 @@ pub struct IntPoolKernels<A> {
 
 impl<A: Activation> IntPoolKernels<A> {
     /// The kernels beside those of `D`.
-    pub(in crate::kernels) fn new<D: Dot<A = A>>(_proof: D) -> Self {
+    pub(in crate::kernels) fn new<D: IntDot<A = A>>(_proof: D) -> Self {
         Self {
             max: int_max_pool::<D>,
             avg: int_avg_pool::<D, A>,

@@ -45,7 +45,7 @@ impl MaxPoolLayer {
                 max_pool(&MaxPoolArgs {
                     pixels: WindowPixels::new(&self.input, arena, n, [ys.clone(), xs]),
                     out: self.out.pixel_ptr(arena, n, oy, ox),
-                    channels: self.out.channels,
+                    channels: self.out.stored_channels(),
                 });
             }
         }
@@ -98,7 +98,8 @@ impl AvgPoolLayer {
         let (n, oy) = (item / self.out.height, item % self.out.height);
         let channels = self.input.channels;
         let after = self.first_channel + channels;
-        assert!(after <= self.out.channels);
+        let stored = self.out.stored_channels();
+        assert!(after <= stored);
         let ys = inside(self.window, oy, self.input.height);
         for ox in 0..self.out.width {
             let xs = inside(self.window, ox, self.input.width);
@@ -115,7 +116,7 @@ impl AvgPoolLayer {
                     channels,
                 });
                 out.write_bytes(0, self.first_channel);
-                out.add(after).write_bytes(0, self.out.channels - after);
+                out.add(after).write_bytes(0, stored - after);
             }
         }
     }

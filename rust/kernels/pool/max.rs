@@ -1,7 +1,7 @@
 //! Max pooling, one output pixel at a time, NHWC.
 
 use super::window::WindowPixels;
-use crate::simd::Simd;
+use crate::simd::{Simd, Stored};
 
 /// The arguments of a max pool: `out[c] = max over the window's pixels of pixel[c]`.
 pub struct MaxPoolArgs<T> {
@@ -18,43 +18,41 @@ pub struct MaxPoolArgs<T> {
 /// for writing them.
 pub type MaxPool<T> = unsafe fn(&MaxPoolArgs<T>);
 
-/// The f32 max pool of tier `S`.
+/// The max pool of `M`'s values: NaN if one of them is.
 ///
 /// # Safety
 /// See [`MaxPool`].
-pub(super) unsafe fn max_pool<S: Simd>(args: &MaxPoolArgs<f32>) {
+pub(super) unsafe fn max_pool<M: Stored>(args: &MaxPoolArgs<M::T>) {
     // SAFETY: the caller guarantees the tier and `channels` values at each pixel and `out`.
     unsafe {
-        let s = S::assume();
-        s.vectorize(
+        let m = M::assume();
+        m.vectorize(
             #[inline(always)]
             || {
-                let pixels = &args.pixels;
-                for c in (0..args.channels).step_by(S::LANES) {
-                    let n = S::LANES.min(args.channels - c);
-                    if n == S::LANES {
-                        let mut max = s.load(pixels.first.add(c));
-                        for y in 0..pixels.height {
-                            let row = pixels.first.add(y * pixels.row_pitch + c);
-                            for x in 0..pixels.width {
-                                let value = s.load(row.add(x * pixels.pixel_stride));
-                                max = s.max_or_nan(max, value);
-                            }
-                        }
-                        s.store(args.out.add(c), max);
-                    } else {
-                        let mut max = s.load_first(n, pixels.first.add(c));
-                        for y in 0..pixels.height {
-                            let row = pixels.first.add(y * pixels.row_pitch + c);
-                            for x in 0..pixels.width {
-                                let value = s.load_first(n, row.add(x * pixels.pixel_stride));
-                                max = s.max_or_nan(max, value);
-                            }
-                        }
-                        s.store_first(n, args.out.add(c), max);
+                for c in (0..args.channels).step_by(M::S::LANES) {
+                    match args.channels - c {
+                        rest if rest < M::S::LANES => max_of(m, args, c, rest),
+                        _ => max_of(m, args, c, M::S::LANES),
                     }
                 }
             },
         );
+    }
+}
+
+/// The maxima of `n` channels from `c` on.
+#[inline(always)]
+unsafe fn max_of<M: Stored>(m: M, args: &MaxPoolArgs<M::T>, c: usize, n: usize) {
+    let (s, pixels) = (m.simd(), &args.pixels);
+    // SAFETY: as for `max_pool`.
+    unsafe {
+        let mut max = m.read(n, pixels.first.add(c));
+        for y in 0..pixels.height {
+            let row = pixels.first.add(y * pixels.row_pitch + c);
+            for x in 0..pixels.width {
+                max = s.max_or_nan(max, m.read(n, row.add(x * pixels.pixel_stride)));
+            }
+        }
+        m.write(n, args.out.add(c), max);
     }
 }

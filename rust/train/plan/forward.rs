@@ -6,7 +6,7 @@ use super::slots::Slot;
 use super::step::{TrainStep, WeightsAt};
 use crate::dtype::Dtype;
 use crate::graph::operations::Convolution;
-use crate::kernels::conv::bf16::{Bf16Kernels, RoundPanels};
+use crate::kernels::conv::mixed::{MixedKernels, RoundPanels};
 use crate::kernels::conv::winograd::{TileSize, TransformPacked};
 use crate::kernels::conv::{Conv, Grid, Source};
 use crate::kernels::input::InputLayer;
@@ -174,7 +174,7 @@ impl Builder<'_> {
         let panels = tile.panels(out.channels);
         match self.bf16 {
             None => Grid::choose(m, panels, tile.mr, wanted),
-            Some(_) => Bf16Kernels::grid(m, k, panels, tile.mr, wanted),
+            Some(_) => MixedKernels::grid(m, k, panels, tile.mr, wanted),
         }
     }
 

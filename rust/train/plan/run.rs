@@ -2,7 +2,7 @@
 
 use super::step::{OutAt, TrainStep, WeightsAt};
 use crate::kernels::KernelTable;
-use crate::kernels::conv::bf16::Bf16Kernels;
+use crate::kernels::conv::mixed::MixedKernels;
 use crate::kernels::conv::winograd::PackedRoutines;
 use crate::kernels::input::Pixels;
 use crate::kernels::loss::ImageLoss;
@@ -26,7 +26,7 @@ pub struct TrainContext<'a> {
     /// The tier's kernels.
     pub table: &'a KernelTable,
     /// Those of bf16, if the plan has steps for them.
-    pub bf16: Option<&'a Bf16Kernels>,
+    pub bf16: Option<&'a MixedKernels>,
     /// The arena.
     pub arena: *mut u8,
     /// Scratch memory of all workers.

@@ -1,10 +1,10 @@
 //! One step of a training plan.
 
 use crate::kernels::conv::Conv;
-use crate::kernels::conv::bf16::{Bf16Kernels, RoundPanels};
 use crate::kernels::conv::f32::{
     BiasGradient, MaskGroups, SumParts, TransposedWeights, WeightGradient,
 };
+use crate::kernels::conv::mixed::{MixedKernels, RoundPanels};
 use crate::kernels::conv::winograd::{
     PointProducts, TransformGradient, TransformPacked, WeightsGradient,
 };
@@ -146,8 +146,8 @@ impl TrainStep {
     /// Bytes of a worker's scratch memory.
     pub fn scratch_bytes(&self) -> usize {
         match self {
-            Self::Bf16Conv(step, _) => Bf16Kernels::scratch_bytes(step),
-            Self::Bf16Products(step, _) => Bf16Kernels::scratch_bytes(&step.product),
+            Self::Bf16Conv(step, _) => MixedKernels::scratch_bytes(step),
+            Self::Bf16Products(step, _) => MixedKernels::scratch_bytes(&step.product),
             Self::Transform(step) => step.scratch_bytes(),
             Self::WeightGradient(step, _) | Self::Bf16WeightGradient(step, _) => {
                 step.scratch_bytes()

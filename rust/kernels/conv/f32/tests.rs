@@ -3,7 +3,7 @@
 use super::{GradientInput, MaskGroups, SumParts, WeightGradient};
 use crate::kernels::KernelTable;
 use crate::kernels::conv::Source;
-use crate::kernels::conv::bf16::Bf16Kernels;
+use crate::kernels::conv::mixed::MixedKernels;
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::reference_gradients::conv2d_weight_gradient;
 use crate::kernels::testing::{
@@ -80,7 +80,7 @@ fn run(
     accumulate: bool,
     [border, wanted]: [usize; 2],
     table: &KernelTable,
-    bf16: Option<&Bf16Kernels>,
+    bf16: Option<&MixedKernels>,
 ) -> (usize, Tensor) {
     let what = format!(
         "{} {case:?} {input:?} {accumulate} {border} {wanted} {}",
@@ -110,7 +110,7 @@ fn run(
     let mut expected = conv2d_weight_gradient(&factors[0], &factors[1], case.window, case.groups);
 
     let kernels = bf16.map_or(&table.f32.weight_gradient, |bf16| &bf16.weight_gradient);
-    let tile = bf16.map_or(table.f32.conv.tile(), Bf16Kernels::tile);
+    let tile = bf16.map_or(table.f32.conv.tile(), MixedKernels::tile);
     let (mr, nr) = (tile.mr, tile.nr);
     let packed = Packed::new(
         [case.x[3], case.out_channels],
@@ -287,12 +287,15 @@ fn weight_gradients_match_reference_on_every_tier() {
 #[test]
 fn bf16_weight_gradients_match_reference_on_rounded_factors() {
     for table in KernelTable::available() {
-        check(&table, Some(&table.emulated_bf16));
-        table.bf16.iter().for_each(|bf16| check(&table, Some(bf16)));
+        check(&table, Some(&table.emulated_mixed));
+        table
+            .mixed
+            .iter()
+            .for_each(|bf16| check(&table, Some(bf16)));
     }
 }
 
-fn check(table: &KernelTable, bf16: Option<&Bf16Kernels>) {
+fn check(table: &KernelTable, bf16: Option<&MixedKernels>) {
     let mut most = 0;
     // Emulated products take Miri minutes.
     let few = cfg!(miri) && bf16.is_some();

@@ -2,8 +2,10 @@
 
 use bytemuck::Pod;
 
+use crate::simd::{Finish, IntDot, Simd};
+
 /// Values of a channel before its weights: bias, multiplier, ratio of the residual.
-pub const HEADER: usize = 3;
+const HEADER: usize = 3;
 
 /// The values before a panel's weights, for its channels.
 pub struct PanelValues<'a> {
@@ -15,15 +17,36 @@ pub struct PanelValues<'a> {
     pub ratio: f32,
 }
 
-/// Packs the panel of `nr` output channels.
-///
-/// - `weights`: the matrices `[channels, k_i]`, row-major, one for each segment of the convolution; k_i is whole
-///   groups of `depth`.
-/// - `panel`: all written; channels beyond those of `values` are zero.
-///
-/// # Panics
-/// If a length does not fit the others.
-pub(super) fn pack<W: Pod + From<i8>>(
+/// The packing of panels for one tier.
+#[derive(Clone, Copy)]
+pub struct IntPack(fn(&[(&[i8], usize)], &PanelValues, &mut [i32]));
+
+impl IntPack {
+    /// For the kernels of `D`.
+    pub(in crate::kernels) fn new<D: IntDot>(_proof: D) -> Self {
+        Self(pack::<D>)
+    }
+
+    /// Packs the panel of up to NR output channels.
+    ///
+    /// - `weights`: the matrices `[channels, k_i]`, row-major, that are summed, one for each segment of the
+    ///   convolution; k_i is whole groups.
+    /// - `panel`: the panel's places, all written; surplus channels are zero.
+    ///
+    /// # Panics
+    /// If a length does not fit the others.
+    pub fn panel(&self, weights: &[(&[i8], usize)], values: &PanelValues, panel: &mut [i32]) {
+        self.0(weights, values, panel);
+    }
+}
+
+fn pack<D: IntDot>(weights: &[(&[i8], usize)], values: &PanelValues, panel: &mut [i32]) {
+    const { assert!(<D::F as Finish<D::S>>::HEADER == HEADER) };
+    let nr = 2 * D::S::LANES;
+    pack_groups::<D::W>(weights, values, nr, panel);
+}
+
+fn pack_groups<W: Pod + From<i8>>(
     weights: &[(&[i8], usize)],
     values: &PanelValues,
     nr: usize,

@@ -1,14 +1,14 @@
 //! The convolution in int8 against the reference loops, whose sums of whole numbers are exact in f64: the results are
 //! the same to the bit.
 
-use super::{IntConvKernels, PanelValues};
+use super::PanelValues;
 use crate::dtype::Dtype;
 use crate::kernels::ActivationLayout;
-use crate::kernels::KernelTable;
 use crate::kernels::conv::{ChannelWindow, Conv, Grid, Source, TileShape};
 use crate::kernels::reference::{self, Tensor};
 use crate::kernels::testing::{Arena, assert_canaries, lay_out, random};
 use crate::kernels::view::View;
+use crate::kernels::{IntKernels, KernelTable};
 use crate::shape::Window;
 use crate::simd::Activation;
 
@@ -138,9 +138,9 @@ fn rows(weights: &Tensor, channels: ChannelWindow, panel: usize, nr: usize) -> V
     rows
 }
 
-fn run<A: Activation>(case: Case, kernels: &IntConvKernels<A>, items: usize) {
-    let what = format!("{} {case:?} {items}", kernels.instructions);
-    let tile: TileShape = kernels.tile();
+fn run<A: Activation>(case: Case, kernels: &IntKernels<A>, items: usize) {
+    let what = format!("{} {case:?} {items}", kernels.conv.instructions);
+    let tile: TileShape = kernels.conv.tile();
     let (kernel, [batch, height, width, channels]) = (case.window.kernel, case.x);
     let outs = case.out_channels;
     let x = whole(case.x, 1, 0.0, case.most as f64);
@@ -221,7 +221,7 @@ fn run<A: Activation>(case: Case, kernels: &IntConvKernels<A>, items: usize) {
             multiplier: &multiplier[some],
             ratio,
         };
-        kernels.pack(&matrices, &values, place);
+        kernels.pack.panel(&matrices, &values, place);
     }
     let m = sums.shape[..3].iter().product();
     let conv = Conv {
@@ -235,7 +235,7 @@ fn run<A: Activation>(case: Case, kernels: &IntConvKernels<A>, items: usize) {
     for item in (0..conv.items()).rev() {
         let (arena, packed) = (arena.as_mut_ptr(), bytemuck::cast_slice(&packed));
         // SAFETY: the views lie inside the arena, apart from each other, and one thread runs.
-        unsafe { kernels.run_item(&conv, item, arena, packed) };
+        unsafe { kernels.conv.run_item(&conv, item, arena, packed) };
     }
     let [batch, height, width, _] = sums.shape;
     let mut kinds = [0; 3];
@@ -271,19 +271,15 @@ fn every_kernel_computes_what_the_definition_says() {
     for case in cases() {
         for &items in ITEMS {
             for table in KernelTable::available() {
-                run(case, &table.i16.conv, items);
+                run(case, &table.i16, items);
                 if case.most == 255 {
                     // Of VNNI or, where there is none, emulated.
-                    run(case, &table.u8.conv, items);
+                    run(case, &table.u8, items);
                 }
             }
             if case.most == 255 {
                 let portable = KernelTable::available().next().unwrap();
-                run(
-                    case,
-                    &portable.with_emulated_fours().unwrap().u8.conv,
-                    items,
-                );
+                run(case, &portable.with_emulated_fours().unwrap().u8, items);
             }
         }
     }
@@ -293,14 +289,14 @@ fn every_kernel_computes_what_the_definition_says() {
 #[test]
 fn the_largest_products_do_not_saturate() {
     for table in KernelTable::available() {
-        largest(&table.i16.conv);
-        largest(&table.u8.conv);
-        largest(&table.with_emulated_fours().unwrap().u8.conv);
+        largest(&table.i16);
+        largest(&table.u8);
+        largest(&table.with_emulated_fours().unwrap().u8);
     }
 }
 
-fn largest<A: Activation>(kernels: &IntConvKernels<A>) {
-    let (tile, k) = (kernels.tile(), if cfg!(miri) { 64 } else { 18_432 });
+fn largest<A: Activation>(kernels: &IntKernels<A>) {
+    let (tile, k) = (kernels.conv.tile(), if cfg!(miri) { 64 } else { 18_432 });
     let view =
         |dtype, channels| ActivationLayout::Nhwc.activations(dtype, [1, 1, 1, channels].into(), 0);
     let mut views = [view(A::DTYPE, k), view(Dtype::F32, 2)];
@@ -314,7 +310,7 @@ fn largest<A: Activation>(kernels: &IntConvKernels<A>) {
         multiplier: &[1.0, 1.0],
         ratio: 1.0,
     };
-    kernels.pack(&[(&rows, k)], &values, &mut packed);
+    kernels.pack.panel(&[(&rows, k)], &values, &mut packed);
     let conv = Conv {
         sources: vec![Source::pixels(views[0])],
         weights_bytes: 0,
@@ -324,7 +320,11 @@ fn largest<A: Activation>(kernels: &IntConvKernels<A>) {
         grid: Grid::choose(1, 1, tile.mr, 1),
     };
     // SAFETY: the views lie inside the arena, and one thread runs.
-    unsafe { kernels.run_item(&conv, 0, arena.as_mut_ptr(), bytemuck::cast_slice(&packed)) };
+    unsafe {
+        kernels
+            .conv
+            .run_item(&conv, 0, arena.as_mut_ptr(), bytemuck::cast_slice(&packed))
+    };
     let largest = 255 * 127 * k as i32 + 1;
     let expected = [largest as f32, -largest as f32];
     assert_eq!(views[1].pixel::<f32>(&arena, 0, 0, 0), expected);

@@ -203,7 +203,7 @@ impl Layer<'_> {
 fn packed_weights_in_bf16_are_those_of_f32_rounded() {
     for table in KernelTable::available() {
         let nr = table.f32.conv.nr();
-        for kernels in [Some(table.emulated_bf16), table.bf16]
+        for kernels in [Some(table.emulated_mixed), table.mixed]
             .into_iter()
             .flatten()
         {

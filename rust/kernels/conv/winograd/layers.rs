@@ -3,9 +3,9 @@
 use super::block::{Place, TileBlock};
 use super::kernels::WinogradKernels;
 use super::tile::{InputTileArgs, OutputTileArgs};
-use crate::kernels::conv::bf16::Bf16Kernels;
 use crate::kernels::conv::f32::ConvKernels;
 use crate::kernels::conv::layer::{Conv, Shift};
+use crate::kernels::conv::mixed::MixedKernels;
 use crate::kernels::view::{View, line_of};
 
 /// Step one: `V = Bᵀ d B`.
@@ -96,14 +96,14 @@ impl PointProducts {
     /// Does one item in bf16.
     ///
     /// # Safety
-    /// As for [`Bf16Kernels::run_item`], at each point.
+    /// As for [`MixedKernels::run_item`], at each point.
     pub unsafe fn run_item_bf16(
         &self,
         item: usize,
         arena: *mut u8,
         weights: &[u8],
         scratch: *mut u8,
-        kernels: &Bf16Kernels,
+        kernels: &MixedKernels,
     ) {
         let (shift, item) = self.at(item);
         // SAFETY: the caller keeps the same contract.

@@ -11,8 +11,8 @@
 use super::scheme::{Doubles, Scheme};
 use super::size::TileSize;
 use crate::kernels::conv::TileShape;
-use crate::kernels::conv::bf16::{RoundRow, RoundRowArgs};
 use crate::kernels::conv::f32::{Transpose, TransposeArgs, panel_len};
+use crate::kernels::conv::mixed::{RoundRow, RoundRowArgs};
 use crate::kernels::view::line_of;
 use crate::simd::Simd;
 

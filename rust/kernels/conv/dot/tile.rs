@@ -1,25 +1,25 @@
-//! The microkernel of int8: a tile of MR output pixels by NR output channels in registers.
+//! The microkernel of int8 and bf16: a tile of MR output pixels by NR output channels in registers.
 //!
-//! It is that of f32 with a group of k in place of one, and sums in i32:
+//! It is that of f32 with a group of k in place of one:
 //!
 //! ```text
 //!                         NR = 2 registers of groups of weights
 //!                        ┌────────────┬────────────┐
 //!   row[0] + group k   → │ acc[0][0]  │ acc[0][1]  │   acc[i][j] += Σ row[i][k..k + DEPTH] · w[k..k + DEPTH][j]
 //!   row[1] + group k   → │ acc[1][0]  │ acc[1][1]  │
-//!        ⋮               │     ⋮      │     ⋮      │   sums of whole numbers: no order changes them
+//!        ⋮               │     ⋮      │     ⋮      │   k runs over the groups of the window, in order
 //!   row[MR-1]          → │            │            │
 //!                        └────────────┴────────────┘
 //! ```
 //!
-//! At the end a sum becomes `f32(sum) · multiplier`, plus `f32(residual) · ratio`. In a layer between others it is
-//! then clamped and rounded to an activation; fc's stay f32.
+//! At the end [`Finish`] makes a result of each sum, which is rounded once, to an activation; fc's stay f32.
 
-use super::pack::HEADER;
+use half::bf16;
+
 use crate::dtype::Element;
 use crate::kernels::conv::tile::Segment;
 use crate::kernels::view::line_of;
-use crate::simd::{Dot, Simd};
+use crate::simd::{Dot, Finish, Simd};
 
 /// The places of a cache line.
 const LINE: usize = line_of::<f32>();
@@ -31,7 +31,7 @@ const MOST_LANES: usize = 16;
 pub struct TileArgs<'a, A, O> {
     /// The inputs; two if a block's shortcut convolution is summed into its last convolution.
     pub segments: &'a [Segment<'a, A>],
-    /// The panel: NR biases, NR multipliers, NR ratios, then for each group of k the NR groups of weights.
+    /// The panel: the rows of NR values that [`Finish`] names, then for each group of k the NR groups of weights.
     pub panel: *const i32,
     /// For each of the tile's pixels, the output's channel 0.
     pub out: &'a [*mut O],
@@ -41,6 +41,8 @@ pub struct TileArgs<'a, A, O> {
     pub channel: usize,
     /// The panel's channels, 1 to NR: fewer than NR in the last panel only.
     pub channels: usize,
+    /// Makes negative results zero.
+    pub relu: bool,
     /// Weights that are needed soon, to be fetched into the second-level cache meanwhile.
     pub ahead: *const i32,
     /// Cache lines of `ahead` to fetch for every four groups.
@@ -51,18 +53,24 @@ pub struct TileArgs<'a, A, O> {
 ///
 /// # Safety
 /// The machine has the instructions. Each slice of rows has at least M pointers. From each input row, all taps'
-/// `len` elements, whole groups of them, are valid for reads; `panel` holds NR · (3 + Σ taps · len / DEPTH) places;
+/// `len` elements, whole groups of them, are valid for reads; `panel` holds NR · (HEADER + Σ taps · len / DEPTH) places;
 /// from each output row plus `channel`, `channels` elements are valid for writes (and reads, for `residual`), and no
 /// other thread reads or writes them meanwhile.
-pub type IntTile<A, O> = unsafe fn(&TileArgs<A, O>);
+pub type DotTile<A, O> = unsafe fn(&TileArgs<A, O>);
 
 /// A type of results.
 pub trait Output<D: Dot>: Element {
-    /// Adds the residual, if these are activations, and stores the results of one register.
+    /// Loads `LANES` results of another layer.
     ///
     /// # Safety
-    /// `out` is valid for writing, and the residual for reading, `LANES` elements.
-    unsafe fn store(d: D, v: Vector<D>, residual: Option<(*const Self, Vector<D>)>, out: *mut Self);
+    /// `p` is valid for reading `LANES` elements.
+    unsafe fn load(d: D, p: *const Self) -> Vector<D>;
+
+    /// Stores the results of one register, rounded.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `LANES` elements.
+    unsafe fn store(d: D, p: *mut Self, v: Vector<D>);
 }
 
 /// The f32 register beside the sums.
@@ -70,9 +78,15 @@ type Vector<D> = <<D as Dot>::S as Simd>::V;
 
 impl<D: Dot> Output<D> for f32 {
     #[inline(always)]
-    unsafe fn store(d: D, v: Vector<D>, _: Option<(*const f32, Vector<D>)>, out: *mut f32) {
+    unsafe fn load(d: D, p: *const f32) -> Vector<D> {
         // SAFETY: the caller guarantees the elements.
-        unsafe { d.simd().store(out, v) };
+        unsafe { d.simd().load(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(d: D, p: *mut f32, v: Vector<D>) {
+        // SAFETY: the caller guarantees the elements.
+        unsafe { d.simd().store(p, v) };
     }
 }
 
@@ -81,34 +95,28 @@ macro_rules! activations {
     ($type:ty) => {
         impl<D: Dot<A = $type>> Output<D> for $type {
             #[inline(always)]
-            unsafe fn store(
-                d: D,
-                v: Vector<D>,
-                residual: Option<(*const $type, Vector<D>)>,
-                out: *mut $type,
-            ) {
-                let s = d.simd();
+            unsafe fn load(d: D, p: *const $type) -> Vector<D> {
                 // SAFETY: the caller guarantees the elements.
-                unsafe {
-                    let v = match residual {
-                        // Two roundings, on every tier.
-                        Some((skip, ratio)) => s.add(v, s.mul(d.load_activations(skip), ratio)),
-                        None => v,
-                    };
-                    d.store_activations(out, v);
-                }
+                unsafe { d.load_activations(p) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(d: D, p: *mut $type, v: Vector<D>) {
+                // SAFETY: the caller guarantees the elements.
+                unsafe { d.store_activations(p, v) };
             }
         }
     };
 }
 
+activations!(bf16);
 activations!(i16);
 activations!(u8);
 
 /// The tile routine of `D` for `M` rows of results of `O`.
 ///
 /// # Safety
-/// See [`IntTile`].
+/// See [`DotTile`].
 pub(super) unsafe fn conv_tile<D: Dot, O: Output<D>, const M: usize>(args: &TileArgs<D::A, O>) {
     // SAFETY: the caller guarantees the instructions and the pointers below.
     unsafe {
@@ -123,11 +131,12 @@ pub(super) unsafe fn conv_tile<D: Dot, O: Output<D>, const M: usize>(args: &Tile
 #[inline(always)]
 unsafe fn tile<D: Dot, O: Output<D>, const M: usize>(d: D, args: &TileArgs<D::A, O>) {
     let (s, lanes) = (d.simd(), D::S::LANES);
-    // SAFETY: all pointers below stay inside the ranges that `IntTile` asks of its caller.
+    // SAFETY: all pointers below stay inside the ranges that `DotTile` asks of its caller.
     unsafe {
-        let mut w = args.panel.add(HEADER * 2 * lanes);
+        let mut w = args.panel.add(D::F::HEADER * 2 * lanes);
         let mut ahead = args.ahead;
-        let mut acc = [[d.load(args.panel), d.load(args.panel.add(lanes))]; M];
+        let bias = [0, lanes].map(|i| d.sums(d.load(args.panel.add(i))));
+        let mut acc = [bias; M];
         for row in &args.residual.unwrap_or(args.out)[..M] {
             s.prefetch(row.wrapping_add(args.channel).cast());
         }
@@ -157,22 +166,23 @@ unsafe fn tile<D: Dot, O: Output<D>, const M: usize>(d: D, args: &TileArgs<D::A,
                 }
             }
         }
-        let header = args.panel.add(2 * lanes).cast::<f32>();
         for j in 0..2 {
             let channels = args.channels.saturating_sub(j * lanes).min(lanes);
-            let multiplier = s.load(header.add(j * lanes));
-            let ratio = s.load(header.add((2 + j) * lanes));
+            let rows = args.panel.add((2 + j) * lanes).cast::<f32>();
+            let finish = D::F::load(s, rows, 2 * lanes);
             let c = args.channel + j * lanes;
             for (i, row) in acc.iter().enumerate() {
-                let v = s.mul(d.to_f32(row[j]), multiplier);
+                let sum = d.to_f32(row[j]);
                 let out = args.out.get_unchecked(i).wrapping_add(c);
                 let skip = args
                     .residual
                     .map(|rows| rows.get_unchecked(i).wrapping_add(c).cast_const());
                 if channels == lanes {
-                    O::store(d, v, skip.map(|skip| (skip, ratio)), out);
+                    let skip = skip.map(|skip| O::load(d, skip));
+                    O::store(d, out, finish.apply(s, sum, skip, args.relu));
                 } else {
-                    store_part(d, v, skip.map(|skip| (skip, ratio)), out, channels);
+                    let skip = skip.map(|skip| load_part(d, skip, channels));
+                    store_part(d, out, finish.apply(s, sum, skip, args.relu), channels);
                 }
             }
         }
@@ -200,25 +210,26 @@ unsafe fn step<D: Dot, const M: usize>(
     }
 }
 
+/// Loads the first `n` results of a register, by way of a copy.
+#[inline(always)]
+unsafe fn load_part<D: Dot, O: Output<D>>(d: D, p: *const O, n: usize) -> Vector<D> {
+    const { assert!(D::S::LANES <= MOST_LANES) };
+    let mut results: [O; MOST_LANES] = [bytemuck::Zeroable::zeroed(); MOST_LANES];
+    // SAFETY: the caller guarantees `n` elements, and the copy holds a register.
+    unsafe {
+        std::ptr::copy_nonoverlapping(p, results.as_mut_ptr(), n);
+        O::load(d, results.as_ptr())
+    }
+}
+
 /// Stores the first `n` results of a register, by way of a copy.
 #[inline(always)]
-unsafe fn store_part<D: Dot, O: Output<D>>(
-    d: D,
-    v: Vector<D>,
-    residual: Option<(*const O, Vector<D>)>,
-    out: *mut O,
-    n: usize,
-) {
+unsafe fn store_part<D: Dot, O: Output<D>>(d: D, p: *mut O, v: Vector<D>, n: usize) {
     const { assert!(D::S::LANES <= MOST_LANES) };
-    let mut skips: [O; MOST_LANES] = [bytemuck::Zeroable::zeroed(); MOST_LANES];
-    let mut results = skips;
-    // SAFETY: the caller guarantees `n` elements, and the copies hold a register.
+    let mut results: [O; MOST_LANES] = [bytemuck::Zeroable::zeroed(); MOST_LANES];
+    // SAFETY: the caller guarantees `n` elements, and the copy holds a register.
     unsafe {
-        let residual = residual.map(|(skip, ratio)| {
-            std::ptr::copy_nonoverlapping(skip, skips.as_mut_ptr(), n);
-            (skips.as_ptr(), ratio)
-        });
-        O::store(d, v, residual, results.as_mut_ptr());
-        std::ptr::copy_nonoverlapping(results.as_ptr(), out, n);
+        O::store(d, results.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(results.as_ptr(), p, n);
     }
 }

@@ -24,7 +24,7 @@ pub type RoundRow = unsafe fn(&RoundRowArgs);
 ///
 /// # Safety
 /// See [`RoundRow`].
-pub(super) unsafe fn round_row<B: Bf16>(args: &RoundRowArgs) {
+pub(in crate::kernels) unsafe fn round_row<B: Bf16>(args: &RoundRowArgs) {
     // SAFETY: the caller guarantees the instructions and the rows.
     unsafe {
         let b = B::assume();

@@ -14,7 +14,8 @@ mod tile;
 mod transposed;
 mod weights;
 
-pub use kernels::Bf16Kernels;
+pub use kernels::MixedKernels;
+pub(in crate::kernels) use weights::round_row;
 pub use weights::{RoundPanels, RoundRow, RoundRowArgs};
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::{Bf16Kernels, RoundPanels};
+use super::{MixedKernels, RoundPanels};
 use crate::kernels::KernelTable;
 use crate::kernels::conv::f32::{TransposedWeights, panel_len};
 use crate::kernels::conv::{ChannelWindow, Conv, Source};
@@ -51,20 +51,22 @@ impl Case {
 }
 
 /// The kernels of every tier, with a name.
-fn all() -> Vec<(String, KernelTable, Bf16Kernels)> {
+fn all() -> Vec<(String, KernelTable, MixedKernels)> {
     let of = |table: KernelTable| {
         let emulated = (
             format!("emulated {}", table.isa),
             table,
-            table.emulated_bf16,
+            table.emulated_mixed,
         );
-        let own = table.bf16.map(|own| (format!("{}", table.isa), table, own));
+        let own = table
+            .mixed
+            .map(|own| (format!("{}", table.isa), table, own));
         [Some(emulated), own].into_iter().flatten()
     };
     KernelTable::available().flat_map(of).collect()
 }
 
-fn run(case: Case, name: &str, table: &KernelTable, kernels: &Bf16Kernels, items: usize) {
+fn run(case: Case, name: &str, table: &KernelTable, kernels: &MixedKernels, items: usize) {
     let what = format!("{name} {case:?} {items}");
     let (kernel, [.., channels]) = (case.window.kernel, case.x);
     let outs = case.out_channels;
@@ -118,11 +120,11 @@ fn run(case: Case, name: &str, table: &KernelTable, kernels: &Bf16Kernels, items
         residual: case.residual.then_some(out),
         relu: case.relu,
         out,
-        grid: Bf16Kernels::grid(m, k, panels, kernels.tile().mr, items),
+        grid: MixedKernels::grid(m, k, panels, kernels.tile().mr, items),
     };
     let range = place.offset_bytes..place.offset_bytes + weights.len_bytes();
     let packed: Vec<u32> = bytemuck::cast_slice(&arena[range]).to_vec();
-    let len = Bf16Kernels::scratch_bytes(&conv) / size_of::<u32>();
+    let len = MixedKernels::scratch_bytes(&conv) / size_of::<u32>();
     let mut scratch = vec![u32::MAX; len + nr];
     for item in (0..conv.items()).rev() {
         scratch.fill(u32::MAX);
@@ -273,9 +275,9 @@ fn nan_and_infinity_come_through() {
                 residual: None,
                 relu: false,
                 out: views[1],
-                grid: Bf16Kernels::grid(3, 4, 1, kernels.tile().mr, 1),
+                grid: MixedKernels::grid(3, 4, 1, kernels.tile().mr, 1),
             };
-            let mut scratch = vec![0_u32; Bf16Kernels::scratch_bytes(&conv) / 4];
+            let mut scratch = vec![0_u32; MixedKernels::scratch_bytes(&conv) / 4];
             // SAFETY: the kernels prove the tier; the buffers hold panels, views and windows.
             unsafe {
                 step.run_item(0, bf16.as_mut_ptr().cast(), &packed, kernels.round);

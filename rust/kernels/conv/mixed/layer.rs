@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::kernels::Bf16Kernels;
+use super::kernels::MixedKernels;
 use super::rows::{RowsArgs, row_stride};
 use super::tile::TileArgs;
 use crate::kernels::conv::f32::{Finish, ahead, panel_len};
@@ -13,7 +13,7 @@ use crate::kernels::conv::source::Walk;
 /// Bytes of an item's windows, at most, unless a tile has more: they stay in the second-level cache.
 const WINDOWS_BYTES: usize = 256 << 10;
 
-impl Bf16Kernels {
+impl MixedKernels {
     /// The items of a convolution of `m` pixels and windows of `k` values, about `wanted` or more.
     pub fn grid(m: usize, k: usize, panels: usize, mr: usize, wanted: usize) -> Grid {
         let rows = WINDOWS_BYTES / (row_stride(k) * size_of::<u32>());
@@ -53,7 +53,7 @@ impl Bf16Kernels {
     /// Does one item of the grid, on tensors that lie `shift` away from the views.
     ///
     /// # Safety
-    /// As for [`Bf16Kernels::run_item`]. A residual does not shift.
+    /// As for [`MixedKernels::run_item`]. A residual does not shift.
     ///
     /// # Panics
     /// If the panels do not all read the same channels of one source.

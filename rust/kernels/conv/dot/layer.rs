@@ -1,14 +1,13 @@
-//! A layer's items of work in int8: the loops of [`Conv`] around the tile routines.
+//! A layer's items of work in int8 and bf16: the loops of [`Conv`] around the tile routines.
 
-use super::kernels::IntConvKernels;
-use super::tile::{IntTile, TileArgs};
+use super::kernels::DotKernels;
+use super::tile::{DotTile, TileArgs};
 use crate::dtype::{Dtype, Element};
 use crate::kernels::conv::f32::ahead;
 use crate::kernels::conv::layer::{Conv, Shift};
 use crate::kernels::conv::tile::Tile;
-use crate::simd::Activation;
 
-impl<A: Activation> IntConvKernels<A> {
+impl<A: Element> DotKernels<A> {
     /// Does one item of `conv`, whose results are activations of `A` or, after the last layer, f32.
     ///
     /// # Safety
@@ -31,13 +30,13 @@ impl<A: Activation> IntConvKernels<A> {
 
     unsafe fn run_block<O: Element>(
         &self,
-        tiles: &[IntTile<A, O>],
+        tiles: &[DotTile<A, O>],
         conv: &Conv,
         item: usize,
         arena: *mut u8,
         weights: &[u8],
     ) {
-        let (shape, channels) = (self.tile(), conv.out.channels);
+        let (shape, channels) = (self.tile(), conv.out.stored_channels());
         let (nr, panel_len) = (shape.nr, shape.panel_len(conv.k()));
         let panels = conv.panels(item, shape);
         let packed = &weights[conv.weights_bytes..][..panels.end * panel_len * size_of::<i32>()];
@@ -54,6 +53,7 @@ impl<A: Activation> IntConvKernels<A> {
                 residual: tile.residual,
                 channel,
                 channels: nr.min(channels - channel),
+                relu: conv.relu,
                 ahead: panel.wrapping_add(ahead),
                 ahead_lines,
             };

@@ -15,7 +15,7 @@ use crate::simd::{Bf16, Emulated, Simd};
 /// The routines of convolutions in bf16. Only a proof that this machine has their instructions makes them, so calling
 /// them needs no other.
 #[derive(Clone, Copy)]
-pub struct Bf16Kernels {
+pub struct MixedKernels {
     nr: usize,
     /// `tiles[m - 1]` computes tiles of m pixels.
     pub(super) tiles: &'static [Bf16Tile],
@@ -37,7 +37,7 @@ impl<S: Simd> EmulatedTiles<S> {
         &[outer_tile::<Emulated<S>, 1>, outer_tile::<Emulated<S>, 2>];
 }
 
-impl Bf16Kernels {
+impl MixedKernels {
     /// The kernels of AVX512_BF16; `f32` are those of AVX-512.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::kernels) fn avx512(proof: Avx512Bf16, f32: WeightGradientKernels) -> Self {
