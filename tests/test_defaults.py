@@ -43,6 +43,7 @@ OPTIONS: dict[str, Any] = {
     "threads": None,
     "winograd": True,
     "precision": None,
+    "strict": False,
     "backend": "fast",
     "exif": True,
     "background": None,
@@ -188,6 +189,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 # A flag without an entry is None, or left to argparse.SUPPRESS, if it is not given.
 MODEL: dict[str, Any] = {
     "winograd": True,
+    "strict": False,
     "exif": True,
     "max_pixels": 1 << 27,
     "truncated": False,
@@ -213,7 +215,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
     "convert": {"force": False, "dtype": "f32"},
     "quantize": {
-        **MODEL,
+        **{name: value for name, value in MODEL.items() if name != "strict"},
         "count": 300,
         "method": "auto",
         "percentile": 99.999,

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from resnet_rs.reference import int8, layers, operations
-from resnet_rs.reference.int8_network import Layer, int8_layers, run_int8
+from resnet_rs.reference.fused import Layer
+from resnet_rs.reference.int8_network import int8_layers, run_int8
 
 RNG = np.random.default_rng(3)
 

@@ -40,6 +40,7 @@ WRONG: dict[str, Any] = {
     "threads": "5",
     "winograd": 5,
     "precision": 5,
+    "strict": 5,
     "backend": 5,
     "exif": 5,
     "background": 5,
@@ -92,7 +93,7 @@ class TestStatedOnce:
     def test_core_takes_what_is_marked_for_it(self) -> None:
         taken = inspect.signature(_core.Network).parameters
         marked = [name for name, field in FIELDS.items() if field.metadata.get("core")]
-        assert marked == ["isa", "threads", "winograd", "precision"]
+        assert marked == ["isa", "threads", "winograd", "precision", "strict"]
         assert set(marked) <= set(taken)
 
 

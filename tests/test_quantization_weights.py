@@ -17,7 +17,8 @@ from resnet_rs.quantization.weights import (
     shift_by_rounding,
     sum_scales,
 )
-from resnet_rs.reference.int8_network import Layer, int8_layers
+from resnet_rs.reference.fused import Layer
+from resnet_rs.reference.int8_network import int8_layers
 
 RNG = np.random.default_rng(5)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)

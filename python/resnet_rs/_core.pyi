@@ -51,7 +51,9 @@ class Network:
         fused: compute batch norm, addition and ReLU together with the convolutions before them.
             Otherwise every operation is a layer with an output of its own. int8 networks are
             always fused.
-        precision: the arithmetic that the weights must be for, `f32` or `int8`; by default any.
+        precision: the arithmetic, `f32`, `bf16` or `int8`; by default that of the weights.
+        strict: runs bf16 also where it is slower than f32; otherwise `remark` says that the network
+            runs in f32.
 
     Raises:
         FileNotFoundError: there is no such file or directory.
@@ -72,6 +74,7 @@ class Network:
         winograd: bool = True,
         fused: bool = True,
         precision: str | None = None,
+        strict: bool = False,
     ) -> Network: ...
     @staticmethod
     def from_tensors(
@@ -84,6 +87,7 @@ class Network:
         winograd: bool = True,
         fused: bool = True,
         precision: str | None = None,
+        strict: bool = False,
     ) -> Network:
         """Make a network from tensors in memory, which it does not keep.
 
@@ -97,6 +101,7 @@ class Network:
             winograd: see `isa`.
             fused: see `isa`.
             precision: see `isa`.
+            strict: see `isa`.
 
         Raises:
             WeightsError, UnsupportedIsaError, ValueError: as the class does.
@@ -122,7 +127,10 @@ class Network:
         """True if any layer runs with Winograd's algorithm."""
     @property
     def precision(self) -> str:
-        """The arithmetic: `f32` or `int8`."""
+        """The arithmetic: `f32`, `bf16` or `int8`."""
+    @property
+    def remark(self) -> str | None:
+        """What the caller should know of the arithmetic: that it is not the one asked for."""
     @property
     def in_channels(self) -> int:
         """The channels of an image."""

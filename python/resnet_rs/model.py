@@ -580,7 +580,7 @@ class ResNet:
 
     @property
     def precision(self) -> str:
-        """The precision of weights and arithmetic: `f32` or `int8`."""
+        """The arithmetic: `f32`, `bf16` or `int8`; see the argument of that name."""
         return self.loaded.precision
 
     @property

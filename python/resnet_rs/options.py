@@ -28,7 +28,7 @@ _Self = TypeVar("_Self")
 
 BACKENDS = ("fast", "reference")
 
-PRECISIONS = ("f32", "int8")
+PRECISIONS = ("f32", "bf16", "int8")
 """The precisions of a network's arithmetic."""
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
@@ -198,15 +198,24 @@ class Options(Decoding):
     )
     precision: str | None = option(
         None,
-        "`f32` or `int8`, if the weights must be of that precision: others are an error. By "
-        "default weights run in their own; `ResNet.quantize` makes int8 ones.",
+        "the arithmetic: `f32`, `bf16` or `int8`. By default weights run in their own, f32 or "
+        "int8. f32 weights also run in `bf16`, in half the memory and with about 3 digits; where "
+        "the processor would be slower with it, they run in f32, with a warning (see `strict`). "
+        "int8 weights run in int8 alone; `ResNet.quantize` makes them.",
         check=_precision,
         core=True,
         flag=Flag(
-            "refuse weights of another precision (default: the weights' own; resnet-rs quantize "
-            "makes int8 ones)",
+            "the arithmetic (default: the weights' own; bf16 runs f32 weights in half the memory, "
+            "and resnet-rs quantize makes int8 ones)",
             choices=PRECISIONS,
         ),
+    )
+    strict: bool = option(
+        False,
+        "whether `precision='bf16'` runs in bf16 also where that is slower than f32.",
+        check=arguments.flag,
+        core=True,
+        flag=Flag("run --precision bf16 also where it is slower than f32", kind="on"),
     )
     backend: str = option(
         "fast",
@@ -230,6 +239,8 @@ class Options(Decoding):
         values = {one.name: getattr(self, one.name) for one in fields(self) if _is_core(one)}
         if self.precision is None:
             del values["precision"]
+        # NumPy is as slow in any precision.
+        values["strict"] |= self.backend == "reference"
         return values
 
     def identity(self) -> str:

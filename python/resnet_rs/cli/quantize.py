@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layers", action="store_true", help="list every layer, not only the worst")
     add("--json", action="store_true", help="print the report as JSON")
     add("--force", action="store_true", help="replace weights that OUT holds")
-    add_model_options(parser, leave_out=("weights", "precision"))
-    parser.set_defaults(run=run, precision=None)
+    add_model_options(parser, leave_out=("weights", "precision", "strict"))
+    parser.set_defaults(run=run, precision=None, strict=False)
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,10 @@ class Summary:
         macs: the sum over all rows.
         activation_bytes: the sum over all rows. A forward needs far less: it fuses operations and
             uses memory again.
-        parameter_bytes: the size of the parameters as float32; in int8 that of the weights, with
-            a scale and a bias for each channel.
+        parameter_bytes: the size of the parameters as float32 or bf16; in int8 that of the
+            weights, with a scale and a bias for each channel.
         activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
-        precision: `f32` or `int8`.
+        precision: `f32`, `bf16` or `int8`.
     """
 
     architecture: str
@@ -143,7 +143,9 @@ def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Su
     steps = loaded.network.plan(1, height, width) if fast else []
     summary = _summary(loaded.config.architecture, operations, steps, height, width)
     summary = replace(summary, activation=loaded.config.activation)
-    return summary if loaded.precision == "f32" else _in_int8(summary, operations)
+    if loaded.precision == "int8":
+        return _in_int8(summary, operations)
+    return summary if loaded.precision == "f32" else _in_bf16(summary, operations)
 
 
 def summarize_architecture(
@@ -220,6 +222,22 @@ def _summary(
         macs=sum(row.macs for row in rows),
         activation_bytes=sum(row.activation_bytes for row in rows),
         parameter_bytes=_BYTES * parameters,
+    )
+
+
+def _in_bf16(summary: Summary, operations: Sequence[Mapping[str, Any]]) -> Summary:
+    """The same network with the sizes of bf16 in memory; fc's results are float32."""
+    last = {operation["name"] for operation in operations if operation["kind"] == "linear"}
+    rows = tuple(
+        replace(row, activation_bytes=row.activation_bytes // (1 if row.name in last else 2))
+        for row in summary.rows
+    )
+    return replace(
+        summary,
+        rows=rows,
+        activation_bytes=sum(row.activation_bytes for row in rows),
+        parameter_bytes=_BYTES // 2 * summary.parameters,
+        precision="bf16",
     )
 
 

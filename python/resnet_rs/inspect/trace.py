@@ -296,13 +296,14 @@ def trace(
         WeightsError: the weights' files have changed since the network was loaded.
     """
     fused = arguments.flag("fused", fused)
-    if not fused:
+    is_reference = loaded.options.backend == "reference"
+    if not fused and (is_reference or loaded.precision == "int8"):
         loaded.require_f32("a trace of single operations (not --fused)")
     # A copy: the trace stays the same if the caller changes the array.
     x = np.array(network_input(loaded, image))
     height, width = x.shape[1:3]
     operations = loaded.network.operations(height, width)
-    if loaded.options.backend == "reference" and loaded.precision == "f32":
+    if is_reference and loaded.precision == "f32":
         names = [o["name"] for o in operations if not fused or o["fused_into"] == o["name"]]
         return Trace(operations, names, x, reference_results(operations, loaded.tensors(), x))
     network = loaded.network if fused else unfused(loaded)
@@ -326,6 +327,8 @@ def unfused(loaded: Loaded) -> Network:
         threads=network.threads,
         winograd=loaded.options.winograd,
         fused=False,
+        precision=loaded.precision,
+        strict=True,
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import Network, __version__
-from ..reference.int8_network import Layer, int8_layers
+from ..reference.fused import Layer
+from ..reference.int8_network import int8_layers
 from ..terminal.progress import Meter, Progress
 from ..weights.formats.safetensors_writer import bytes_of
 from ..weights.load import load

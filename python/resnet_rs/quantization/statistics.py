@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import Network
-from ..reference.int8_network import IMAGE
+from ..reference.fused import IMAGE
 from . import core_calls
 
 INPUT = "input"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import WeightsError
+from ..reference.fused import IMAGE, LAST_POOL, Layer, Source
 from ..reference.int8 import MOST, MOST_POOLED, MOST_WEIGHT
-from ..reference.int8_network import IMAGE, LAST_POOL, Layer, Source
 from .statistics import LayerStatistics
 
 Array = NDArray[np.float64]

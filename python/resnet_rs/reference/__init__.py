@@ -10,21 +10,21 @@ Read it in this order:
 4. `walk.py`: `operations`, the compiled core's list of a network's operations, and `run`, which
    walks it and so computes any network of the family, and gives every operation's result by name.
 
-Then a network in 8 bits:
+Then a network in fewer bits:
 
-5. `int8.py`: the arithmetic of a quantised layer, integer by integer.
-6. `int8_network.py`: `int8_layers`, operations put together into layers, and `run_int8`, which
-   walks them.
+5. `fused.py`: `fused_layers`, operations put together into what is rounded once.
+6. `bf16.py` and `bf16_network.py`: the arithmetic of a layer in bf16, sum by sum, and `run_bf16`.
+7. `int8.py` and `int8_network.py`: that of a quantised layer, integer by integer, and `run_int8`.
 
 Then training:
 
-7. `losses.py`: `cross_entropy` and its gradient.
-8. `gradients.py`, `pool_gradients.py`, `training_norm.py`: the gradient of each operation by its
+8. `losses.py`: `cross_entropy` and its gradient.
+9. `gradients.py`, `pool_gradients.py`, `training_norm.py`: the gradient of each operation by its
    inputs and its weights; batch norm with the statistics of the batch.
-9. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
+10. `walk_back.py`: `backward`, which gives a network's loss and its gradient by every tensor and by
    every operation's result.
-10. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
-11. `initial.py`: `initial_tensors`, the random weights that a training begins with.
+11. `optimizers.py`: `sgd_step`, `adamw_step`, `average_step`, `clip_gradients`.
+12. `initial.py`: `initial_tensors`, the random weights that a training begins with.
 
 `windows.py` has the few lines about borders and windows that the others share.
 
@@ -46,7 +46,9 @@ assert np.array_equal(y[0, :, :-1, 1], x[0, :, 1:, 0])
 ```
 """
 
+from .bf16_network import run_bf16
 from .blocks import basic_block, bottleneck
+from .fused import fused_layers
 from .gradients import (
     add_gradient,
     conv2d_bias_gradient,
@@ -119,6 +121,7 @@ __all__ = [
     "flatten_gradient",
     "fully_connected",
     "fully_connected_gradients",
+    "fused_layers",
     "global_avg_pool",
     "global_avg_pool_gradient",
     "global_max_pool",
@@ -143,6 +146,7 @@ __all__ = [
     "resnet101",
     "resnet152",
     "run",
+    "run_bf16",
     "run_int8",
     "sgd_step",
     "softmax",

@@ -1,10 +1,5 @@
 """A whole quantised network: its layers, and a walk over them with the arithmetic of `int8.py`.
 
-The operations of a network (`walk.operations`) are put together into layers. A layer is what is
-rounded once: a convolution with its batch norm, the addition after it and ReLU, or a pool. A
-shortcut's convolution is a second source of its block's last layer: its products go into the same
-sum of integers.
-
 The tensors are those of a quantised file:
 
 - `<convolution>.weight`, int8, OIHW, and `<convolution>.weight_scale`, float32 `[out]`;
@@ -16,80 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import int8, layers
+from .fused import IMAGE, Layer, Source, fused_layers
 from .int8 import Floats, Integers
 from .walk import Operation
 from .windows import Array
-
-IMAGE = "image"
-"""The name of the network's input."""
-
-LAST_POOL = "avgpool"
-"""The pool before fc, whose output has 12 bits."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One convolution of a layer, or fc.
-
-    Attributes:
-        operation: the convolution.
-        input: the layer that it reads, or `image`.
-        norm: the batch norm after it, which is folded into its weights; None if there is none.
-    """
-
-    operation: Operation
-    input: str
-    norm: Operation | None = None
-
-    @property
-    def name(self) -> str:
-        """The convolution's name, with which its tensors begin."""
-        name: str = self.operation["name"]
-        return name
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of a quantised network.
-
-    Attributes:
-        name: that of the last operation in it.
-        sources: its convolutions: one, or a block's last one and its shortcut's; none for a pool.
-        skip: the layer whose output is added; None if there is none.
-        pool: the operation of a layer that is no convolution: its pool, or channels of zeros.
-    """
-
-    name: str
-    sources: tuple[Source, ...] = ()
-    skip: str | None = None
-    pool: Operation | None = None
-
-    @property
-    def is_last(self) -> bool:
-        """True for fc, whose results are logits and not integers."""
-        return bool(self.sources) and self.sources[0].operation["kind"] == "linear"
-
-    @property
-    def has_scale(self) -> bool:
-        """True if its output has a scale of its own; others hand on their input's."""
-        if self.pool is None:
-            return not self.is_last
-        return self.name == LAST_POOL and self.pool["kind"] in ("avg_pool", "global_avg_pool")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The layers that it reads."""
-        if self.pool is not None:
-            return tuple(self.pool["inputs"])
-        skip = () if self.skip is None else (self.skip,)
-        return (*(source.input for source in self.sources), *skip)
 
 
 def int8_layers(operations: Sequence[Operation]) -> list[Layer]:
@@ -101,54 +32,16 @@ def int8_layers(operations: Sequence[Operation]) -> list[Layer]:
     Raises:
         ValueError: an operation has no form in int8: an addition after a ReLU of its own.
     """
-    grouping = _Grouping()
-    for operation in operations:
-        grouping.take(operation)
-    grouping.layer_of(operations[-1]["name"])  # no operation reads fc
-    return grouping.layers
-
-
-@dataclass
-class _Grouping:
-    """The layers so far, and the sums that are not yet a layer, by their last operation."""
-
-    layers: list[Layer] = field(default_factory=list)
-    sums: dict[str, Layer] = field(default_factory=dict)
-
-    def take(self, operation: Operation) -> None:
-        name, first = operation["name"], operation["inputs"][0]
-        match operation["kind"]:
-            case "conv" | "linear":
-                source = Source(operation, self.layer_of(first))
-                self.sums[name] = Layer(name, (source,))
-            case "batch_norm":
-                (source,) = self._sum(first, operation).sources
-                self.sums[name] = Layer(name, (replace(source, norm=operation),))
-            case "add":
-                whole, other = self._sum(first, operation), operation["inputs"][1]
-                if shortcut := self.sums.pop(other, None):
-                    self.sums[name] = Layer(name, whole.sources + shortcut.sources)
-                else:
-                    self.sums[name] = Layer(name, whole.sources, skip=other)
-            case "relu":
-                self.layers.append(replace(self._sum(first, operation), name=name))
-            case _:
-                self.layers.append(Layer(name, pool=operation))
-
-    def layer_of(self, name: str) -> str:
-        """Make the operation's sum a layer, if it is none yet."""
-        if name in self.sums:
-            self.layers.append(self.sums.pop(name))
-        return name
-
-    def _sum(self, name: str, reader: Operation) -> Layer:
-        if name not in self.sums:
+    every = fused_layers(operations)
+    for layer in every:
+        if layer.elementwise:
+            name = layer.elementwise[0]["name"]
             raise ValueError(
-                f"{reader['name']}: int8 computes additions, batch norms and ReLUs together with "
-                "the convolution before them, and there is none "
-                "(a network with variant.relu_before_add stays in f32)"
+                f"{name}: int8 computes additions, batch norms and ReLUs together with the "
+                "convolution before them, and there is none (a network with "
+                "variant.relu_before_add stays in f32)"
             )
-        return self.sums.pop(name)
+    return every
 
 
 def run_int8(

@@ -7,12 +7,13 @@ is a view, and the pixels under one tap are all different, so `+=` adds each val
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
+Values = TypeVar("Values", NDArray[np.float64], NDArray[np.float32])
 
 
 def pad(x: Array, padding: int, value: float) -> Array:
@@ -26,7 +27,7 @@ def crop(padded: Array, padding: int, height: int, width: int) -> Array:
     return padded[:, padding : padding + height, padding : padding + width]
 
 
-def under_tap(padded: Array, ky: int, kx: int, stride: int, out_h: int, out_w: int) -> Array:
+def under_tap(padded: Values, ky: int, kx: int, stride: int, out_h: int, out_w: int) -> Values:
     """Slice the values under one tap, for all output pixels: `[batch, out_h, out_w, channels]`."""
     return padded[
         :,

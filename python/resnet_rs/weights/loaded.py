@@ -63,10 +63,9 @@ class Loaded:
         self.network = network
         self._read_tensors = read_tensors
         if options.backend == "reference":
-            from .reference_network import Int8ReferenceNetwork, ReferenceNetwork
+            from .reference_network import REFERENCES
 
-            kind = Int8ReferenceNetwork if self.precision == "int8" else ReferenceNetwork
-            stand_in = kind(network, self.tensors(), self.config)
+            stand_in = REFERENCES[self.precision](network, self.tensors(), self.config)
             self.network = cast(Network, stand_in)
 
     def add_remarks(self, *remarks: str) -> None:
@@ -83,27 +82,39 @@ class Loaded:
         Args:
             stacklevel: as `warnings.warn` takes it, counted from this method.
         """
-        for remark in warnings_of(self.remarks):
+        # What the core remarks is about this processor, and not about the weights.
+        here = [] if self.network.remark is None else [self.network.remark]
+        for remark in (*warnings_of(self.remarks), *here):
             warnings.warn(shown(self.options.origin, remark), UserWarning, stacklevel=stacklevel)
 
     @property
     def precision(self) -> str:
-        """The precision of the weights and of the arithmetic: `f32` or `int8`."""
+        """The arithmetic: `f32`, `bf16` or `int8`."""
+        return self.network.precision
+
+    @property
+    def weights_precision(self) -> str:
+        """The precision of the weights: `f32`, which also run in bf16, or `int8`."""
         return "f32" if self.config.quantization is None else "int8"
 
     def require_f32(self, what: str) -> None:
-        """Check that the network has f32 weights.
+        """Check that the network has f32 weights and runs in f32.
 
         Args:
             what: what needs them, for the message.
 
         Raises:
-            ValueError: it is quantised.
+            ValueError: it does not.
         """
+        if self.weights_precision != "f32":
+            raise ValueError(
+                f"{self.options.origin}: {what} needs f32 weights, and these are "
+                f"{self.weights_precision}: load those that they were made of"
+            )
         if self.precision != "f32":
             raise ValueError(
-                f"{self.options.origin}: {what} needs f32 weights, and these are {self.precision}: "
-                "load those that they were made of"
+                f"{self.options.origin}: {what} needs a network in f32, and this one runs in "
+                f"{self.precision}: load it without precision"
             )
 
     @property

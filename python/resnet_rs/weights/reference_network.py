@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,3 +126,37 @@ class Int8ReferenceNetwork(ReferenceNetwork):
                 yield name, dequantized(q, scale)
             if not missing:
                 return
+
+
+class Bf16ReferenceNetwork(ReferenceNetwork):
+    """The same for a network in bf16: the core's results to the bit, where pairs are widened."""
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order; a shortcut's convolution is part of its block's last layer."""
+        from ..reference import fused_layers
+
+        size = self._preprocessing.input_size
+        return [layer.name for layer in fused_layers(self._network.operations(*size))]
+
+    def _walk(self, x: Input, names: frozenset[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the results of the named layers, up to the last of them."""
+        from ..reference import run_bf16
+
+        operations = self._network.operations(*x.shape[1:3])
+        normalized = self._network.normalize(cast(Pixels, x)) if x.dtype == np.uint8 else x
+        missing = set(names)
+        for name, result in run_bf16(operations, self._tensors, normalized):
+            if name in missing:
+                missing.remove(name)
+                yield name, result
+            if not missing:
+                return
+
+
+REFERENCES: Mapping[str, type[ReferenceNetwork]] = {
+    "f32": ReferenceNetwork,
+    "bf16": Bf16ReferenceNetwork,
+    "int8": Int8ReferenceNetwork,
+}
+"""The stand-in of each precision."""

@@ -20,7 +20,7 @@ def save(
         WeightsError: the original files have changed since the network was loaded.
         ValueError: another `dtype` than the default for a quantised network.
     """
-    if loaded.precision == "int8":
+    if loaded.weights_precision == "int8":
         if dtype != "f32":
             raise ValueError(f"dtype: a quantised model is written as it is; got {dtype!r}")
         dtype = INT8
