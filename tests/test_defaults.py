@@ -132,6 +132,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     },
     "options_of_quantized": {"config": None},
     "report": {"rounds": 5},
+    "PrecisionLosses.lossiest": {"count": 5},
+    "PrecisionLosses.worst": {"count": 5},
     "Report.text": {"layers": False},
     "Report.worst": {"count": 5},
     "read": {
