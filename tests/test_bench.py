@@ -31,6 +31,8 @@ from resnet_rs.terminal.tables import plural, text_table
 BENCH_FIELDS = [
     "version",
     "cpu",
+    "precision",
+    "kernel",
     "isa",
     "threads",
     "winograd",
@@ -98,6 +100,8 @@ class TestBench:
         shape = {name: result[name] for name in ("threads", "batch", "height", "width")}
         assert shape == {"threads": 2, "batch": 3, "height": 32, "width": 32}
         assert result["winograd"] is True
+        assert result["precision"] == "f32"
+        assert result["kernel"].startswith("f32_conv_")
         assert result["profile"] is None
         assert result["calls"] >= 3
         assert result["load_ms"] > 0
@@ -135,11 +139,12 @@ class TestBench:
         assert lines[0] == f"resnet_rs    {__version__}, portable, 1 thread, Winograd off"
         names = [line.split()[0] for line in lines]
         assert names == [
-            *("resnet_rs", "processor", "input", "load"),
+            *("resnet_rs", "processor", "precision", "input", "load"),
             *("memory", "calls", "latency", "throughput"),
         ]
-        assert "batch 1, 32 x 32" in lines[2]
-        assert all(word in lines[6] for word in ("min", "median", "p90", "p99", "ms"))
+        assert lines[2].startswith("precision    f32, f32_conv_")
+        assert "batch 1, 32 x 32" in lines[3]
+        assert all(word in lines[7] for word in ("min", "median", "p90", "p99", "ms"))
 
     def test_profile_adds_the_layers(
         self, demo_dir: Path, capsys: pytest.CaptureFixture[str]

@@ -40,6 +40,7 @@ def scaling(latency: list[Row], throughput: list[Row], cpus: Cpus) -> Scaling:
         version="1.2",
         cpu="A Processor",
         cpus=cpus,
+        precision="f32",
         isa="avx2",
         winograd=True,
         height=224,
@@ -250,7 +251,7 @@ class TestText:
         text = str(scaling(LATENCY_2, THROUGHPUT_2, CPUS_2))
         advice = str(advise(LATENCY_2, THROUGHPUT_2, default_threads=2))
         assert text == (
-            "resnet_rs    1.2, avx2, Winograd on\n"
+            "resnet_rs    1.2, f32, avx2, Winograd on\n"
             "processor    A Processor\n"
             "CPUs         2, all that this machine has\n"
             "input        224 x 192, float32\n"
@@ -297,6 +298,7 @@ class TestText:
                 "quota": None,
                 "asked_by": None,
             },
+            "precision": "f32",
             "isa": "avx2",
             "winograd": True,
             "height": 224,

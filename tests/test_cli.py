@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import resnet_rs
 from resnet_rs import ResNet50, __version__
 from resnet_rs._core import available_isas, cpu_features, default_threads
 from resnet_rs.bench.system import cpu_model
 from resnet_rs.cli import main
+from resnet_rs.options import PRECISIONS
 
 
 @pytest.fixture(autouse=True)
@@ -205,6 +207,7 @@ class TestInfo:
         assert rows["cpu features"].split() == cpu_features()
         assert rows["isas"].split() == available_isas()
         assert rows["isa"] == available_isas()[-1]
+        assert rows["precisions"].split() == list(PRECISIONS)
         assert int(rows["threads"]) == default_threads()
 
     def test_json_holds_the_same(
@@ -218,6 +221,36 @@ class TestInfo:
         assert info["isas"] == available_isas()
         assert info["isa"] == available_isas()[-1]
         assert (info["threads"], info["threads_from"]) == (3, "RESNET_RS_NUM_THREADS")
+
+    def test_weights_add_the_precision_and_every_kernel(
+        self, demo_dir: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = ["info", "--weights", str(demo_dir), "--isa", "portable", "--threads", "3"]
+        assert main([*command, "--format", "json"]) == 0
+        info = json.loads(capsys.readouterr().out)
+        assert (info["isa"], info["isa_from"]) == ("portable", "--isa")
+        assert (info["threads"], info["threads_from"]) == (3, "--threads")
+        assert (info["architecture"], info["precision"]) == ("resnet50", "f32")
+        model = resnet_rs.load(demo_dir, isa="portable")
+        assert sum(info["kernels"].values()) == len(model.layer_names)
+        assert info["kernels"].keys() == {
+            row.kernel for row in model.summary().rows if row.kernel is not None
+        }
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "precision     f32" in lines
+        kernel, layers = next(iter(info["kernels"].items()))
+        assert lines[-1].startswith(f"kernels       {kernel} ({layers} layers), ")
+
+    def test_flags_of_a_model_need_weights(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main(["info", "--isa", "portable"])
+        assert caught.value.code == 2
+        assert "need --weights" in capsys.readouterr().err
+        assert main(["info", "--weights", str(tmp_path / "missing")]) == 2
+        assert "missing" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("variables", "threads", "origin"),

@@ -131,7 +131,10 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "architecture": None,
         "progress": None,
     },
+    "options_of_quantized": {"config": None},
     "report": {"rounds": 5},
+    "PrecisionLosses.lossiest": {"count": 5},
+    "PrecisionLosses.worst": {"count": 5},
     "Report.text": {"layers": False},
     "Report.worst": {"count": 5},
     "read": {
@@ -237,8 +240,9 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "profile": False,
         "ladder": False,
         "scale": False,
+        "compare_precisions": False,
     },
-    "info": {"format": "text"},
+    "info": {**MODEL, "format": "text"},
     "train": {
         "val_fraction": 0.2,
         "balanced": False,

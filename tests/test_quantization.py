@@ -214,8 +214,8 @@ class TestQuantized:
         assert "quantization={'precision': 'int8'" in repr(small.config)
         assert small.config.as_dict()["format_version"] == 2
 
-    def test_an_f32_model_shows_nothing_new(self, model: ResNet) -> None:
-        assert "precision" not in repr(model)
+    def test_an_f32_model_has_no_record(self, model: ResNet) -> None:
+        assert "precision='f32'" in repr(model)
         assert "quantization" not in repr(model.config)
         fields = model.config.as_dict()
         assert fields["format_version"] == 1
@@ -225,6 +225,9 @@ class TestQuantized:
         before, after = model.summary(), small.summary()
         assert str(after).startswith("resnet50, one image of 32 x 32, int8\n")
         assert "int8_conv" in str(after)
+        precisions = {row.precision for row in after.rows if row.kernel is not None}
+        assert (after.precision, precisions) == ("int8", {"int8"})
+        assert {row.precision for row in before.rows} == {"f32", None}
         assert "None" not in str(after)
         sizes = {row.name: row.activation_bytes for row in after.rows}
         assert sizes["layer1.0"] == 16 * 8 * 8
@@ -236,6 +239,19 @@ class TestQuantized:
         stored = sum(tensor.nbytes for tensor in tensors.values()) - 4 * len(scales)
         shortcuts = [name for name in tensors if name.endswith("downsample.0.weight_scale")]
         assert after.parameter_bytes == stored + sum(tensors[name].nbytes for name in shortcuts)
+
+    def test_its_profile_says_the_precision_of_every_layer(
+        self, model: ResNet, small: ResNet
+    ) -> None:
+        for one, peak in ((model, "GFLOP/s, "), (small, "GFLOP/s in f32, ")):
+            profile = one.profile(IMAGES[:1], rounds=1)
+            assert profile.precision == one.precision
+            assert {row.precision for row in profile.rows} == {one.precision}
+            kernels = {row.kernel for row in profile.rows if row.macs}
+            assert all(kernel.startswith(f"{one.precision}_conv_") for kernel in kernels)
+            head = str(profile).splitlines()
+            assert head[0].startswith(f"batch 1, 32 x 32, {one.precision}, {one.isa}, ")
+            assert peak in head[2]
 
     def test_it_is_saved_and_loaded(self, small: ResNet, tmp_path: Path) -> None:
         small.save(tmp_path / "int8")

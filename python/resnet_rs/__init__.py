@@ -60,7 +60,7 @@ from .weights.config import Config
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
-    from .inspect.compare import compare, compare_step
+    from .inspect.compare import compare, compare_precision, compare_step
     from .training import Recipe, Run, Trainer, TrainingError, train
 
 __all__ = [
@@ -104,6 +104,7 @@ __all__ = [
     "WideResNet101_2",
     "__version__",
     "compare",
+    "compare_precision",
     "compare_step",
     "evaluate",
     "load",
@@ -113,6 +114,7 @@ __all__ = [
 
 _LATE = {
     "compare": "inspect.compare",
+    "compare_precision": "inspect.compare",
     "compare_step": "inspect.compare",
     "evaluate": "evaluation",
     "Evaluation": "evaluation",

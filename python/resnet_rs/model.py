@@ -628,7 +628,7 @@ class ResNet:
             f"classes={self.loaded.network.num_classes}, "
             f"{activation}"
             f"input={size_text!r}, "
-            f"{'' if self.precision == 'f32' else f'precision={self.precision!r}, '}"
+            f"precision={self.precision!r}, "
             f"parameters={f'{trained / 1e6:.1f}M' if trained >= 100_000 else trained}, "
             f"isa={self.isa!r}, threads={self.threads}"
             f"{'' if options.winograd else ', winograd=False'})"

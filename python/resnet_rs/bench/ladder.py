@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core import Network, __version__, available_isas
+from .._core import __version__, available_isas
 from ..options import Options
 from ..terminal.progress import Progress
 from ..terminal.tables import text_table
-from .run import FEWEST_CALLS, load_network, noise, seconds_of_call, warm_up
+from .run import load_network, noise
 from .system import cpu_model
-
-TURN_SECONDS = 0.1
-"""The time of a rung's timed calls in one round; at least one call is made."""
+from .turns import time_in_turns
 
 TOLERANCE = 1e-4
 """The largest relative L2 error of a rung's logits against the naive loops in f64.
@@ -158,7 +156,7 @@ def climb_ladder(
         size: the height and width of the image; by default the size that the weights'
             preprocessing makes.
         seconds: how long to measure each of the stages that take turns; each is timed at least
-            `FEWEST_CALLS` times.
+            three times.
         progress: where to show what is being done.
 
     Raises:
@@ -186,7 +184,7 @@ def climb_ladder(
         for stage in climb[1:]
     ]
     errors = [0.0, *(_relative_l2(network.logits(x)[0], expected) for network in networks)]
-    calls = [[naive_s], *_take_turns(networks, x, seconds, progress)]
+    calls = [[naive_s], *time_in_turns(networks, x, seconds, progress)]
 
     ms = [float(np.median(seconds_of)) * 1e3 for seconds_of in calls]
     rungs = tuple(
@@ -204,26 +202,6 @@ def climb_ladder(
         for i, stage in enumerate(climb)
     )
     return Ladder(__version__, cpu_model(), x.shape[1], x.shape[2], rungs)
-
-
-def _take_turns(
-    networks: Sequence[Network], x: NDArray[np.float32], seconds: float, progress: Progress
-) -> list[list[float]]:
-    """Time calls of each network in turn: their seconds, network by network."""
-    calls: list[list[float]] = [[] for _ in networks]
-    for network in networks:
-        progress.say("warming up ...")
-        warm_up(network, x)
-    while any(sum(timed) < seconds or len(timed) < FEWEST_CALLS for timed in calls):
-        progress.say(f"measuring: {sum(map(sum, calls)):.0f} of {seconds * len(calls):.0f} s ...")
-        for network, timed in zip(networks, calls, strict=True):
-            # Not timed: this call brings the network's weights back into the caches.
-            seconds_of_call(network, x)
-            spent = 0.0
-            while spent < TURN_SECONDS:
-                timed.append(seconds_of_call(network, x))
-                spent += timed[-1]
-    return calls
 
 
 def _relative_l2(ours: NDArray[np.float32], expected: NDArray[np.float64]) -> float:

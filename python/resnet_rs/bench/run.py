@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from ..terminal.tables import plural
 from ..weights.load import load
 from ..weights.loaded import Loaded
 from .system import cpu_model, resident_mb
+
+Pixels: TypeAlias = "NDArray[np.float32] | NDArray[np.uint8]"
+"""The input of a network: `[batch, height, width, channels]`, normalised or pixels."""
 
 WARM_UP_SECONDS = 0.5
 """A time in which a processor leaves its idle frequency; at least one call is made."""
@@ -33,6 +37,8 @@ class BenchResult:
     Attributes:
         version: the version of this package.
         cpu: the processor's name.
+        precision: of the network's arithmetic: `f32`, `int8`, ...
+        kernel: the routine that does most of the multiply-accumulates.
         isa: the tier of kernels.
         threads: the number of threads.
         winograd: True if any layer ran with Winograd's algorithm.
@@ -56,6 +62,8 @@ class BenchResult:
 
     version: str
     cpu: str
+    precision: str
+    kernel: str
     isa: str
     threads: int
     winograd: bool
@@ -86,6 +94,7 @@ class BenchResult:
             f"resnet_rs    {self.version}, {self.isa}, {plural(self.threads, 'thread')}, "
             f"Winograd {'on' if self.winograd else 'off'}",
             f"processor    {self.cpu}",
+            f"precision    {self.precision}, {self.kernel}",
             f"input        batch {self.batch}, {self.height} x {self.width}, float32",
             f"load         {self.load_ms:.0f} ms",
             f"memory       {memory}",
@@ -148,6 +157,8 @@ def run_bench(
     return BenchResult(
         version=__version__,
         cpu=cpu_model(),
+        precision=network.precision,
+        kernel=main_kernel(network, x),
         isa=network.isa,
         threads=network.threads,
         winograd=network.winograd,
@@ -197,14 +208,28 @@ def noise(batch: int, size: tuple[int, int], channels: int) -> NDArray[np.float3
     return generator.standard_normal((batch, *size, channels), dtype=np.float32)
 
 
-def warm_up(network: Network, x: NDArray[np.float32]) -> None:
+def main_kernel(network: Network, x: Pixels) -> str:
+    """Name the routine that does most of the multiply-accumulates of a forward.
+
+    Args:
+        network: the network.
+        x: its input.
+    """
+    batch, height, width, _ = x.shape
+    macs: Counter[str] = Counter()
+    for step in network.plan(batch, height, width):
+        macs[step["kernel"]] += step["macs"]
+    return macs.most_common(1)[0][0]
+
+
+def warm_up(network: Network, x: Pixels) -> None:
     """Run until plans are made, caches are filled and the clock is at its full frequency."""
     spent = seconds_of_call(network, x)
     while spent < WARM_UP_SECONDS:
         spent += seconds_of_call(network, x)
 
 
-def seconds_of_call(network: Network, x: NDArray[np.float32]) -> float:
+def seconds_of_call(network: Network, x: Pixels) -> float:
     """Measure the seconds that one forward takes."""
     start = time.perf_counter()
     network.logits(x)

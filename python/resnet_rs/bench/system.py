@@ -9,6 +9,7 @@ import platform
 import numpy as np
 
 from .. import _core
+from ..options import PRECISIONS
 
 
 def system_info() -> dict[str, str | int | list[str] | None]:
@@ -28,6 +29,7 @@ def system_info() -> dict[str, str | int | list[str] | None]:
         "cpu": cpu_model(),
         "cpu_features": _core.cpu_features(),
         "isas": _core.available_isas(),
+        "precisions": list(PRECISIONS),
         "isa": isa,
         "isa_from": isa_from,
         "threads": threads,

@@ -7,8 +7,10 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
+from ..images.errors import ImageError
 from .common import (
     LOAD_ERRORS,
     OK,
@@ -31,12 +33,18 @@ threads, callers (Python threads that share the model) and processes side by sid
 ends with the settings to choose, as lines to paste. With 2 CPUs it takes one to two minutes, with
 16 three to four; --seconds changes that, and --threads N divides fewer CPUs.
 
+--compare-precisions times f32 and int8 in turns and says which pays here. WEIGHTS are f32; int8 is
+what --int8 names, or is made of the photos of --images. Labels and logits are compared on those
+photos. Without --int8 and --images there are no scales, so int8 is left out.
+
 examples:
   resnet-rs bench --weights weights/
   resnet-rs bench --weights weights/ --batch 8 --threads 4 --profile
   resnet-rs bench --weights weights/ --scale
   resnet-rs bench --weights weights/ --scale --seconds 20 --plot scaling.png --format json
   resnet-rs bench --weights weights/ --ladder --plot ladder.png
+  resnet-rs bench --weights weights/ --compare-precisions --images photos/
+  resnet-rs bench --weights weights/ --compare-precisions --int8 weights-int8/ --images photos/
 
 exit status: 0; 1 if the ladder's stages do not agree on the logits; 2 for bad usage, weights that
 could not be loaded or a plot that cannot be drawn.
@@ -60,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=5.0,
         metavar="S",
-        help="how long to measure; with --ladder each stage, with --scale each row (default: 5)",
+        help="how long to measure; with --ladder each stage, with --scale each row, with "
+        "--compare-precisions each precision (default: 5)",
     )
     add_format(parser)
     kinds = parser.add_mutually_exclusive_group()
@@ -77,6 +86,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure latency and throughput over threads, callers and processes instead, and say "
         "which to choose",
     )
+    kinds.add_argument(
+        "--compare-precisions",
+        action="store_true",
+        help="measure f32 and the other precisions in turns instead, with their memory and the "
+        "agreement of their labels, and say which pays here",
+    )
+    add(
+        "--int8",
+        metavar="DIR",
+        help="with --compare-precisions: the same network in int8, as resnet-rs quantize writes it",
+    )
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="with --compare-precisions: photos to compare labels on, and to make int8 of without "
+        "--int8",
+    )
+    add(
+        "--count",
+        type=count,
+        metavar="N",
+        help="with --images: how many of them to use, evenly over the sorted files (default: 100)",
+    )
     add("--plot", metavar="FILE", help="with --ladder or --scale: also draw it (needs matplotlib)")
     parser.set_defaults(run=lambda arguments: _run(parser, arguments))
 
@@ -91,14 +123,34 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.error("--ladder measures one image: leave out --batch")
     if arguments.scale and arguments.batch is not None:
         parser.error("--scale measures several batches: leave out --batch")
+    _check_precisions(parser, arguments)
     if arguments.plot is not None and not can_plot():
         return fail(NEEDS_MATPLOTLIB)
-    measure = _ladder if arguments.ladder else _scale if arguments.scale else _bench
+    measure = _bench
+    if arguments.ladder:
+        measure = _ladder
+    elif arguments.scale:
+        measure = _scale
+    elif arguments.compare_precisions:
+        measure = _compare_precisions
     with plain_warnings():
         try:
             return measure(arguments)
-        except LOAD_ERRORS as error:
+        except (ImageError, *LOAD_ERRORS) as error:
             return fail(error)
+
+
+def _check_precisions(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse flags that do not go together with a comparison of precisions, or without one."""
+    if arguments.compare_precisions:
+        if arguments.precision is not None:
+            parser.error("--compare-precisions measures each of them: leave out --precision")
+        if arguments.count is not None and arguments.images is None:
+            parser.error("--count is of the photos: add --images FOLDER")
+        return
+    for name in ("int8", "images", "count"):
+        if getattr(arguments, name) is not None:
+            parser.error(f"--{name} is of a comparison of precisions: add --compare-precisions")
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -154,6 +206,27 @@ def _scale(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     _show(arguments, scaling, plot_scaling)
+    return OK
+
+
+def _compare_precisions(arguments: argparse.Namespace) -> int:
+    from ..bench.precisions.measure import PHOTOS, compare_precisions
+    from ..terminal.progress import Progress
+
+    if arguments.images is not None and not Path(arguments.images).is_dir():
+        raise NotADirectoryError(f"--images: expected a folder of images; got {arguments.images}")
+    with Progress() as progress:
+        result = compare_precisions(
+            model_options(arguments),
+            int8=arguments.int8,
+            images=arguments.images,
+            count=arguments.count or PHOTOS,
+            batch=arguments.batch or 1,
+            size=arguments.size and tuple(arguments.size),
+            seconds=arguments.seconds,
+            progress=progress,
+        )
+    print(json.dumps(result.as_dict(), indent=2) if arguments.format == "json" else result)
     return OK
 
 

@@ -28,6 +28,7 @@ class ProfileRow:
     Attributes:
         name: torchvision's name of the last operation that is fused into the layer.
         algorithm: `gemm`, `indirect`, `winograd F(4x4)`, ...
+        precision: of its arithmetic: `f32`, `int8`, ...
         kernel: the routine's name; for a Winograd layer that of its matrix products.
         output_shape: `(batch, height, width, channels)`; for a step between the others of a
             Winograd layer the shape of its scratch tensor.
@@ -43,6 +44,7 @@ class ProfileRow:
 
     name: str
     algorithm: str
+    precision: str
     kernel: str
     output_shape: tuple[int, int, int, int]
     macs: int
@@ -61,12 +63,14 @@ class Profile:
         batch: images that ran at once.
         height: of the input, in pixels.
         width: of the input, in pixels.
+        precision: of the network's arithmetic: `f32`, `int8`, ...
         isa: the tier of kernels.
         threads: the number of threads.
         rounds: how often the network ran; the slower half of them is not counted.
         detail: True if rows are steps.
         peak_gflops: the most that the threads can reach: their GFLOP/s in registers alone, all at
-            the same time, the median of some measurements between the rounds.
+            the same time, the median of some measurements between the rounds. It is that of f32,
+            whatever the precision.
         total_ms: the rows' milliseconds, added up.
         total_macs: the direct convolutions' multiply-accumulates, added up.
     """
@@ -75,6 +79,7 @@ class Profile:
     batch: int
     height: int
     width: int
+    precision: str
     isa: str
     threads: int
     rounds: int
@@ -100,10 +105,10 @@ class Profile:
             else:
                 note += " of the direct convolution; Winograd does fewer, and may pass the peak"
         head = (
-            f"batch {self.batch}, {self.height} x {self.width}, {self.isa}, "
+            f"batch {self.batch}, {self.height} x {self.width}, {self.precision}, {self.isa}, "
             f"{plural(self.threads, 'thread')}, faster half of {plural(self.rounds, 'round')}\n"
             f"{note}\n"
-            f"peak: {self.peak_gflops:.1f} GFLOP/s, "
+            f"peak: {self.peak_gflops:.1f} GFLOP/s{'' if self.precision == 'f32' else ' in f32'}, "
             f"{plural(self.threads, 'thread')} in registers alone, measured between the rounds"
         )
         total = (
@@ -186,6 +191,7 @@ def measure_profile(
         batch=batch,
         height=height,
         width=width,
+        precision=network.precision,
         isa=network.isa,
         threads=network.threads,
         rounds=rounds,
@@ -265,6 +271,7 @@ def _row(
     return ProfileRow(
         name=last["name"],
         algorithm=last["algorithm"] if detail else algorithm_of(steps),
+        precision=last["precision"],
         kernel=next((s["kernel"] for s in steps if s["macs"]), last["kernel"]),
         output_shape=last["output_shape"],
         macs=macs,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import _core, arguments
 from ..terminal.tables import text_table
@@ -18,7 +18,10 @@ SIZE = 224
 """The side of the input, in pixels, that published numbers refer to."""
 
 _BYTES = 4  # of a float32
-_BYTES_OF_INT8 = {"avgpool": 2, "fc": 4}  # of a result by layer; of all others 1
+# Of a value of a result, by precision; and by layer where that differs.
+_BYTES_OF = {"f32": _BYTES, "bf16": 2, "int8": 1}
+_BYTES_OF_LAYERS = {"bf16": {"fc": 4}, "int8": {"avgpool": 2, "fc": 4}}
+_Routine: TypeAlias = "tuple[str | None, str | None, str | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class SummaryRow:
             at the layer's first operation. None for the operations that are fused with it, and
             without a model.
         kernel: the routine that computes the layer; None if `algorithm` is None.
+        precision: of the layer's arithmetic, `f32`, `int8`, ...; None if `algorithm` is None.
     """
 
     name: str
@@ -54,6 +58,7 @@ class SummaryRow:
     layer: str
     algorithm: str | None
     kernel: str | None
+    precision: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +74,10 @@ class Summary:
         macs: the sum over all rows.
         activation_bytes: the sum over all rows. A forward needs far less: it fuses operations and
             uses memory again.
-        parameter_bytes: the size of the parameters as float32 or bf16; in int8 that of the
-            weights, with a scale and a bias for each channel.
+        parameter_bytes: the size of the parameters as float32; in int8 that of the weights, with
+            a scale and a bias for each channel.
         activation: the function that makes scores of the logits: `softmax`, `sigmoid` or `none`.
-        precision: `f32`, `bf16` or `int8`.
+        precision: of the network's arithmetic: `f32`, `int8`, ...
     """
 
     architecture: str
@@ -143,9 +148,7 @@ def summarize(model: HasLoaded, size: int | tuple[int, int] | None = None) -> Su
     steps = loaded.network.plan(1, height, width) if fast else []
     summary = _summary(loaded.config.architecture, operations, steps, height, width)
     summary = replace(summary, activation=loaded.config.activation)
-    if loaded.precision == "int8":
-        return _in_int8(summary, operations)
-    return summary if loaded.precision == "f32" else _in_bf16(summary, operations)
+    return _in_precision(loaded.precision, summary, operations)
 
 
 def summarize_architecture(
@@ -197,7 +200,8 @@ def _summary(
         source = operation["inputs"][0]
         output_shape = shapes[operation["name"]]
         # A layer's routine is stated once, at its first operation.
-        algorithm, kernel = routines.pop(operation["fused_into"], (None, None))
+        none = (None, None, None)
+        algorithm, kernel, precision = routines.pop(operation["fused_into"], none)
         rows.append(
             SummaryRow(
                 name=operation["name"],
@@ -210,6 +214,7 @@ def _summary(
                 layer=operation["fused_into"],
                 algorithm=algorithm,
                 kernel=kernel,
+                precision=precision,
             )
         )
     parameters = sum(row.parameters for row in rows)
@@ -225,52 +230,50 @@ def _summary(
     )
 
 
-def _in_bf16(summary: Summary, operations: Sequence[Mapping[str, Any]]) -> Summary:
-    """The same network with the sizes of bf16 in memory; fc's results are float32."""
-    last = {operation["name"] for operation in operations if operation["kind"] == "linear"}
+def _in_precision(
+    precision: str, summary: Summary, operations: Sequence[Mapping[str, Any]]
+) -> Summary:
+    """The same network with the sizes of a precision in memory."""
+    of_layers = _BYTES_OF_LAYERS.get(precision, {})
     rows = tuple(
-        replace(row, activation_bytes=row.activation_bytes // (1 if row.name in last else 2))
+        replace(
+            row,
+            activation_bytes=math.prod(row.output_shape)
+            * of_layers.get(row.name, _BYTES_OF[precision]),
+        )
         for row in summary.rows
     )
     return replace(
         summary,
         rows=rows,
         activation_bytes=sum(row.activation_bytes for row in rows),
-        parameter_bytes=_BYTES // 2 * summary.parameters,
-        precision="bf16",
+        parameter_bytes=_int8_bytes(operations)
+        if precision == "int8"
+        else _BYTES_OF[precision] * summary.parameters,
+        precision=precision,
     )
 
 
-def _in_int8(summary: Summary, operations: Sequence[Mapping[str, Any]]) -> Summary:
-    """The same network with the sizes of int8 in memory."""
-    rows = tuple(
-        replace(
-            row,
-            activation_bytes=row.activation_bytes // _BYTES * _BYTES_OF_INT8.get(row.name, 1),
-        )
-        for row in summary.rows
-    )
+def _int8_bytes(operations: Sequence[Mapping[str, Any]]) -> int:
+    """The size of int8 weights, with a scale and a bias for each channel."""
     weights = [
         operation["parameters"]["weight"][1]
         for operation in operations
         if operation["kind"] in ("conv", "linear")
     ]
-    return replace(
-        summary,
-        rows=rows,
-        activation_bytes=sum(row.activation_bytes for row in rows),
-        parameter_bytes=sum(math.prod(shape) + 2 * _BYTES * shape[0] for shape in weights),
-        precision="int8",
-    )
+    return sum(math.prod(shape) + 2 * _BYTES * shape[0] for shape in weights)
 
 
-def _routines(steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
-    """Name each layer's algorithm and kernel; a Winograd layer's kernel is its matrix product."""
-    routines: dict[str, tuple[str | None, str | None]] = {}
+def _routines(steps: Sequence[Mapping[str, Any]]) -> dict[str, _Routine]:
+    """Name each layer's algorithm, kernel and precision.
+
+    A Winograd layer's kernel is its matrix product.
+    """
+    routines: dict[str, _Routine] = {}
     for name, group in groupby(steps, key=lambda step: step["name"]):
         layer = [dict(step) for step in group]
         kernel = next((step["kernel"] for step in layer if step["macs"]), layer[-1]["kernel"])
-        routines[name] = algorithm_of(layer), kernel
+        routines[name] = algorithm_of(layer), kernel, layer[-1]["precision"]
     return routines
 
 

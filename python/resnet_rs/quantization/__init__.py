@@ -15,7 +15,16 @@ faster it is). The arithmetic itself is in `resnet_rs.reference.int8`.
 """
 
 from .clipping import METHODS
+from .options import options_of_quantized
 from .quantize import Quantized, quantize
 from .report import LayerError, Report, report
 
-__all__ = ["METHODS", "LayerError", "Quantized", "Report", "quantize", "report"]
+__all__ = [
+    "METHODS",
+    "LayerError",
+    "Quantized",
+    "Report",
+    "options_of_quantized",
+    "quantize",
+    "report",
+]

@@ -21,6 +21,7 @@ from ..weights.loaded import HasLoaded, Loaded
 from . import core_calls
 from .clipping import METHODS, PERCENTILE, clip_of
 from .images import COUNT, Batch, CalibrationImages
+from .options import options_of_quantized
 from .statistics import LayerStatistics, gather
 from .weights import quantized_tensors
 
@@ -194,20 +195,7 @@ def _in_memory(
     loaded: Loaded, tensors: Tensors, config: Mapping[str, Any], architecture: str | None
 ) -> Loaded:
     """Load the quantised network from the bytes of its file, which a pickle of it holds."""
-    options = replace(
-        loaded.options,
-        weights=bytes_of(tensors),
-        config=dict(config),
-        architecture=None,
-        variant=None,
-        num_classes=None,
-        labels=None,
-        activation=None,
-        preprocessing=None,
-        names=None,
-        key=None,
-        precision=None,
-    )
+    options = options_of_quantized(loaded.options, bytes_of(tensors), config)
     return load(options, architecture)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._core import Network
+from ..inspect.compare.numbers import ratio_in_decibels
 from ..terminal.tables import plural, text_table
 from ..weights.loaded import HasLoaded
 from .images import Batch, CalibrationImages
@@ -174,7 +175,8 @@ def report_on(
         agreement=float(np.mean(same)) if old.num_classes else None,
         relative_error=relative_error(logits[1], logits[0]),
         layers=tuple(
-            LayerError(name, _snr(s, n)) for name, s, n in zip(names, signal, noise, strict=True)
+            LayerError(name, ratio_in_decibels(s, n))
+            for name, s, n in zip(names, signal, noise, strict=True)
         ),
         bytes_before=_bytes(before),
         bytes_after=_bytes(after),
@@ -194,12 +196,6 @@ def _seconds(networks: tuple[Network, Network], x: Batch, rounds: int) -> tuple[
             network.logits(x)
             best[place] = min(best[place], time.perf_counter() - start)
     return best[0], best[1]
-
-
-def _snr(signal: float, noise: float) -> float | None:
-    if not (signal > 0 and noise > 0):
-        return None
-    return 10 * math.log10(signal / noise)
 
 
 def _bytes(model: HasLoaded) -> int:

@@ -90,6 +90,7 @@ def measure_scaling(
         version=__version__,
         cpu=cpu_model(),
         cpus=count_cpus(cpus, is_option=options.threads is not None),
+        precision=network.precision,
         isa=network.isa,
         winograd=network.winograd,
         height=x.shape[1],

@@ -25,6 +25,7 @@ class Scaling:
         version: the version of this package.
         cpu: the processor's name.
         cpus: the number of CPUs that were divided, and the reason for it.
+        precision: of the network's arithmetic: `f32`, `int8`, ...
         isa: the tier of kernels.
         winograd: True if any layer ran with Winograd's algorithm.
         height: the height of the images in pixels.
@@ -39,6 +40,7 @@ class Scaling:
     version: str
     cpu: str
     cpus: Cpus
+    precision: str
     isa: str
     winograd: bool
     height: int
@@ -75,6 +77,7 @@ class Scaling:
             "version": self.version,
             "cpu": self.cpu,
             "cpus": asdict(self.cpus),
+            "precision": self.precision,
             "isa": self.isa,
             "winograd": self.winograd,
             "height": self.height,
@@ -93,7 +96,7 @@ class Scaling:
     def __str__(self) -> str:
         winograd = "on" if self.winograd else "off"
         return (
-            f"resnet_rs    {self.version}, {self.isa}, Winograd {winograd}\n"
+            f"resnet_rs    {self.version}, {self.precision}, {self.isa}, Winograd {winograd}\n"
             f"processor    {self.cpu}\n"
             f"CPUs         {self.cpus}\n"
             f"input        {self.height} x {self.width}, float32\n"

@@ -14,10 +14,14 @@
 - `step_values.py`, `step_files.py`: the values of a step from models, torch modules and files;
 - `step_diagnosis.py`: the likely mistake, from `step_mistakes.py`, and from wrong
   `backward_formulas.py` that are followed on the `way_back.py`.
+
+`resnet_rs.compare_precision` (`precision.py`) shows where a quantised network loses most against
+its f32 network.
 """
 
 from ..dumps import Dump, DumpError, write_dump
 from .diagnose import Diagnosis
+from .precision import PrecisionLayer, PrecisionLosses, compare_precision
 from .steps import compare
 from .table import Comparison, Row
 from .training_step import compare_step
@@ -27,8 +31,11 @@ __all__ = [
     "Diagnosis",
     "Dump",
     "DumpError",
+    "PrecisionLayer",
+    "PrecisionLosses",
     "Row",
     "compare",
+    "compare_precision",
     "compare_step",
     "write_dump",
 ]

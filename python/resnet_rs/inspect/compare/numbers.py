@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,33 @@ def cosine(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     if norms == 0:
         return 1.0 if not a.any() and not b.any() else math.nan
     return float(a @ b) / norms
+
+
+def decibels(actual: NDArray[Any], expected: NDArray[Any]) -> float | None:
+    """Compute the signal-to-noise ratio, `10 * log10(sum of expected^2 / sum of differences^2)`.
+
+    The result is None if there is no noise, or no signal, or if a value is not finite.
+    """
+    return ratio_in_decibels(
+        float(np.square(np.asarray(expected, np.float64)).sum()),
+        float(np.square(_difference(actual, expected)).sum()),
+    )
+
+
+def ratio_in_decibels(signal: float, noise: float) -> float | None:
+    """Compute `10 * log10(signal / noise)`; None unless both are above 0 and finite."""
+    if not (0 < signal < math.inf and 0 < noise < math.inf):
+        return None
+    return 10 * math.log10(signal / noise)
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that JSON does not have by None, in dicts and lists too."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:

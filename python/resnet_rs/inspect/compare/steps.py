@@ -52,8 +52,8 @@ def compare(
 
     Raises:
         TypeError: a side of another kind.
-        ValueError: no image, two sides without any step in common, or a dump that does not follow
-            the convention.
+        ValueError: no image, an int8 model beside an f32 one, two sides without any step in common,
+            or a dump that does not follow the convention.
         ImageError, OSError: the image or a dump cannot be read.
 
     Example:
@@ -69,6 +69,7 @@ def compare(
     """
     if not tolerance > 0:
         raise ValueError(f"tolerance must be above 0; got {tolerance!r}")
+    _require_equal_precisions(a, b)
     first, second = _sources(a, b, image)
     steps, unknown = _steps(first, second)
     if not steps:
@@ -99,6 +100,21 @@ def compare(
         missing=tuple(o["name"] for o in _network(first, second) if o["name"] not in names),
         unknown=unknown,
     )
+
+
+def _require_equal_precisions(a: Any, b: Any) -> None:
+    """Check that no quantised model is compared with an f32 one: their steps always differ.
+
+    Raises:
+        ValueError: one of two models is quantised.
+    """
+    sides = [loaded for loaded in map(_loaded_of, (a, b)) if loaded is not None]
+    precisions = {loaded.precision for loaded in sides}
+    if len(precisions) > 1 and "f32" in precisions:
+        raise ValueError(
+            f"compare: expected models of one precision; got {sides[0].precision} and "
+            f"{sides[1].precision}. resnet_rs.compare_precision shows what each layer loses"
+        )
 
 
 @dataclass(frozen=True)

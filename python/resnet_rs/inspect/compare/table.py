@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...terminal.tables import plural, text_table
 from .diagnose import Diagnosis
-from .numbers import cosine, max_absolute, relative_l2
+from .numbers import cosine, finite, max_absolute, relative_l2
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _HEADER = ("kind", "shape", "max abs", "rel L2", "cosine")
@@ -98,7 +97,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields by name, in types that JSON has; NaN and infinity become None."""
-        values: dict[str, Any] = _finite(asdict(self))
+        values: dict[str, Any] = finite(asdict(self))
         return values
 
     def __str__(self) -> str:
@@ -158,14 +157,6 @@ class Comparison:
             listed = _listed(self.unknown, self.noun)
             lines.append(f"not compared, for the network has no such {self.noun}: {listed}")
         return lines
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _listed(names: Sequence[str], noun: str, most: int = 6) -> str:
