@@ -130,7 +130,7 @@ class Network:
         """The arithmetic: `f32`, `bf16` or `int8`."""
     @property
     def remark(self) -> str | None:
-        """What the caller should know of the arithmetic: that it is not the one asked for."""
+        """A note for the caller if the arithmetic is not the one asked for."""
     @property
     def in_channels(self) -> int:
         """The channels of an image."""

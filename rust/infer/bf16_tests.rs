@@ -91,7 +91,7 @@ fn logits_are_near_those_of_f32_fused_and_unfused() {
     }
 }
 
-/// What lies behind an odd number of channels is read with them: it must be zero, whatever was there before.
+/// Kernels read the place after an odd number of channels too: it must be zero, whatever was there before.
 #[test]
 fn what_an_image_of_nans_left_behind_does_not_matter() {
     let (height, width) = (33, 40);

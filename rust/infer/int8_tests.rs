@@ -10,7 +10,6 @@ use super::fixtures::{
 use super::{Head, Images, Network, Options};
 use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
-use crate::graph::family;
 use crate::graph::fuse::{Fusion, fuse};
 use crate::graph::layer::{Layer, Op};
 use crate::graph::operations::Operation;

@@ -316,7 +316,7 @@ impl Network {
         self.precision
     }
 
-    /// What the caller should know about the arithmetic that was chosen.
+    /// A remark for the caller on the arithmetic: that it is not the one asked for.
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }

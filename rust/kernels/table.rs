@@ -41,7 +41,7 @@ pub struct KernelTable {
     pub emulated_mixed: MixedKernels,
     /// The kernels of bf16 networks: of the processor's instructions, or widened to f32.
     pub bf16: Bf16Kernels,
-    /// What bf16 networks gain here.
+    /// The speed of bf16 networks here.
     pub bf16_speed: Bf16Speed,
     /// The kernels of int8 networks on 16-bit activations: those of fc, and of all layers without VNNI.
     pub i16: IntKernels<i16>,

@@ -83,7 +83,7 @@ def folded(
 
 
 def _scale_and_shift(norm: Operation, tensors: Mapping[str, NDArray[Any]]) -> tuple[Array, Array]:
-    """What batch norm multiplies each channel by, and what it adds."""
+    """Batch norm's factor and summand for each channel."""
     found = parameters(norm, tensors)
     scale = found["weight"] / np.sqrt(found["running_var"] + norm["epsilon"])
     return scale, found["bias"] - found["running_mean"] * scale

@@ -17,9 +17,11 @@ pub struct PanelValues<'a> {
     pub ratio: f32,
 }
 
+type Pack = fn(&[(&[i8], usize)], &PanelValues, &mut [i32]);
+
 /// The packing of panels for one tier.
 #[derive(Clone, Copy)]
-pub struct IntPack(fn(&[(&[i8], usize)], &PanelValues, &mut [i32]));
+pub struct IntPack(Pack);
 
 impl IntPack {
     /// For the kernels of `D`.
