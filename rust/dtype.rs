@@ -92,13 +92,34 @@ impl Real for f32 {
 impl Real for bf16 {
     #[inline(always)]
     fn rounded(value: f32) -> Self {
-        Self::from_f32(value)
+        // Without a branch, so that the compiler makes vectors of it.
+        let bits = value.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        let quiet = bits | 0x0040_0000;
+        let upper = if value.is_nan() { quiet } else { nearest };
+        Self::from_bits((upper >> 16) as u16)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn real_numbers_are_rounded_to_nearest_even() {
+        let values = (0..200_000_u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9)));
+        let ties = [
+            0x3f80_8000,
+            0x3f81_8000,
+            0x7f7f_ffff,
+            0x7f80_0001,
+            0xff80_0000,
+        ];
+        for value in values.chain(ties.map(f32::from_bits)) {
+            let (found, expected) = (bf16::rounded(value), bf16::from_f32(value));
+            assert_eq!(found.to_bits(), expected.to_bits(), "{value:e}");
+        }
+    }
 
     #[test]
     fn sizes_and_names_are_those_of_the_rust_types() {

@@ -326,7 +326,7 @@ mod tests {
                 match layer.op {
                     Op::Conv { relu, .. } => assert!(relu || layer.is_fc(), "{}", layer.name),
                     Op::Elementwise { .. } => panic!("{name}: {}", layer.name),
-                    Op::MaxPool(..) | Op::AvgPool(..) | Op::Pad(..) => {}
+                    Op::MaxPool(..) | Op::AvgPool(..) | Op::Pad(..) | Op::Convert(_) => {}
                 }
             }
         }

@@ -44,6 +44,8 @@ pub enum Op {
         /// Makes negative results zero.
         relu: bool,
     },
+    /// The same values in another type, for a layer that computes in it.
+    Convert(TensorId),
 }
 
 /// A batch norm.
@@ -100,7 +102,10 @@ impl Layer {
                 let residual = residual.iter().map(|&id| (id, 0));
                 sources.iter().map(padding).chain(residual).collect()
             }
-            Op::MaxPool(input, _) | Op::AvgPool(input, _) | Op::Pad(input, _) => {
+            Op::MaxPool(input, _)
+            | Op::AvgPool(input, _)
+            | Op::Pad(input, _)
+            | Op::Convert(input) => {
                 vec![(*input, 0)]
             }
             Op::Elementwise { a, b, .. } => [Some(*a), *b]
@@ -109,6 +114,11 @@ impl Layer {
                 .map(|id| (id, 0))
                 .collect(),
         }
+    }
+
+    /// True for a layer that computes operations of the network, and not only changes the type of their results.
+    pub fn is_named(&self) -> bool {
+        !matches!(self.op, Op::Convert(_))
     }
 
     /// True for the fully connected layer.

@@ -19,7 +19,7 @@ impl Network {
     /// # Errors
     /// As for [`Network::forward`].
     pub fn activations(&self, images: Images, shape: Shape) -> Result<Vec<Activation>, Error> {
-        let all: Vec<usize> = (0..self.layers.len()).collect();
+        let all: Vec<usize> = (0..self.layers().count()).collect();
         self.features(Call::default(), images, shape, &all)
     }
 
@@ -40,10 +40,12 @@ impl Network {
         let mut outputs: Vec<Activation> = Vec::new();
         if shape.batch == 0 {
             let shapes = shapes(&self.layers, shape, self.image_channels());
+            let all = self.layers.iter().zip(&shapes[1..]);
+            let named: Vec<_> = all.filter(|(layer, _)| layer.is_named()).collect();
             outputs.extend(layers.iter().map(|&i| {
-                let out = &shapes[i + 1];
+                let (layer, out) = named[i];
                 let shape = [0, out.height, out.width, out.channels];
-                (self.layers[i].name.clone(), shape, Vec::new())
+                (layer.name.clone(), shape, Vec::new())
             }));
         }
         // Every layer takes the whole batch here, so its memory grows with it.

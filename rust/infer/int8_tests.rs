@@ -21,7 +21,18 @@ use crate::weights::{Dtype, Entry, Precision, Tensors};
 type Weights = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn quantized(operations: &[Operation]) -> Weights {
+    mixed(operations, |_| false)
+}
+
+/// The same with some layers in bf16, by their places.
+fn mixed(operations: &[Operation], is_bf16: impl Fn(usize) -> bool) -> Weights {
     let layers = fuse(operations, Fusion::WithShortcuts);
+    let real: Vec<&str> = layers
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| is_bf16(*i))
+        .flat_map(|(_, layer)| layer.convs().map(|conv| conv.conv.as_str()))
+        .collect();
     let mut weights = Weights::new();
     let mut put = |name: String, dtype, shape: Vec<usize>, bytes: Vec<u8>| {
         weights.insert(name, (dtype, shape, bytes));
@@ -32,7 +43,13 @@ fn quantized(operations: &[Operation]) -> Weights {
         let of_conv = operations
             .iter()
             .any(|o| o.convolution().is_some() && name == format!("{}.weight", o.name));
-        if of_conv {
+        let window: usize = shape.iter().skip(1).product();
+        if real.iter().any(|conv| name == format!("{conv}.weight")) {
+            let gain = (3.0 / window as f32).sqrt();
+            let values = random(i as u64 + 1, shape.iter().product());
+            let values = values.iter().map(|v| v * gain).collect();
+            put(name, Dtype::F32, shape, f32s(values));
+        } else if of_conv {
             let values = random(i as u64 + 1, shape.iter().product());
             let whole = values.iter().map(|v| (v * 127.0).round() as i8 as u8);
             put(name, Dtype::I8, shape, whole.collect());
@@ -40,6 +57,7 @@ fn quantized(operations: &[Operation]) -> Weights {
     }
     let has_fc = layers.last().is_some_and(Layer::is_fc);
     let head = layers.len() - 1 - usize::from(has_fc);
+    let has_whole_head = !has_fc || !is_bf16(layers.len() - 1);
     // Every activation has the same unit, so a shortcut's weights have that of its block's.
     let unit = 3.0 / 255.0;
     for (i, layer) in layers.iter().enumerate() {
@@ -50,8 +68,10 @@ fn quantized(operations: &[Operation]) -> Weights {
             let scales: Vec<f32> = (0..conv.out_channels)
                 .map(|o| gain * (1.0 + 0.02 * o as f32))
                 .collect();
-            let name = format!("{}.weight_scale", conv.conv);
-            put(name, Dtype::F32, vec![conv.out_channels], f32s(scales));
+            if !is_bf16(i) {
+                let name = format!("{}.weight_scale", conv.conv);
+                put(name, Dtype::F32, vec![conv.out_channels], f32s(scales));
+            }
             if s == 0 {
                 let bias = random(77 + i as u64, conv.out_channels);
                 let bias = bias.iter().map(|v| v * 0.3).collect();
@@ -65,7 +85,7 @@ fn quantized(operations: &[Operation]) -> Weights {
         }
         let scale = match layer.op {
             Op::Conv { .. } if !layer.is_fc() => unit,
-            Op::AvgPool(..) if i == head => 3.0 / 4095.0,
+            Op::AvgPool(..) if i == head && has_whole_head => 3.0 / 4095.0,
             _ => continue,
         };
         put(
@@ -125,28 +145,85 @@ fn tables() -> Vec<KernelTable> {
 fn all_kernels_threads_and_batches_compute_the_same_bits() {
     for (what, architecture) in architectures() {
         let weights = quantized(&architecture.operations(CLASSES, 1));
-        let (height, width) = (45, 38);
-        let images = image(shape(3, height, width), 5);
-        let len = images.len() / 3;
-        let mut expected: Option<(Vec<f32>, Vec<f32>)> = None;
-        for table in tables() {
-            for threads in [1, 2, 4] {
-                let network = load(table, &architecture, &weights, threads).unwrap();
-                assert_eq!(network.precision(), Precision::Int8);
-                let run = |head, range: std::ops::Range<usize>| {
-                    let images = Images::F32(&images[range.start * len..range.end * len]);
-                    network
-                        .forward(images, shape(range.len(), height, width), head)
-                        .unwrap()
-                };
-                let both = (run(Head::Logits, 0..3), run(Head::Embedding, 0..3));
-                let alone: Vec<f32> = (0..3).flat_map(|i| run(Head::Logits, i..i + 1)).collect();
-                assert_eq!(alone, both.0, "{what} {}", table.conv_name(table.int8));
-                let spread = both.0.iter().fold(0.0_f32, |most, &x| most.max(x.abs()));
-                assert!(spread > 0.1, "{what}: logits say nothing");
-                let expected = expected.get_or_insert_with(|| both.clone());
-                assert_eq!(both, *expected, "{what} {}", table.conv_name(table.int8));
-            }
+        assert_same_bits(what, &architecture, &weights);
+    }
+}
+
+/// The layers that compute in bf16: the first, the last ones, every other one, all but one.
+const MIXED: [(&str, fn(usize) -> bool); 5] = [
+    ("first", |i| i == 0),
+    ("all but the first", |i| i > 0),
+    ("odd", |i| i % 2 == 1),
+    ("even", |i| i % 2 == 0),
+    ("third", |i| i % 3 == 2),
+];
+
+#[test]
+fn networks_of_int8_and_bf16_compute_the_same_bits_too() {
+    for (what, architecture) in architectures() {
+        for (which, is_bf16) in MIXED {
+            let operations = architecture.operations(CLASSES, 1);
+            let weights = mixed(&operations, is_bf16);
+            assert_same_bits(&format!("{what}, {which} in bf16"), &architecture, &weights);
+        }
+    }
+}
+
+#[test]
+fn names_and_outputs_are_those_of_the_layers_without_changes_of_type() {
+    let architecture = tiny();
+    let operations = architecture.operations(CLASSES, 1);
+    let layers = fuse(&operations, Fusion::WithShortcuts);
+    let names: Vec<_> = layers.iter().map(|layer| layer.name.clone()).collect();
+    let at = shape(2, 45, 38);
+    let images = image(at, 5);
+    for (which, is_bf16) in MIXED {
+        let weights = mixed(&operations, is_bf16);
+        let table = KernelTable::available().next().unwrap();
+        let network = load(table, &architecture, &weights, 1).unwrap();
+        let found: Vec<_> = network.layers().map(|layer| layer.name.clone()).collect();
+        assert_eq!(found, names, "{which}");
+        let plan = network.plan(at).unwrap();
+        let changes = plan.steps.iter().filter(|step| !step.completes_layer);
+        assert!(
+            changes.count() > 1,
+            "{which}: the input and a change of type"
+        );
+        let outputs = network.activations(Images::F32(&images), at).unwrap();
+        let found: Vec<_> = outputs.iter().map(|(name, ..)| name.clone()).collect();
+        assert_eq!(found, names, "{which}");
+        let logits = network
+            .forward(Images::F32(&images), at, Head::Logits)
+            .unwrap();
+        assert_eq!(outputs.last().unwrap().2, logits, "{which}");
+        let at = shape(0, 45, 38);
+        let empty = network.activations(Images::F32(&[]), at).unwrap();
+        assert_eq!(empty.len(), names.len());
+    }
+}
+
+fn assert_same_bits(what: &str, architecture: &Architecture, weights: &Weights) {
+    let (height, width) = (45, 38);
+    let images = image(shape(3, height, width), 5);
+    let len = images.len() / 3;
+    let mut expected: Option<(Vec<f32>, Vec<f32>)> = None;
+    for table in tables() {
+        for threads in [1, 2, 4] {
+            let network = load(table, architecture, weights, threads).unwrap();
+            assert_eq!(network.precision(), Precision::Int8);
+            let run = |head, range: std::ops::Range<usize>| {
+                let images = Images::F32(&images[range.start * len..range.end * len]);
+                network
+                    .forward(images, shape(range.len(), height, width), head)
+                    .unwrap()
+            };
+            let both = (run(Head::Logits, 0..3), run(Head::Embedding, 0..3));
+            let alone: Vec<f32> = (0..3).flat_map(|i| run(Head::Logits, i..i + 1)).collect();
+            assert_eq!(alone, both.0, "{what} {}", table.conv_name(table.int8));
+            let spread = both.0.iter().fold(0.0_f32, |most, &x| most.max(x.abs()));
+            assert!(spread > 0.1, "{what}: logits say nothing");
+            let expected = expected.get_or_insert_with(|| both.clone());
+            assert_eq!(both, *expected, "{what} {}", table.conv_name(table.int8));
         }
     }
 }

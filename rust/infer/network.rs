@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::session::Session;
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::graph::architecture::Architecture;
 use crate::graph::config::Config;
@@ -175,6 +176,11 @@ impl Network {
         let threads = resolve_threads(options.threads)?;
         let spec = NetworkSpec::new(&architecture, config, tensors)?;
         let (precision, remark) = precision(&spec, options, tensors, &table)?;
+        let table = match precision {
+            // The same bits everywhere, also in layers of bf16.
+            Precision::Int8 => table.with_widened_bf16(),
+            Precision::F32 | Precision::Bf16 => table,
+        };
         let preprocessing = &spec.config.preprocessing;
         let (mean, std) = (&preprocessing.mean, &preprocessing.std);
         let team = Team::get(threads);
@@ -276,9 +282,9 @@ impl Network {
         &self.spec.operations
     }
 
-    /// The layers that a forward runs, in order.
-    pub fn layers(&self) -> &[Layer] {
-        &self.layers
+    /// The layers of a forward, in order, without changes of type.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| layer.is_named())
     }
 
     /// Channels of an image.
@@ -323,9 +329,9 @@ impl Network {
 
     /// Channels of the tensor that the images are copied into.
     pub(super) fn image_channels(&self) -> usize {
-        match self.pixel_scale {
-            Some(_) => quantized_channels(self.architecture.in_channels),
-            None => self.architecture.in_channels,
+        match self.weights.layers[0].arithmetic.dtype {
+            Dtype::I16 | Dtype::U8 => quantized_channels(self.architecture.in_channels),
+            Dtype::F32 | Dtype::Bf16 => self.architecture.in_channels,
         }
     }
 

@@ -25,6 +25,7 @@
 
 mod activations;
 pub mod conv;
+pub mod convert;
 pub mod elementwise;
 pub mod input;
 pub mod loss;

@@ -8,6 +8,7 @@ use super::conv::f32::{ConvKernels, WeightGradientKernels};
 use super::conv::int8::IntPack;
 use super::conv::mixed::{MixedKernels, RoundRow, RoundRowArgs, round_row};
 use super::conv::winograd::WinogradKernels;
+use super::convert::ConvertKernels;
 use super::elementwise::Elementwise;
 use super::elementwise::kernel::elementwise;
 use super::loss::LossKernels;
@@ -60,6 +61,8 @@ pub struct IntKernels<A: 'static> {
     pub pack: IntPack,
     /// Pools.
     pub pool: IntPoolKernels<A>,
+    /// Changes of type, between them and bf16.
+    pub convert: ConvertKernels<A>,
 }
 
 impl<A: Activation> IntKernels<A> {
@@ -70,6 +73,7 @@ impl<A: Activation> IntKernels<A> {
             conv: conv(proof),
             pack: IntPack::new(proof),
             pool: IntPoolKernels::new(proof),
+            convert: ConvertKernels::new(proof),
         })
     }
 }
@@ -304,6 +308,22 @@ impl KernelTable {
             u8: self.u8.conv.tile(),
             int8: self.int8,
         }
+    }
+
+    /// The same kernels, with pairs of bf16 widened to f32, whose sums are the same bits on every processor.
+    pub fn with_widened_bf16(self) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if self.bf16_speed != Bf16Speed::Widened
+            && let Some(bf16) = Bf16Kernels::of::<WidenedAvx2>(DotKernels::<bf16>::avx2)
+        {
+            let bf16_speed = Bf16Speed::Widened;
+            return Self {
+                bf16,
+                bf16_speed,
+                ..self
+            };
+        }
+        self
     }
 
     /// The same kernels, with int8 networks on emulated 8-bit activations, for tests.

@@ -10,6 +10,7 @@ use crate::dtype::Dtype;
 use crate::graph::layer::{ConvSpec, Layer, Op, TensorId};
 use crate::kernels::KernelShapes;
 use crate::kernels::conv::{Conv, Grid, Source};
+use crate::kernels::convert::ConvertLayer;
 use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer, Units};
@@ -202,6 +203,11 @@ impl Builder<'_> {
                 first_channel: pad.before,
                 units: units(&arithmetic),
             })],
+            Op::Convert(input) => vec![Step::Convert(ConvertLayer {
+                input: view(*input),
+                out,
+                factor: conversion_factor(&arithmetic),
+            })],
             Op::Elementwise { a, norm, b, relu } => vec![Step::Elementwise(ElementwiseLayer {
                 a: view(*a),
                 norm_bytes: norm.is_some().then_some(start),
@@ -210,6 +216,16 @@ impl Builder<'_> {
                 out,
             })],
         };
+        if !layer.is_named() {
+            let step = layer_steps.remove(0);
+            steps.push(PlannedStep {
+                name: layer.name.clone(),
+                step,
+                completes_layer: false,
+                scale: arithmetic.scales.output,
+            });
+            return;
+        }
         let last = layer_steps.pop();
         let named = |step, completes_layer| PlannedStep {
             name: layer.name.clone(),
@@ -219,6 +235,14 @@ impl Builder<'_> {
         };
         steps.extend(layer_steps.into_iter().map(|step| named(step, false)));
         steps.extend(last.map(|step| named(step, true)));
+    }
+}
+
+/// The factor of a change of type: the unit of the whole numbers, or its reciprocal.
+fn conversion_factor(arithmetic: &Arithmetic) -> f32 {
+    match arithmetic.dtype {
+        Dtype::Bf16 => (1.0 / f64::from(arithmetic.scales.output)) as f32,
+        _ => arithmetic.scales.input,
     }
 }
 

@@ -42,7 +42,7 @@ pub fn shapes(layers: &[Layer], shape: Shape, channels: usize) -> Vec<TensorShap
                     ..pooled
                 }
             }
-            Op::Elementwise { a, .. } => shapes[*a],
+            Op::Elementwise { a, .. } | Op::Convert(a) => shapes[*a],
         });
     }
     shapes

@@ -73,6 +73,7 @@ unsafe fn run_item_f32(step: &Step, item: usize, context: &StepContext, kernels:
             Step::Elementwise(layer) => {
                 layer.run_item(item, arena, weights, kernels.elementwise);
             }
+            Step::Convert(_) => unreachable!("f32 networks have no such step"),
         }
     }
 }
@@ -95,6 +96,10 @@ unsafe fn run_item_bf16(step: &Step, item: usize, context: &StepContext, kernels
             Step::Elementwise(layer) => {
                 layer.run_item(item, arena, weights, kernels.elementwise);
             }
+            Step::Convert(layer) => match layer.out.dtype {
+                Dtype::I16 => layer.run_item(item, arena, context.table.i16.convert.from_bf16),
+                _ => layer.run_item(item, arena, context.table.u8.convert.from_bf16),
+            },
             Step::WinogradInput(_) | Step::WinogradProducts(_) | Step::WinogradOutput(_) => {
                 unreachable!("bf16 networks have no such step")
             }
@@ -129,6 +134,7 @@ unsafe fn run_item_int<A: Activation>(
                 layer.run_item(item, arena, kernels.pool.avg);
             }
             Step::AvgPool(layer) => layer.run_item(item, arena, kernels.pool.head),
+            Step::Convert(layer) => layer.run_item(item, arena, kernels.convert.to_bf16),
             Step::WinogradInput(_)
             | Step::WinogradProducts(_)
             | Step::WinogradOutput(_)

@@ -3,6 +3,7 @@
 use crate::dtype::Dtype;
 use crate::kernels::conv::winograd::{PointProducts, TileSize, TransformInput, TransformOutput};
 use crate::kernels::conv::{Conv, Source};
+use crate::kernels::convert::ConvertLayer;
 use crate::kernels::elementwise::ElementwiseLayer;
 use crate::kernels::input::InputLayer;
 use crate::kernels::pool::{AvgPoolLayer, MaxPoolLayer};
@@ -38,6 +39,8 @@ pub enum Step {
     AvgPool(AvgPoolLayer),
     /// A batch norm, an addition or a ReLU that is not fused into a convolution.
     Elementwise(ElementwiseLayer),
+    /// The same values in another type.
+    Convert(ConvertLayer),
 }
 
 impl Step {
@@ -52,6 +55,7 @@ impl Step {
             Self::MaxPool(layer) => layer.items(),
             Self::AvgPool(layer) => layer.items(),
             Self::Elementwise(layer) => layer.items(),
+            Self::Convert(layer) => layer.items(),
         }
     }
 
@@ -66,6 +70,7 @@ impl Step {
             Self::MaxPool(layer) => &layer.out,
             Self::AvgPool(layer) => &layer.out,
             Self::Elementwise(layer) => &layer.out,
+            Self::Convert(layer) => &layer.out,
         }
     }
 
@@ -80,6 +85,7 @@ impl Step {
             Self::MaxPool(layer) => layer.input.dtype,
             Self::AvgPool(layer) => layer.input.dtype,
             Self::Elementwise(layer) => layer.a.dtype,
+            Self::Convert(layer) => layer.input.dtype,
         }
     }
 
@@ -124,6 +130,7 @@ impl Step {
             Self::AvgPool(layer) if layer.pads() => "pad_channels",
             Self::AvgPool(_) => "avg_pool",
             Self::Elementwise(_) => "elementwise",
+            Self::Convert(_) => "convert",
         }
     }
 
@@ -142,6 +149,7 @@ impl Step {
             Self::AvgPool(layer) if layer.pads() => "channel pad",
             Self::AvgPool(_) => "average pool",
             Self::Elementwise(_) => "elementwise",
+            Self::Convert(_) => "convert",
         }
     }
 }

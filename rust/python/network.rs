@@ -212,7 +212,7 @@ impl Network {
     #[getter]
     fn layer_names(&self) -> Vec<String> {
         let name = |layer: &Layer| layer.name.clone();
-        self.core.layers().iter().map(name).collect()
+        self.core.layers().map(name).collect()
     }
 
     #[pyo3(signature = (x, *, threads=None))]
@@ -275,7 +275,7 @@ impl Network {
     ) -> PyResult<Vec<(String, Bound<'py, PyArray4<f32>>)>> {
         let (batch, shape) = Batch::new(x, self.core.in_channels())?;
         let images = batch.images()?;
-        let all: Vec<usize> = (0..self.core.layers().len()).collect();
+        let all: Vec<usize> = (0..self.core.layers().count()).collect();
         let activations = interruptible(py, None, |call| {
             self.core.features(call, images, shape, &all)
         })?;
@@ -421,9 +421,9 @@ impl Network {
 
     /// The place of layer `name`; a stage's name stands for its last block.
     fn layer(&self, name: &str) -> PyResult<usize> {
-        let layers = self.core.layers();
-        let is_named = |layer: &Layer| layer.name == name;
-        let of_stage = |layer: &Layer| {
+        let layers: Vec<_> = self.core.layers().collect();
+        let is_named = |layer: &&Layer| layer.name == name;
+        let of_stage = |layer: &&Layer| {
             let block = layer
                 .name
                 .strip_prefix(name)

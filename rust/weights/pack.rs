@@ -7,6 +7,8 @@
 use std::ops::Range;
 
 use super::jobs::for_each_job;
+use super::pack_int8::{IntJob, IntLayer, IntScratch};
+use super::quantized::QuantizedLayers;
 use super::source::LayerSource;
 use super::tensors::Tensors;
 use crate::dtype::Dtype;
@@ -15,6 +17,7 @@ use crate::graph::layer::Layer;
 use crate::kernels::KernelTable;
 use crate::kernels::conv::MAX_SOURCES;
 use crate::kernels::conv::f32::panel_len;
+use crate::kernels::input::PixelScale;
 use crate::memory::{Buffer, room};
 use crate::plan::{Algorithm, Arithmetic, LayerWeights, panel_k};
 use crate::threads::Team;
@@ -43,6 +46,32 @@ impl PackedWeights {
         table: &KernelTable,
         team: &Team,
     ) -> Result<Self, Error> {
+        Self::of(layers, arithmetic, None, tensors, table, team)
+    }
+
+    /// Packs the weights of an int8 network, whose layers may be of bf16.
+    ///
+    /// # Errors
+    /// As for [`PackedWeights::new`].
+    pub fn int8(
+        quantized: &QuantizedLayers,
+        pixels: &PixelScale,
+        tensors: &Tensors,
+        table: &KernelTable,
+        team: &Team,
+    ) -> Result<Self, Error> {
+        let QuantizedLayers { layers, arithmetic } = quantized;
+        Self::of(layers, arithmetic, Some(pixels), tensors, table, team)
+    }
+
+    fn of(
+        layers: &[Layer],
+        arithmetic: &[Arithmetic],
+        pixels: Option<&PixelScale>,
+        tensors: &Tensors,
+        table: &KernelTable,
+        team: &Team,
+    ) -> Result<Self, Error> {
         let kernels = table.shapes();
         // Vectors with an element for each channel, and the list of jobs.
         let channels = |layer: &Layer| layer.convs().map(|conv| conv.out_channels).sum::<usize>();
@@ -51,12 +80,20 @@ impl PackedWeights {
         let places = LayerWeights::lay_out(layers, arithmetic, &kernels);
         let sources = layers
             .iter()
-            .zip(&places)
-            .map(|(layer, place)| {
-                let tile = kernels.tile(place.arithmetic.dtype);
-                LayerSource::new(layer, place.arithmetic.algorithm, tensors, tile)
+            .zip(arithmetic)
+            .map(|(layer, arithmetic)| {
+                let tile = kernels.tile(arithmetic.dtype);
+                Ok(match (tile.dtype, pixels) {
+                    (Dtype::F32 | Dtype::Bf16, _) | (_, None) => {
+                        let algorithm = arithmetic.algorithm;
+                        AnyLayer::Real(LayerSource::new(layer, algorithm, tensors, tile)?)
+                    }
+                    (Dtype::I16 | Dtype::U8, Some(pixels)) => AnyLayer::Whole(IntLayer::new(
+                        layer, arithmetic, pixels, tensors, &kernels,
+                    )?),
+                })
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, Error>>()?;
         let mut data = Buffer::new(LayerWeights::total_bytes(&places), "weights")?;
 
         let mut jobs = Vec::new();
@@ -66,20 +103,44 @@ impl PackedWeights {
             let (before, others) = rest.split_at_mut(place.offset_bytes - at + place.len_bytes);
             let mine = &mut before[place.offset_bytes - at..];
             (rest, at) = (others, place.offset_bytes + place.len_bytes);
-            let mine = bytemuck::cast_slice_mut(mine);
-            match &source.norm {
-                Some(folded) => folded.write(mine),
-                None => jobs.extend(jobs_of(source, mine)),
+            match source {
+                _ if mine.is_empty() => {}
+                AnyLayer::Whole(layer) => jobs.extend(layer.jobs(mine).map(AnyJob::Whole)),
+                AnyLayer::Real(layer) => {
+                    let mine = bytemuck::cast_slice_mut(mine);
+                    match &layer.norm {
+                        Some(folded) => folded.write(mine),
+                        None => jobs.extend(jobs_of(layer, mine).into_iter().map(AnyJob::Real)),
+                    }
+                }
             }
         }
-        let needs = Needs::of(&sources);
-        let scratch = || Scratch::new(&needs);
-        for_each_job(team, jobs, scratch, |job, scratch| job.run(table, scratch))?;
+        let needs = Needs::of(sources.iter().filter_map(|source| match source {
+            AnyLayer::Real(layer) => Some(layer),
+            AnyLayer::Whole(_) => None,
+        }));
+        let scratch = || Ok((Scratch::new(&needs)?, IntScratch::default()));
+        for_each_job(team, jobs, scratch, |job, (real, whole)| match job {
+            AnyJob::Real(job) => job.run(table, real),
+            AnyJob::Whole(job) => job.run(table, whole),
+        })?;
         Ok(Self {
             data,
             layers: places,
         })
     }
+}
+
+/// A layer's tensors.
+enum AnyLayer<'a> {
+    Real(LayerSource<'a>),
+    Whole(IntLayer<'a>),
+}
+
+/// The packing of a panel.
+enum AnyJob<'a> {
+    Real(Job<'a>),
+    Whole(IntJob<'a>),
 }
 
 /// The work of packing `layer` into `packed`, a job for each panel of output channels.
@@ -123,7 +184,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(sources: &[LayerSource]) -> Self {
+    fn of<'a>(sources: impl Iterator<Item = &'a LayerSource<'a>>) -> Self {
         let mut needs = Self::default();
         for source in sources {
             let (tile, nr) = (source.tile, source.tile.nr);

@@ -1,10 +1,8 @@
-//! The weights of an int8 network, re-laid and packed: panel by panel, as in f32.
+//! A layer's int8 weights, re-laid, checked and packed: panel by panel, as in f32.
 
 use std::ops::Range;
 
-use super::jobs::for_each_job;
-use super::pack::PackedWeights;
-use super::quantized::{QuantizedLayers, scales};
+use super::quantized::scales;
 use super::relay::oihw_to_ohwi;
 use super::tensor::Tensor;
 use super::tensors::Tensors;
@@ -15,12 +13,8 @@ use crate::kernels::conv::TileShape;
 use crate::kernels::conv::int8::PanelValues;
 use crate::kernels::input::PixelScale;
 use crate::kernels::{KernelShapes, KernelTable};
-use crate::memory::{Buffer, room};
-use crate::plan::{Arithmetic, LayerWeights, panel_channels, panel_k};
-use crate::threads::Team;
-
-/// Bytes of the values for one output channel while weights are packed, and of its share of the jobs.
-const CHANNEL_BYTES: usize = 256;
+use crate::memory::room;
+use crate::plan::{Arithmetic, panel_channels, panel_k};
 
 /// The largest bias in units of the sums. The products have the rest of i32.
 const MOST_BIAS: f64 = (1 << 30) as f64;
@@ -28,55 +22,8 @@ const MOST_BIAS: f64 = (1 << 30) as f64;
 /// The largest difference, relative, between the units of a layer's two products: they share its sums.
 const SHARED_UNITS: f64 = 1.0 / 1024.0;
 
-impl PackedWeights {
-    /// Packs the weights of an int8 network for the tier's panels, in parallel.
-    ///
-    /// # Errors
-    /// A tensor has wrong values, or there is not enough memory.
-    pub fn int8(
-        quantized: &QuantizedLayers,
-        pixels: &PixelScale,
-        tensors: &Tensors,
-        table: &KernelTable,
-        team: &Team,
-    ) -> Result<Self, Error> {
-        let kernels = table.shapes();
-        let QuantizedLayers { layers, arithmetic } = quantized;
-        let channels = |layer: &Layer| layer.convs().map(|conv| conv.out_channels).sum::<usize>();
-        let channels: usize = layers.iter().map(channels).sum();
-        room::check(CHANNEL_BYTES * channels + room::SMALL, "weights")?;
-        let places = LayerWeights::lay_out(layers, arithmetic, &kernels);
-        let sources = layers
-            .iter()
-            .zip(arithmetic)
-            .map(|(layer, arithmetic)| IntLayer::new(layer, arithmetic, pixels, tensors, &kernels))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut data = Buffer::new(LayerWeights::total_bytes(&places), "weights")?;
-        let mut jobs = Vec::new();
-        let (mut rest, mut at) = (&mut data[..], 0);
-        for (source, place) in sources.iter().zip(&places) {
-            let (before, others) = rest.split_at_mut(place.offset_bytes - at + place.len_bytes);
-            let mine = &mut before[place.offset_bytes - at..];
-            (rest, at) = (others, place.offset_bytes + place.len_bytes);
-            if !source.convs.is_empty() {
-                let panels = mine.chunks_exact_mut(source.tile.panel_bytes(source.k()));
-                let job = |(panel, place)| (source, panel, bytemuck::cast_slice_mut(place));
-                jobs.extend(panels.enumerate().map(job));
-            }
-        }
-        let scratch = || Ok(Scratch::default());
-        for_each_job(team, jobs, scratch, |(source, panel, place), scratch| {
-            source.pack(panel, place, table, scratch)
-        })?;
-        Ok(Self {
-            data,
-            layers: places,
-        })
-    }
-}
-
 /// A layer's tensors, with the values that belong to its sums.
-struct IntLayer<'a> {
+pub(super) struct IntLayer<'a> {
     convs: Vec<IntConv<'a>>,
     dtype: Dtype,
     tile: TileShape,
@@ -91,6 +38,19 @@ struct IntLayer<'a> {
     pixels: Option<&'a PixelScale>,
 }
 
+/// The packing of a panel.
+pub(super) struct IntJob<'a> {
+    layer: &'a IntLayer<'a>,
+    panel: usize,
+    place: &'a mut [i32],
+}
+
+impl IntJob<'_> {
+    pub(super) fn run(self, table: &KernelTable, scratch: &mut IntScratch) -> Result<(), Error> {
+        self.layer.pack(self.panel, self.place, table, scratch)
+    }
+}
+
 /// A convolution's weights in the file.
 struct IntConv<'a> {
     spec: &'a ConvSpec,
@@ -101,7 +61,7 @@ struct IntConv<'a> {
 
 /// A worker's memory.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct IntScratch {
     oihw: Vec<i8>,
     ohwi: Vec<i8>,
     /// For each convolution of the layer.
@@ -109,7 +69,7 @@ struct Scratch {
 }
 
 impl<'a> IntLayer<'a> {
-    fn new(
+    pub(super) fn new(
         layer: &'a Layer,
         arithmetic: &Arithmetic,
         pixels: &'a PixelScale,
@@ -174,6 +134,16 @@ impl<'a> IntLayer<'a> {
         })
     }
 
+    /// The work of packing the layer into its place, a job for each panel.
+    pub(super) fn jobs<'b>(&'b self, packed: &'b mut [u8]) -> impl Iterator<Item = IntJob<'b>> {
+        let panels = packed.chunks_exact_mut(self.tile.panel_bytes(self.k()));
+        panels.enumerate().map(|(panel, place)| IntJob {
+            layer: self,
+            panel,
+            place: bytemuck::cast_slice_mut(place),
+        })
+    }
+
     /// K of a panel's product.
     fn k(&self) -> usize {
         let of = |conv: &IntConv| panel_k(conv.spec, self.tile);
@@ -186,12 +156,12 @@ impl<'a> IntLayer<'a> {
         panel: usize,
         place: &mut [i32],
         table: &KernelTable,
-        scratch: &mut Scratch,
+        scratch: &mut IntScratch,
     ) -> Result<(), Error> {
         let first = panel * self.tile.nr;
         let channels = first..(first + self.tile.nr).min(self.bias.len());
         scratch.rows.resize(self.convs.len(), Vec::new());
-        let Scratch { oihw, ohwi, rows } = scratch;
+        let IntScratch { oihw, ohwi, rows } = scratch;
         let mut bias: Vec<f64> = channels
             .clone()
             .map(|o| f64::from(self.bias[o]) / self.units[o])

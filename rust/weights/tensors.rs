@@ -51,6 +51,11 @@ impl<'a> Tensors<'a> {
         self.entries.contains_key(name)
     }
 
+    /// The names, in any order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     fn entry(&self, name: &str) -> Result<&Entry<Bytes<'a>>, Error> {
         let missing = || self.error(self.missing(name, 1));
         self.entries.get(name).ok_or_else(missing)
