@@ -21,7 +21,7 @@ from resnet_rs.bench.precisions.measure import compare_precisions
 from resnet_rs.bench.precisions.result import PrecisionComparison, PrecisionRow
 from resnet_rs.cli import main
 from resnet_rs.options import Options
-from resnet_rs.quantization.quantize import relative_error
+from resnet_rs.quantization.errors import relative_error
 from resnet_rs.terminal.progress import Progress
 
 VNNI, PLAIN = ("avx2", "avxvnni"), ("avx2", "fma")

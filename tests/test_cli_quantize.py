@@ -47,7 +47,8 @@ def test_a_model_is_written_and_reported(
     assert record["images"] == 10
     assert f"scales by {record['method']} from 10 images" in told
     assert "the layers with the most noise" in told
-    assert f"{record['method']} was taken; relative errors: minmax " in told
+    assert f"\n{record['method']} was taken" in told
+    assert "; relative errors: minmax " in told
     assert "top-1 on 10 labelled photos: " in told
     assert f"wrote {out}" in told
     assert picture.read_bytes().startswith(b"\x89PNG")

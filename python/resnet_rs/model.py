@@ -504,8 +504,9 @@ class ResNet:
             images: a folder; one image or several, as the class describes; or float32
                 `[n, height, width, 3]`, normalised, as `forward` takes.
             method: how the ranges are chosen: `minmax`, `percentile`, `mse` or `kl`
-                (`resnet_rs.quantization.clipping`). `auto` tries the first three on up to 8 of the
-                images, and takes the one whose logits are nearest to those of f32.
+                (`resnet_rs.quantization.clipping`). `auto` compares `minmax` and `mse` on a few of
+                the images, and takes `mse` if its logits are clearly nearer to those of f32
+                (`resnet_rs.quantization.trial`).
             percentile: the percentage of values that the method `percentile` keeps.
             count: how many images of a folder to use, evenly over its sorted files.
             progress: show a progress bar on a terminal.

@@ -17,6 +17,7 @@ from ..quantization.clipping import PERCENTILE
 from ..quantization.images import COUNT
 from ..quantization.quantize import AUTO, quantize
 from ..quantization.report import report_on
+from ..quantization.trial import CLEARLY, TRIED
 from ..replacing import require_no_directory
 from ..terminal.progress import Progress
 from ..weights.formats.convert import require_free
@@ -28,8 +29,8 @@ config.json with int8 weights, a quarter of the size. Commands that compute with
 train, export and those that look at single operations need f32.
 
 The images of --images tell the range of each layer's 8 bits: photos like those that the model will
-see, without labels. {COUNT} are enough, and fewer often are. --method auto tries several ways to
-choose the ranges, and takes the one whose logits are nearest to those of f32. The report compares
+see, without labels. {COUNT} are enough, and fewer often are. --method auto takes minmax, which
+cuts off nothing, unless the logits of mse are clearly nearer to those of f32. The report compares
 both networks on up to 32 of the images; --evaluate compares their accuracy on labelled photos.
 
 examples:
@@ -145,7 +146,9 @@ def _text(
     parts = [found.text(layers=arguments.layers)]
     if result.errors:
         tried = ", ".join(f"{name} {error:.2%}" for name, error in result.errors.items())
-        parts.append(f"{result.method} was taken; relative errors: {tried}")
+        plain = result.method == TRIED[0]
+        why = f": no other has less than {CLEARLY} of its error" if plain else ""
+        parts.append(f"{result.method} was taken{why}; relative errors: {tried}")
     if accuracy is not None:
         parts.append(str(accuracy))
     parts.append(f"wrote {arguments.target}")

@@ -11,6 +11,9 @@ makes the steps coarse, a small one cuts off the largest values. The methods:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +30,9 @@ PERCENTILE = 99.999
 """The percentage of values that the method `percentile` keeps."""
 
 _UNUSED = 1.0  # of a layer whose outputs are all zero: any clip is right
-_CANDIDATES = 128
+# Squared errors change slowly with the clip; divergences have dents, so each one is tried.
+_GRIDS_OF_MSE = (20, 15)
+_GRIDS_OF_KL = (128,)
 _LEAST_CLIP = 0.05  # of the largest value
 _LINEAR_BINS = 2048
 
@@ -55,9 +60,9 @@ def clip_of(method: str, statistics: LayerStatistics, *, percentile: float = PER
         case "percentile":
             clip = quantile(counts, largest, percentile / 100)
         case "mse":
-            clip = _least(squared_errors, counts, largest)
+            clip = _least(squared_errors, counts, largest, _GRIDS_OF_MSE)
         case "kl":
-            clip = _least(divergences, counts, largest)
+            clip = _least(divergences, counts, largest, _GRIDS_OF_KL)
         case _:
             clip = largest
     return min(clip, largest) if clip > 0 else largest
@@ -132,8 +137,19 @@ def divergences(
     return found
 
 
-def _least(cost: object, counts: NDArray[np.uint64], largest: float) -> float:
-    """Try clips evenly from a twentieth of the largest value up to it, and take the best one."""
-    assert callable(cost)
-    clips = np.linspace(_LEAST_CLIP, 1.0, _CANDIDATES) * largest
-    return float(clips[np.argmin(cost(counts, largest, clips))])
+_Cost: TypeAlias = Callable[[NDArray[np.uint64], float, NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _least(cost: _Cost, counts: NDArray[np.uint64], largest: float, grids: Sequence[int]) -> float:
+    """Take the clip of the least cost, from a twentieth of the largest value up to it.
+
+    Each grid of clips but the first lies between the neighbours of the best clip before.
+    """
+    low, high = _LEAST_CLIP, 1.0
+    best = high
+    for points in grids:
+        clips = np.linspace(low, high, points)
+        best = float(clips[np.argmin(cost(counts, largest, clips * largest))])
+        step = (high - low) / (points - 1)
+        low, high = max(low, best - step), min(high, best + step)
+    return best * largest

@@ -42,7 +42,7 @@ def spread(folder: str | os.PathLike[str], count: int = COUNT) -> list[str]:
     paths = list(Sources([os.fspath(folder)]))
     if not paths:
         raise ValueError(f"{os.fspath(folder)}: expected images to calibrate with; there is none")
-    return [paths[place] for place in _evenly(len(paths), count)]
+    return [paths[place] for place in evenly(len(paths), count)]
 
 
 class CalibrationImages:
@@ -87,7 +87,7 @@ class CalibrationImages:
             ImageError, OSError, TypeError: an image cannot be read; the message names it.
             ValueError: as they do; at the end, if every image is of a single colour.
         """
-        chosen = set(_evenly(self.count, SAMPLE))
+        chosen = set(evenly(self.count, SAMPLE))
         sample: list[Batch] = []
         done, varied = 0, False
         for batch in self._loaded_batches():
@@ -120,7 +120,7 @@ class CalibrationImages:
             yield stack_batch(group)
 
 
-def _evenly(total: int, count: int) -> list[int]:
+def evenly(total: int, count: int) -> list[int]:
     """Up to `count` places of `total`, evenly spaced."""
     if total <= count:
         return list(range(total))

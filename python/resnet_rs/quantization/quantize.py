@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .._core import Network, __version__
@@ -23,16 +23,11 @@ from .clipping import METHODS, PERCENTILE, clip_of
 from .images import COUNT, Batch, CalibrationImages
 from .options import options_of_quantized
 from .statistics import LayerStatistics, gather
-from .weights import quantized_tensors
+from .trial import TRIED, Trial, best_of
+from .weights import tensors_by_clips
 
 AUTO = "auto"
-"""The method that tries several, and takes the one whose logits are nearest to those of f32."""
-
-TRIED = ("minmax", "percentile", "mse")
-"""The methods that `auto` tries."""
-
-COMPARED = 8
-"""The images that `auto` compares on: more take longer than the calibration, and choose alike."""
+"""The method that tries several, as `trial.py` describes."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -44,7 +39,8 @@ class Quantized:
     Attributes:
         loaded: the network.
         method: the method that chose the scales.
-        errors: of each method that `auto` tried, the relative error of its logits; else empty.
+        errors: of each method that `auto` tried, the relative error of its logits, as the
+            geometric mean over some images; else empty.
         images: the number of calibration images.
         sample: up to 32 of them, `[1, height, width, channels]` each.
     """
@@ -97,31 +93,15 @@ def quantize(
         network = _Quantizing(loaded, layers, statistics, percentile)
         errors: dict[str, float] = {}
         if method == AUTO:
-            compared = calibration.sample[:COMPARED]
-            expected = [loaded.network.logits(x) for x in compared]
+            trial = Trial(loaded.network, calibration.sample)
+            network.prepare(TRIED)
             for tried in TRIED:
                 line.say(f"trying {tried} ...")
-                found = network.of(tried)
-                errors[tried] = relative_error([found.logits(x) for x in compared], expected)
-            method = min(errors, key=lambda one: errors[one])
+                errors[tried] = trial.error(network.of(tried))
+            method = best_of(errors)
         config = network.config(method, calibration.count, errors)
         result = _in_memory(loaded, network.tensors(method), config, architecture)
     return Quantized(result, method, errors, calibration.count, calibration.sample)
-
-
-def relative_error(
-    found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]
-) -> float:
-    """The length of all differences, divided by that of the expected values.
-
-    Values that are not finite make it infinite; of nothing but zeros it is 0 or infinite.
-    """
-    pairs = list(zip(found, expected, strict=True))
-    error = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in pairs)
-    size = sum(float(np.square(b.astype(np.float64)).sum()) for _, b in pairs)
-    if not (math.isfinite(error) and size):
-        return 0.0 if error == 0 else math.inf
-    return math.sqrt(error / size)
 
 
 class _Quantizing:
@@ -138,25 +118,36 @@ class _Quantizing:
         self._layers = layers
         self._statistics = statistics
         self._percentile = percentile
-        self._original = loaded.tensors()
         self._made: dict[str, Tensors] = {}
 
     def tensors(self, method: str) -> Tensors:
         """The quantised tensors."""
         if method not in self._made:
-            self._made[method] = self._make(method)
+            self.prepare([method])
         return self._made[method]
 
-    def _make(self, method: str) -> Tensors:
-        clips = {
-            layer.name: clip_of(method, self._statistics[layer.name], percentile=self._percentile)
-            for layer in self._layers
-            if layer.has_scale
-        }
-        spec = self._loaded.config.preprocessing
-        return quantized_tensors(
-            self._layers, self._original, self._statistics, clips, spec.mean, spec.std
+    def prepare(self, methods: Sequence[str]) -> None:
+        """Make the tensors of several methods, which share most of the work."""
+        threads = self._loaded.network.threads
+        clips = [self._clips(method, threads) for method in methods]
+        found = tensors_by_clips(
+            self._layers,
+            self._loaded.tensors(),
+            self._statistics,
+            clips,
+            self._loaded.config.preprocessing.std,
+            threads=threads,
         )
+        self._made.update(zip(methods, found, strict=True))
+
+    def _clips(self, method: str, threads: int) -> dict[str, float]:
+        names = [layer.name for layer in self._layers if layer.has_scale]
+
+        def clip(name: str) -> float:
+            return clip_of(method, self._statistics[name], percentile=self._percentile)
+
+        with ThreadPoolExecutor(threads) as pool:
+            return dict(zip(names, pool.map(clip, names), strict=True))
 
     def of(self, method: str) -> Network:
         """The quantised network, to try."""

@@ -15,8 +15,8 @@ from .._core import Network
 from ..inspect.compare.numbers import ratio_in_decibels
 from ..terminal.tables import plural, text_table
 from ..weights.loaded import HasLoaded
+from .errors import relative_error
 from .images import Batch, CalibrationImages
-from .quantize import relative_error
 
 _WORST = 5
 _ROUNDS = 5

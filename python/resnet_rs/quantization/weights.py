@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,36 +59,165 @@ def quantized_tensors(
     Raises:
         WeightsError: weights are too large for a scale in float32.
     """
-    found: dict[str, NDArray[Any]] = {}
-    scales = {IMAGE: 1.0}
+    (found,) = tensors_by_clips(
+        layers, tensors, statistics, [clips], std, correct_bias=correct_bias
+    )
+    return found
+
+
+def tensors_by_clips(
+    layers: Sequence[Layer],
+    tensors: Mapping[str, NDArray[Any]],
+    statistics: Mapping[str, LayerStatistics],
+    clips: Sequence[Mapping[str, float]],
+    std: Sequence[float],
+    *,
+    correct_bias: bool = True,
+    threads: int = 1,
+) -> list[dict[str, NDArray[Any]]]:
+    """Quantise every layer for several choices of clips, in little more time than for one.
+
+    The scale of a convolution's weights does not depend on clips, unless two convolutions share
+    their sums. So most weights are rounded once.
+
+    Args:
+        layers: as for `quantized_tensors`, like the others.
+        tensors: see `layers`.
+        statistics: see `layers`.
+        clips: several of them.
+        std: see `layers`.
+        correct_bias: see `layers`.
+        threads: the layers that are quantised at the same time.
+
+    Returns:
+        For each of `clips` the tensors of a quantised file, which may share arrays.
+
+    Raises:
+        WeightsError: as `quantized_tensors` does.
+    """
+    scales = [_scales(layers, statistics, one) for one in clips]
+    work = partial(_layer_tensors, tensors, statistics, scales, std, correct_bias)
+    with ThreadPoolExecutor(threads) as pool:
+        by_layer = list(pool.map(work, layers))
+    found: list[dict[str, NDArray[Any]]] = []
+    for place in range(len(clips)):
+        found.append({name: one for layer in by_layer for name, one in layer[place].items()})
+        _require_finite(found[-1])
+    return found
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """The real value of 1 in the tensors between layers.
+
+    Attributes:
+        inner: of every layer's output, `image` among them.
+        stored: of the outputs that have a scale of their own.
+    """
+
+    inner: Mapping[str, float]
+    stored: Mapping[str, np.float32]
+
+
+def _scales(
+    layers: Sequence[Layer], statistics: Mapping[str, LayerStatistics], clips: Mapping[str, float]
+) -> _Scales:
+    inner = {IMAGE: 1.0}
+    stored: dict[str, np.float32] = {}
     for layer in layers:
         output = _output_scale(layer, statistics, clips)
         if output is not None:
-            found[f"{layer.name}.output_scale"] = np.array([output], np.float32)
-        scales[layer.name] = scales[layer.inputs[0]] if output is None else float(output)
-        if not layer.sources:
-            continue
-        pixel = _mean_pixel(statistics[IMAGE], std)
-        folded = [folded_weights(source, tensors) for source in layer.sources]
-        weights = [
-            weight / (255 * _along_inputs(std, weight)) if source.input == IMAGE else weight
-            for source, (weight, _) in zip(layer.sources, folded, strict=True)
-        ]
-        bias = np.sum([one for _, one in folded], axis=0)
-        inputs = [scales[source.input] for source in layer.sources]
-        most = [MOST_POOLED if source.input == LAST_POOL else MOST for source in layer.sources]
-        total = sum_scales(weights, bias, inputs, most, output)
-        for source, weight, scale in zip(layer.sources, weights, inputs, strict=True):
-            integers, weight_scale = rounded(weight, total / scale)
-            found[f"{source.name}.weight"] = integers
-            found[f"{source.name}.weight_scale"] = weight_scale
-            if correct_bias:
-                means = pixel if source.input == IMAGE else statistics[source.input].means
-                bias = bias - shift_by_rounding(weight, integers, weight_scale, means)
-        with np.errstate(over="ignore"):
-            found[f"{layer.sources[0].name}.bias"] = bias.astype(np.float32)
-    _require_finite(found)
+            stored[layer.name] = output
+        inner[layer.name] = inner[layer.inputs[0]] if output is None else float(output)
+    return _Scales(inner, stored)
+
+
+def _layer_tensors(
+    tensors: Mapping[str, NDArray[Any]],
+    statistics: Mapping[str, LayerStatistics],
+    all_scales: Sequence[_Scales],
+    std: Sequence[float],
+    correct_bias: bool,
+    layer: Layer,
+) -> list[dict[str, NDArray[Any]]]:
+    """One layer's tensors for each choice of scales."""
+    folded = [folded_weights(source, tensors) for source in layer.sources]
+    sources = [
+        _SourceWeights(source, weight, statistics, std, correct_bias)
+        for source, (weight, _) in zip(layer.sources, folded, strict=True)
+    ]
+    found = []
+    for scales in all_scales:
+        mine: dict[str, NDArray[Any]] = {}
+        output = scales.stored.get(layer.name)
+        if output is not None:
+            mine[f"{layer.name}.output_scale"] = np.array([output], np.float32)
+        if sources:
+            bias = np.sum([one for _, one in folded], axis=0)
+            inputs = [scales.inner[source.input] for source in layer.sources]
+            most = [MOST_POOLED if source.input == LAST_POOL else MOST for source in layer.sources]
+            extents = [source.extent for source in sources]
+            total = _sum_scales(extents, bias, inputs, most, output)
+            for source, scale in zip(sources, inputs, strict=True):
+                integers, stored, shift = source.rounded(total / scale)
+                mine[f"{source.name}.weight"] = integers
+                mine[f"{source.name}.weight_scale"] = stored
+                bias = bias - shift
+            with np.errstate(over="ignore"):
+                mine[f"{sources[0].name}.bias"] = bias.astype(np.float32)
+        found.append(mine)
     return found
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Each output channel's largest weight, and its sum of weights, both without signs."""
+
+    largest: Array
+    sums: Array
+
+    @classmethod
+    def of(cls, weight: Array) -> _Extent:
+        rows = np.abs(weight).reshape(len(weight), -1)
+        return cls(rows.max(axis=1), rows.sum(axis=1))
+
+
+class _SourceWeights:
+    """A convolution's weights, rounded once for each scale that is asked for."""
+
+    def __init__(
+        self,
+        source: Source,
+        weight: Array,
+        statistics: Mapping[str, LayerStatistics],
+        std: Sequence[float],
+        correct_bias: bool,
+    ) -> None:
+        self.name = source.name
+        self._means: Array | None = None
+        if source.input == IMAGE:
+            weight = weight / (255 * _along_inputs(std, weight))
+        if correct_bias:
+            image = source.input == IMAGE
+            given = statistics[source.input]
+            self._means = _mean_pixel(given, std) if image else given.means
+        self._weight = weight
+        self.extent = _Extent.of(weight)
+        self._rounded: list[tuple[NDArray[np.int8], NDArray[np.float32], Array]] = []
+
+    def rounded(self, scale: Array) -> tuple[NDArray[np.int8], NDArray[np.float32], Array]:
+        """Integers, the scale as it is stored, and the shift by rounding."""
+        with np.errstate(over="ignore"):
+            wanted = scale.astype(np.float32)
+        for known in self._rounded:
+            if np.array_equal(known[1], wanted):
+                return known
+        integers, stored = rounded(self._weight, scale)
+        shift: Array = np.zeros(len(scale))
+        if self._means is not None:
+            shift = shift_by_rounding(self._weight, integers, stored, self._means)
+        self._rounded.append((integers, stored, shift))
+        return self._rounded[-1]
 
 
 def folded_weights(source: Source, tensors: Mapping[str, NDArray[Any]]) -> tuple[Array, Array]:
@@ -135,11 +267,20 @@ def sum_scales(
     Returns:
         `[out]`, above 0.
     """
-    rows = [np.abs(weight).reshape(len(weight), -1) for weight in weights]
-    pairs = list(zip(rows, inputs, strict=True))
-    total: Array = np.max([row.max(axis=1) * scale / MOST_WEIGHT for row, scale in pairs], axis=0)
+    return _sum_scales([_Extent.of(weight) for weight in weights], bias, inputs, most, output)
+
+
+def _sum_scales(
+    extents: Sequence[_Extent],
+    bias: Array,
+    inputs: Sequence[float],
+    most: Sequence[int],
+    output: np.float32 | None,
+) -> Array:
+    pairs = list(zip(extents, inputs, strict=True))
+    total: Array = np.max([one.largest * scale / MOST_WEIGHT for one, scale in pairs], axis=0)
     products = sum(
-        row.sum(axis=1) * scale * largest for (row, scale), largest in zip(pairs, most, strict=True)
+        one.sums * scale * largest for (one, scale), largest in zip(pairs, most, strict=True)
     )
     total = np.maximum(total, products / _MOST_PRODUCTS)
     total = np.maximum(total, np.abs(bias) / _MOST_BIAS)
@@ -162,7 +303,9 @@ def rounded(weight: Array, scale: Array) -> tuple[NDArray[np.int8], NDArray[np.f
     with np.errstate(over="ignore"):
         stored = scale.astype(np.float32)
     wide = stored.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-    integers = np.clip(np.rint(weight / wide), -MOST_WEIGHT, MOST_WEIGHT)
+    integers = weight / wide
+    np.rint(integers, out=integers)
+    np.clip(integers, -MOST_WEIGHT, MOST_WEIGHT, out=integers)
     return integers.astype(np.int8), stored
 
 
@@ -184,7 +327,9 @@ def shift_by_rounding(
         `[out]`.
     """
     wide = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-    difference = (integers * wide - weight).reshape(*weight.shape[:2], -1).sum(axis=2)
+    change = integers * wide
+    change -= weight
+    difference = change.reshape(*weight.shape[:2], -1).sum(axis=2)
     out, inside = difference.shape
     if inside > len(means):
         means = np.repeat(means, inside // len(means))
