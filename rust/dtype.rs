@@ -29,6 +29,15 @@ impl Dtype {
         }
     }
 
+    /// The precision of a layer that computes on such elements, as users name it.
+    pub const fn precision(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::I16 | Self::U8 => "int8",
+        }
+    }
+
     /// The elements that are stored for so many channels of a pixel: in bf16 whole pairs.
     pub const fn stored(self, channels: usize) -> usize {
         match self {

@@ -67,6 +67,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "ResNet.quantize": {
         "method": "auto",
         "percentile": 99.999,
+        "bf16": (),
+        "max_error": None,
         "count": 300,
         "progress": True,
     },
@@ -127,6 +129,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "quantize": {
         "method": "auto",
         "percentile": 99.999,
+        "bf16": (),
+        "max_error": None,
         "count": 300,
         "architecture": None,
         "progress": None,
@@ -222,6 +226,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "count": 300,
         "method": "auto",
         "percentile": 99.999,
+        "bf16": (),
         "layers": False,
         "json": False,
         "force": False,

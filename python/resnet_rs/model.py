@@ -489,6 +489,8 @@ class ResNet:
         *,
         method: str = "auto",
         percentile: float = 99.999,
+        bf16: Sequence[str] = (),
+        max_error: float | None = None,
         count: int = 300,
         progress: bool = True,
     ) -> _Self:
@@ -508,6 +510,10 @@ class ResNet:
                 the images, and takes `mse` if its logits are clearly nearer to those of f32
                 (`resnet_rs.quantization.trial`).
             percentile: the percentage of values that the method `percentile` keeps.
+            bf16: layers or stages that stay in bf16, such as `["layer4", "fc"]`.
+            max_error: the relative error of the logits that is allowed, on a few of the images. As
+                few layers stay in bf16 as it takes, those with the most noise first
+                (`resnet_rs.quantization.mixing`). None allows any error.
             count: how many images of a folder to use, evenly over its sorted files.
             progress: show a progress bar on a terminal.
 
@@ -517,8 +523,9 @@ class ResNet:
 
         Raises:
             ImageError, OSError, TypeError: an image cannot be read; the message names it.
-            ValueError: no image, or images that calibrate nothing; no such method; a model that is
-                quantised already, or a network that int8 does not have.
+            ValueError: no image, or images that calibrate nothing; no such method or layer; an
+                error that bf16 exceeds; a model that is quantised already, or a network that int8
+                does not have.
             WeightsError: the original files have changed since the model was loaded.
 
         Example:
@@ -540,6 +547,8 @@ class ResNet:
             images,
             method,
             percentile=percentile,
+            bf16=bf16,
+            max_error=max_error,
             count=count,
             architecture=self.architecture,
             progress=line,

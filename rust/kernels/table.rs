@@ -343,13 +343,13 @@ impl KernelTable {
 
     /// The name of another operation's kernel: `<precision>_<operation>_<instructions>`.
     pub fn name(&self, dtype: Dtype, operation: &str) -> String {
-        let (precision, instructions) = match dtype {
-            Dtype::F32 => ("f32", self.isa.name()),
-            Dtype::Bf16 => ("bf16", self.bf16.conv.instructions),
-            Dtype::I16 => ("int8", self.i16.conv.instructions),
-            Dtype::U8 => ("int8", self.u8.conv.instructions),
+        let instructions = match dtype {
+            Dtype::F32 => self.isa.name(),
+            Dtype::Bf16 => self.bf16.conv.instructions,
+            Dtype::I16 => self.i16.conv.instructions,
+            Dtype::U8 => self.u8.conv.instructions,
         };
-        format!("{precision}_{operation}_{instructions}")
+        format!("{}_{operation}_{instructions}", dtype.precision())
     }
 
     /// The tables of every tier that this machine has, slowest first.

@@ -408,7 +408,7 @@ impl Network {
             let entry = PyDict::new(py);
             entry.set_item("name", name)?;
             entry.set_item("algorithm", step.algorithm())?;
-            entry.set_item("precision", self.core.precision().name())?;
+            entry.set_item("precision", step.dtype().precision())?;
             entry.set_item("kernel", kernel_name(step, self.core.kernels()))?;
             let [batch, height, width, channels] = step.output_shape();
             entry.set_item("output_shape", (batch, height, width, channels))?;

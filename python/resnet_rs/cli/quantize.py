@@ -36,6 +36,7 @@ both networks on up to 32 of the images; --evaluate compares their accuracy on l
 examples:
   resnet-rs quantize weights/ weights-int8/ --images photos/
   resnet-rs quantize weights/ weights-int8/ --images photos/ --count 100 --method percentile
+  resnet-rs quantize weights/ weights-int8/ --images photos/ --max-error 0.01
   resnet-rs quantize run/best weights-int8/ --images signs/train --evaluate signs/val --plot q.png
   resnet-rs predict cat.jpg --weights weights-int8/
 
@@ -69,6 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=PERCENTILE,
         metavar="X",
         help=f"the percentage of values that --method percentile keeps (default: {PERCENTILE})",
+    )
+    add(
+        "--bf16",
+        nargs="+",
+        default=(),
+        metavar="LAYER",
+        help="layers or stages that stay in bf16, such as layer4 fc",
+    )
+    add(
+        "--max-error",
+        type=float,
+        metavar="X",
+        help="the relative error of the logits that is allowed, such as 0.01 for 1%%: as few "
+        "layers stay in bf16 as it takes (default: all are in int8)",
     )
     add("--evaluate", metavar="DATA", help="labelled photos to measure both models on")
     add("--plot", metavar="FILE", help="draw the noise of every layer")
@@ -112,6 +127,8 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.images,
                 arguments.method,
                 percentile=arguments.percentile,
+                bf16=arguments.bf16,
+                max_error=arguments.max_error,
                 count=arguments.count,
                 progress=Progress(),
             )

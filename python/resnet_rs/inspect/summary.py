@@ -234,34 +234,40 @@ def _in_precision(
     precision: str, summary: Summary, operations: Sequence[Mapping[str, Any]]
 ) -> Summary:
     """The same network with the sizes of a precision in memory."""
-    of_layers = _BYTES_OF_LAYERS.get(precision, {})
+    # An int8 network may have layers in bf16.
+    of_layer = {row.layer: row.precision for row in summary.rows if row.precision is not None}
+
+    def of(layer: str) -> str:
+        return of_layer.get(layer, precision)
+
     rows = tuple(
         replace(
             row,
             activation_bytes=math.prod(row.output_shape)
-            * of_layers.get(row.name, _BYTES_OF[precision]),
+            * _BYTES_OF_LAYERS.get(of(row.layer), {}).get(row.name, _BYTES_OF[of(row.layer)]),
         )
         for row in summary.rows
     )
+    parameter_bytes = _BYTES_OF[precision] * summary.parameters
+    if precision == "int8":
+        parameter_bytes = sum(
+            _folded_bytes(operation["parameters"]["weight"][1], of(operation["fused_into"]))
+            for operation in operations
+            if operation["kind"] in ("conv", "linear")
+        )
     return replace(
         summary,
         rows=rows,
         activation_bytes=sum(row.activation_bytes for row in rows),
-        parameter_bytes=_int8_bytes(operations)
-        if precision == "int8"
-        else _BYTES_OF[precision] * summary.parameters,
+        parameter_bytes=parameter_bytes,
         precision=precision,
     )
 
 
-def _int8_bytes(operations: Sequence[Mapping[str, Any]]) -> int:
-    """The size of int8 weights, with a scale and a bias for each channel."""
-    weights = [
-        operation["parameters"]["weight"][1]
-        for operation in operations
-        if operation["kind"] in ("conv", "linear")
-    ]
-    return sum(math.prod(shape) + 2 * _BYTES * shape[0] for shape in weights)
+def _folded_bytes(shape: Sequence[int], precision: str) -> int:
+    """The size of a convolution's weights, with a bias and in int8 a scale for each channel."""
+    values = 2 if precision == "int8" else 1
+    return _BYTES_OF[precision] * math.prod(shape) + values * _BYTES * shape[0]
 
 
 def _routines(steps: Sequence[Mapping[str, Any]]) -> dict[str, _Routine]:

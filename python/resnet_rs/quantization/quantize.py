@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
+from .. import arguments
 from .._core import Network, __version__
-from ..reference.fused import Layer
+from ..reference.fused import LAST_POOL, Layer
 from ..reference.int8_network import int8_layers
 from ..terminal.progress import Meter, Progress
 from ..weights.formats.safetensors_writer import bytes_of
 from ..weights.load import load
 from ..weights.loaded import HasLoaded, Loaded
-from . import core_calls
+from . import core_calls, mixing
 from .clipping import METHODS, PERCENTILE, clip_of
 from .images import COUNT, Batch, CalibrationImages
 from .options import options_of_quantized
@@ -43,6 +44,7 @@ class Quantized:
             geometric mean over some images; else empty.
         images: the number of calibration images.
         sample: up to 32 of them, `[1, height, width, channels]` each.
+        bf16: the layers that stay in bf16, in network order.
     """
 
     loaded: Loaded
@@ -50,6 +52,7 @@ class Quantized:
     errors: Mapping[str, float]
     images: int
     sample: Sequence[Batch]
+    bf16: Sequence[str] = ()
 
 
 def quantize(
@@ -58,6 +61,8 @@ def quantize(
     method: str = AUTO,
     *,
     percentile: float = PERCENTILE,
+    bf16: Sequence[str] = (),
+    max_error: float | None = None,
     count: int = COUNT,
     architecture: str | None = None,
     progress: Progress | None = None,
@@ -69,6 +74,9 @@ def quantize(
         images: what to calibrate with, as for `CalibrationImages`.
         method: `auto`, `minmax`, `percentile`, `mse` or `kl` (`clipping.py`).
         percentile: of the method `percentile`, above 0 and at most 100.
+        bf16: the layers that stay in bf16, as `mixing.named` takes them.
+        max_error: the relative error of the logits that is allowed: so many layers stay in bf16.
+            None for any.
         count: how many of a folder's images to use.
         architecture: the only one that the model's class accepts; None for any.
         progress: where to show how far it is.
@@ -76,15 +84,17 @@ def quantize(
     Raises:
         ImageError, OSError, TypeError: an image cannot be read.
         ValueError: no such method; images that calibrate nothing; a network that int8 does not
-            have; or one that is quantised already.
+            have; or one that is quantised already; no such layer; or an error that bf16 exceeds.
         WeightsError: the original files have changed; or the weights are too large for int8.
     """
-    _check(method, percentile)
+    _check(method, percentile, max_error)
     loaded = model.loaded
     loaded.require_f32("quantising")
     calibration = CalibrationImages(loaded, images, count)
     # Operations of another size differ in their shapes only.
     layers = int8_layers(loaded.network.operations(*loaded.input_size))
+    keep = mixing.named(layers, arguments.texts("bf16", bf16))
+    mixing.require_some_in_int8(layers, keep)
     with progress or Progress() as line:
         meter = Meter(line)
         meter.total = calibration.count
@@ -99,9 +109,20 @@ def quantize(
                 line.say(f"trying {tried} ...")
                 errors[tried] = trial.error(network.of(tried))
             method = best_of(errors)
-        config = network.config(method, calibration.count, errors)
-        result = _in_memory(loaded, network.tensors(method), config, architecture)
-    return Quantized(result, method, errors, calibration.count, calibration.sample)
+        if max_error is not None:
+            keep = mixing.fewest(
+                layers,
+                lambda kept: network.of(method, kept),
+                loaded.network,
+                calibration.sample,
+                most=max_error,
+                keep=keep,
+                line=line,
+            )
+        kept = [layer.name for layer in layers if layer.name in keep]
+        config = network.config(method, calibration.count, errors, kept, max_error)
+        result = _in_memory(loaded, network.tensors(method, keep), config, architecture)
+    return Quantized(result, method, errors, calibration.count, calibration.sample, kept)
 
 
 class _Quantizing:
@@ -119,26 +140,54 @@ class _Quantizing:
         self._statistics = statistics
         self._percentile = percentile
         self._made: dict[str, Tensors] = {}
+        self._bf16: Tensors | None = None
 
-    def tensors(self, method: str) -> Tensors:
-        """The quantised tensors."""
+    def tensors(self, method: str, keep: Collection[str] = ()) -> Tensors:
+        """The quantised tensors, those of the layers of `keep` in bf16."""
         if method not in self._made:
             self.prepare([method])
-        return self._made[method]
+        if not keep:
+            return self._made[method]
+        return self._mixed(method, keep)
+
+    def _mixed(self, method: str, keep: Collection[str]) -> Tensors:
+        """Take each layer's tensors from the network in int8 or from the one in bf16."""
+        whole = self._made[method]
+        if self._bf16 is None:
+            threads = self._loaded.network.threads
+            (self._bf16,) = self._by_clips(
+                [method], threads, [one.name for one in self._layers if one.sources]
+            )
+        found: Tensors = {}
+        for layer in self._layers:
+            origin = self._bf16 if layer.name in keep else whole
+            for source in layer.sources:
+                names = [f"{source.name}.{part}" for part in ("weight", "weight_scale", "bias")]
+                found.update((name, origin[name]) for name in names if name in origin)
+            is_read_in_bf16 = layer.name == LAST_POOL and self._layers[-1].name in keep
+            scale = f"{layer.name}.output_scale"
+            if scale in whole and not is_read_in_bf16:
+                found[scale] = whole[scale]
+        return found
 
     def prepare(self, methods: Sequence[str]) -> None:
         """Make the tensors of several methods, which share most of the work."""
-        threads = self._loaded.network.threads
+        found = self._by_clips(methods, self._loaded.network.threads)
+        self._made.update(zip(methods, found, strict=True))
+
+    def _by_clips(
+        self, methods: Sequence[str], threads: int, keep: Collection[str] = ()
+    ) -> list[Tensors]:
         clips = [self._clips(method, threads) for method in methods]
-        found = tensors_by_clips(
+        return tensors_by_clips(
             self._layers,
             self._loaded.tensors(),
             self._statistics,
             clips,
             self._loaded.config.preprocessing.std,
+            keep=keep,
             threads=threads,
         )
-        self._made.update(zip(methods, found, strict=True))
 
     def _clips(self, method: str, threads: int) -> dict[str, float]:
         names = [layer.name for layer in self._layers if layer.has_scale]
@@ -149,17 +198,24 @@ class _Quantizing:
         with ThreadPoolExecutor(threads) as pool:
             return dict(zip(names, pool.map(clip, names), strict=True))
 
-    def of(self, method: str) -> Network:
+    def of(self, method: str, keep: Collection[str] = ()) -> Network:
         """The quantised network, to try."""
         options = self._loaded.options
         return core_calls.int8_network(
-            self.tensors(method),
+            self.tensors(method, keep),
             self.config(method, 0, {}),
             isa=options.isa,
             threads=options.threads,
         )
 
-    def config(self, method: str, images: int, errors: Mapping[str, float]) -> dict[str, Any]:
+    def config(
+        self,
+        method: str,
+        images: int,
+        errors: Mapping[str, float],
+        kept: Sequence[str] = (),
+        max_error: float | None = None,
+    ) -> dict[str, Any]:
         """The config.json of the quantised network."""
         record: dict[str, Any] = {
             "precision": "int8",
@@ -169,6 +225,10 @@ class _Quantizing:
         }
         if method == "percentile":
             record["percentile"] = self._percentile
+        if kept:
+            record["bf16"] = list(kept)
+        if max_error is not None:
+            record["max_error"] = max_error
         if errors:
             # Four digits; an infinite number has no form in JSON.
             record["relative_errors"] = {
@@ -190,7 +250,7 @@ def _in_memory(
     return load(options, architecture)
 
 
-def _check(method: str, percentile: float) -> None:
+def _check(method: str, percentile: float, max_error: float | None) -> None:
     names = (AUTO, *METHODS)
     if method not in names:
         raise ValueError(f"method: expected one of {', '.join(names)}; got {method!r}")
@@ -198,3 +258,8 @@ def _check(method: str, percentile: float) -> None:
         raise TypeError(f"percentile: expected a number; got {percentile!r}")
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile: expected more than 0, at most 100; got {percentile!r}")
+    if max_error is not None:
+        if isinstance(max_error, bool) or not isinstance(max_error, (int, float)):
+            raise TypeError(f"max_error: expected a number or None; got {max_error!r}")
+        if not 0 < max_error < 1:
+            raise ValueError(f"max_error: expected more than 0, less than 1; got {max_error!r}")

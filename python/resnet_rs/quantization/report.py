@@ -53,6 +53,7 @@ class Report:
         bytes_after: the size of the quantised tensors.
         seconds_before: of a forward of one image in f32; None if it was not measured.
         seconds_after: of a forward of one image in int8; None if it was not measured.
+        bf16: the layers that stayed in bf16, in order.
     """
 
     architecture: str
@@ -66,6 +67,7 @@ class Report:
     bytes_after: int
     seconds_before: float | None = None
     seconds_after: float | None = None
+    bf16: tuple[str, ...] = ()
 
     @property
     def speedup(self) -> float | None:
@@ -84,7 +86,8 @@ class Report:
         values = asdict(self)
         if not math.isfinite(self.relative_error):
             values["relative_error"] = None
-        return {**values, "layers": list(values["layers"]), "speedup": self.speedup}
+        lists = {name: list(values[name]) for name in ("layers", "bf16")}
+        return {**values, **lists, "speedup": self.speedup}
 
     def to_json(self) -> str:
         """The same as JSON."""
@@ -104,6 +107,8 @@ class Report:
         if self.agreement is not None:
             lines.append(f"  same class      {self.agreement:.1%}")
         lines.append(f"  relative error  {self.relative_error:.2%} of the logits")
+        if self.bf16:
+            lines.append(f"  in bf16         {', '.join(self.bf16)}")
         lines.append(
             f"  size            {_mb(self.bytes_before)} -> {_mb(self.bytes_after)} MB, "
             f"{self.bytes_before / max(self.bytes_after, 1):.1f} times as small"
@@ -182,6 +187,7 @@ def report_on(
         bytes_after=_bytes(after),
         seconds_before=seconds[0],
         seconds_after=seconds[1],
+        bf16=tuple(record.get("bf16", ())),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import WeightsError
+from ..reference import bf16
 from ..reference.fused import IMAGE, LAST_POOL, Layer, Source
 from ..reference.int8 import MOST, MOST_POOLED, MOST_WEIGHT
 from .statistics import LayerStatistics
@@ -28,6 +29,9 @@ POOL_MARGIN = 1.25
 # activations below 2^30, so that every sum fits into 32 bits.
 _MOST_BIAS = 2.0**29
 _MOST_PRODUCTS = 2.0**30
+# The largest weight of a channel that float16 is precise enough for.
+_LEAST_HALF = 2.0**-8
+_MOST_HALF = 2.0**15
 # Smaller scales are not normal numbers of float32.
 _LEAST_SCALE = 2.0**-120
 
@@ -73,6 +77,7 @@ def tensors_by_clips(
     std: Sequence[float],
     *,
     correct_bias: bool = True,
+    keep: Collection[str] = (),
     threads: int = 1,
 ) -> list[dict[str, NDArray[Any]]]:
     """Quantise every layer for several choices of clips, in little more time than for one.
@@ -87,6 +92,7 @@ def tensors_by_clips(
         clips: several of them.
         std: see `layers`.
         correct_bias: see `layers`.
+        keep: the layers that stay in bf16.
         threads: the layers that are quantised at the same time.
 
     Returns:
@@ -95,8 +101,8 @@ def tensors_by_clips(
     Raises:
         WeightsError: as `quantized_tensors` does.
     """
-    scales = [_scales(layers, statistics, one) for one in clips]
-    work = partial(_layer_tensors, tensors, statistics, scales, std, correct_bias)
+    scales = [_scales(layers, statistics, one, keep) for one in clips]
+    work = partial(_layer_tensors, tensors, statistics, scales, std, correct_bias, keep)
     with ThreadPoolExecutor(threads) as pool:
         by_layer = list(pool.map(work, layers))
     found: list[dict[str, NDArray[Any]]] = []
@@ -120,12 +126,17 @@ class _Scales:
 
 
 def _scales(
-    layers: Sequence[Layer], statistics: Mapping[str, LayerStatistics], clips: Mapping[str, float]
+    layers: Sequence[Layer],
+    statistics: Mapping[str, LayerStatistics],
+    clips: Mapping[str, float],
+    keep: Collection[str],
 ) -> _Scales:
     inner = {IMAGE: 1.0}
     stored: dict[str, np.float32] = {}
     for layer in layers:
         output = _output_scale(layer, statistics, clips)
+        if layer.name == LAST_POOL and layers[-1].name in keep:
+            output = None  # fc reads bf16
         if output is not None:
             stored[layer.name] = output
         inner[layer.name] = inner[layer.inputs[0]] if output is None else float(output)
@@ -138,9 +149,12 @@ def _layer_tensors(
     all_scales: Sequence[_Scales],
     std: Sequence[float],
     correct_bias: bool,
+    keep: Collection[str],
     layer: Layer,
 ) -> list[dict[str, NDArray[Any]]]:
     """One layer's tensors for each choice of scales."""
+    if layer.name in keep:
+        return [_kept(layer, tensors, scales.stored.get(layer.name)) for scales in all_scales]
     folded = [folded_weights(source, tensors) for source in layer.sources]
     sources = [
         _SourceWeights(source, weight, statistics, std, correct_bias)
@@ -167,6 +181,34 @@ def _layer_tensors(
                 mine[f"{sources[0].name}.bias"] = bias.astype(np.float32)
         found.append(mine)
     return found
+
+
+def _kept(
+    layer: Layer, tensors: Mapping[str, NDArray[Any]], output: np.float32 | None
+) -> dict[str, NDArray[Any]]:
+    """The tensors of a layer in bf16, with the scale for those that read it in int8."""
+    mine: dict[str, NDArray[Any]] = {}
+    if output is not None:
+        mine[f"{layer.name}.output_scale"] = np.array([output], np.float32)
+    folded = [folded_weights(source, tensors) for source in layer.sources]
+    for source, (weight, _) in zip(layer.sources, folded, strict=True):
+        with np.errstate(over="ignore"):
+            values = bf16.rounded(weight.astype(np.float32))
+        mine[f"{source.name}.weight"] = _as_half(values)
+    bias = np.sum([one for _, one in folded], axis=0)
+    with np.errstate(over="ignore"):
+        mine[f"{layer.sources[0].name}.bias"] = bias.astype(np.float32)
+    return mine
+
+
+def _as_half(values: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:
+    """bf16 values in float16, which has more digits and less range; in float32 if it is too narrow.
+
+    The steps of float16 near zero, 2^-24, are then less than 2^-16 of a channel's largest weight.
+    """
+    largest = np.abs(values).reshape(len(values), -1).max(axis=1)
+    fits = (largest == 0) | ((largest >= _LEAST_HALF) & (largest <= _MOST_HALF))
+    return values.astype(np.float16) if fits.all() else values
 
 
 @dataclass(frozen=True)
@@ -364,7 +406,7 @@ def _output_scale(
 
 def _require_finite(tensors: Mapping[str, NDArray[Any]]) -> None:
     for name, tensor in tensors.items():
-        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
+        if tensor.dtype != np.int8 and not np.isfinite(tensor).all():
             raise WeightsError(
                 f"{name}: expected values that float32 holds; got {tensor[~np.isfinite(tensor)][0]}"
             )

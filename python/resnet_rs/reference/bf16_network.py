@@ -49,7 +49,7 @@ def run_bf16(
     for layer in every:
         inputs = [values[name] for name in layer.inputs]
         if layer.pool is not None:
-            result = _pooled(layer.pool, inputs[0])
+            result = bf16_pooled(layer.pool, inputs[0])
         elif layer.elementwise:
             result = _elementwise(layer, inputs, tensors)
         else:
@@ -92,26 +92,48 @@ def _scale_and_shift(norm: Operation, tensors: Mapping[str, NDArray[Any]]) -> tu
 def _convolved(
     layer: Layer, inputs: Sequence[Floats], tensors: Mapping[str, NDArray[Any]]
 ) -> Floats:
-    """A layer of convolutions, or fc."""
+    """A layer of convolutions, or fc, of the tensors of an f32 network."""
     parts = [folded(source, tensors) for source in layer.sources]
-    bias = sum(bias for _, bias in parts).astype(np.float32)  # type: ignore[union-attr]
-    sums = None
-    for source, x, (weights, _) in zip(layer.sources, inputs, parts, strict=False):
+    bias = np.sum([bias for _, bias in parts], axis=0).astype(np.float32)
+    weights = [bf16.rounded(weight) for weight, _ in parts]
+    return bf16_layer(layer, inputs, weights, bias, None if layer.skip is None else inputs[-1])
+
+
+def bf16_layer(
+    layer: Layer,
+    inputs: Sequence[Floats],
+    weights: Sequence[Floats],
+    bias: Floats,
+    skip: Floats | None,
+) -> Floats:
+    """Compute a layer of convolutions, or fc.
+
+    Args:
+        layer: one of `fused_layers`.
+        inputs: of each convolution, bf16 values.
+        weights: of each convolution, OHWI (fc's are `[out, 1, 1, in]`), bf16 values.
+        bias: `[out]`, of all convolutions together.
+        skip: what is added, bf16 values; None if nothing is.
+
+    Returns:
+        bf16 values, `[batch, h, w, out]`; fc's are float32.
+    """
+    sums: Floats | None = None
+    for source, x, weight in zip(layer.sources, inputs, weights, strict=False):
         operation = source.operation
+        window = {}
         if operation["kind"] == "linear":
             # In torch's order, as `layers.flatten`.
-            x, window = x.transpose(0, 3, 1, 2).reshape(len(x), 1, 1, -1), {}
+            x = x.transpose(0, 3, 1, 2).reshape(len(x), 1, 1, -1)
         else:
             names = ("stride", "padding", "groups", "dilation")
             window = {name: operation[name] for name in names}
         if sums is None:
             height, width = operation["output_shape"][:2]
             sums = np.broadcast_to(bias, (len(x), height, width, len(bias)))
-        sums = bf16.add_products(sums, x, bf16.rounded(weights), **window)
+        sums = bf16.add_products(sums, x, weight, **window)
     assert sums is not None
-    if layer.is_last:
-        return sums
-    return bf16.finished(sums, None if layer.skip is None else inputs[-1], layer.relu)
+    return sums if layer.is_last else bf16.finished(sums, skip, layer.relu)
 
 
 def _elementwise(
@@ -131,8 +153,8 @@ def _elementwise(
     return bf16.finished(value, skip, relu)
 
 
-def _pooled(operation: Operation, x: Floats) -> Floats:
-    """A layer without weights."""
+def bf16_pooled(operation: Operation, x: Floats) -> Floats:
+    """Compute a layer without weights, from bf16 values to bf16 values."""
     match operation["kind"]:
         case "max_pool":
             pooled = layers.max_pool(

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import layers
+from . import bf16, layers
 from .windows import Array, counted_places, pad_for_pool, pooled_size, under_tap
 
 Integers: TypeAlias = NDArray[Any]
@@ -267,6 +267,30 @@ def pad_shortcut(q: Integers, kernel: int, stride: int, before: int, after: int)
     """Shrink the picture by `avg_pool` and widen the channels with zeros; the scale stays."""
     fewer = avg_pool(q, kernel, stride, ceil_mode=True)
     return np.pad(fewer, ((0, 0), (0, 0), (0, 0), (before, after)))
+
+
+def to_bf16(q: Integers, scale: np.float32) -> Floats:
+    """The integers of a layer for one that computes in bf16: `bf16(f32(q) * scale)`."""
+    return bf16.rounded(dequantized(q, scale))
+
+
+def from_bf16(x: Floats, scale: np.float32) -> Integers:
+    """The integers of a layer that computes in bf16, for one in int8.
+
+        q = rint(min(max(x * f32(1 / scale), 0), 255))
+
+    Args:
+        x: its output.
+        scale: the output scale of its convolution.
+
+    Returns:
+        uint8 of the same shape; NaN gives 0.
+    """
+    factor = np.float32(1 / np.float64(scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = x * factor
+    q: Integers = np.rint(np.fmin(np.fmax(values, 0), MOST)).astype(np.uint8)
+    return q
 
 
 def dequantized(q: Integers, scale: np.float32) -> Floats:

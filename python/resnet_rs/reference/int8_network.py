@@ -5,19 +5,24 @@ The tensors are those of a quantised file:
 - `<convolution>.weight`, int8, OIHW, and `<convolution>.weight_scale`, float32 `[out]`;
 - `<convolution>.bias`, float32 `[out]`, in real units, under the layer's first convolution;
 - `<layer>.output_scale`, float32 `[1]`, for convolutions but fc, and for the pool before fc.
+
+A layer whose convolutions have no `weight_scale` computes in bf16, and so do the pools behind it.
+Its weights are float32 or float16, with the batch norm folded in.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import int8, layers
-from .fused import IMAGE, Layer, Source, fused_layers
+from . import bf16, int8, layers
+from .bf16_network import bf16_layer, bf16_pooled
+from .fused import IMAGE, LAST_POOL, Layer, Source, fused_layers
 from .int8 import Floats, Integers
 from .walk import Operation
 from .windows import Array
@@ -62,8 +67,8 @@ def run_int8(
 
     Yields:
         Each layer's name, integers `[batch, h, w, channels]` and scale; the real values are
-        `int8.dequantized(integers, scale)`. For fc the logits, float32 `[batch, 1, 1, classes]`,
-        with the scale 1.
+        `int8.dequantized(integers, scale)`. For a layer in bf16 its values in float32, and for fc
+        the logits, float32 `[batch, 1, 1, classes]`, with the scale 1.
 
     Raises:
         KeyError: a tensor is missing.
@@ -75,29 +80,89 @@ def run_int8(
             f"{list(image.shape)}, {image.dtype}"
         )
     # The core holds them in float32.
-    mean, std = (_wide(np.asarray(values, np.float32)) for values in (mean, std))
-    one = np.float32(1)  # pixels stand for themselves
-    values = {IMAGE: (int8.quantized_pixels(image, mean, std), one)}
+    mean, std = (np.asarray(values, np.float32) for values in (mean, std))
     every = int8_layers(operations)
+    # Pixels stand for themselves.
+    values = {IMAGE: _Value(_image(image, mean, std, _is_whole(every[0], tensors)), np.float32(1))}
     uses = Counter(name for layer in every for name in layer.inputs)
     for layer in every:
         inputs = [values[name] for name in layer.inputs]
-        result = _pooled(layer, inputs[0], tensors) if layer.pool else None
-        values[layer.name] = result or _convolved(layer, inputs, tensors, mean)
+        whole = _is_whole(layer, tensors) if layer.sources else inputs[0].is_whole
+        if layer.name == LAST_POOL and every[-1].is_last:
+            whole = _is_whole(every[-1], tensors)
+        inputs = [value.whole() if whole else value.bf16() for value in inputs]
+        if layer.pool is not None:
+            result = _pooled(layer, inputs[0], tensors)
+        elif whole:
+            result = _convolved(layer, inputs, tensors, _wide(mean))
+        else:
+            result = _in_bf16(layer, inputs, tensors)
+        values[layer.name] = result
         for name in layer.inputs:
             uses[name] -= 1
             if not uses[name]:
                 values.pop(name, None)
-        yield layer.name, *values[layer.name]
+        yield layer.name, result.values, result.scale if result.is_whole else np.float32(1)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A layer's output: integers and their scale; or bf16 values, with the scale of integers."""
+
+    values: NDArray[Any]
+    scale: np.float32
+
+    @property
+    def is_whole(self) -> bool:
+        return self.values.dtype != np.float32
+
+    def whole(self) -> _Value:
+        if self.is_whole:
+            return self
+        return _Value(int8.from_bf16(self.values, self.scale), self.scale)
+
+    def bf16(self) -> _Value:
+        return _Value(int8.to_bf16(self.values, self.scale), self.scale) if self.is_whole else self
+
+
+def _is_whole(layer: Layer, tensors: Mapping[str, NDArray[Any]]) -> bool:
+    """Tell whether a layer of convolutions computes in int8."""
+    return f"{layer.sources[0].name}.weight_scale" in tensors
+
+
+def _image(image: NDArray[Any], mean: Floats, std: Floats, whole: bool) -> NDArray[Any]:
+    """What the first convolution reads: pixels, or normalised values in bf16."""
+    if whole:
+        return int8.quantized_pixels(image, _wide(mean), _wide(std))
+    if image.dtype == np.uint8:
+        image = (image.astype(np.float32) / np.float32(255) - mean) / std
+    return bf16.rounded(image)
+
+
+def _in_bf16(layer: Layer, inputs: Sequence[_Value], tensors: Mapping[str, NDArray[Any]]) -> _Value:
+    """A layer of convolutions in bf16, or fc."""
+    weights = []
+    for source in layer.sources:
+        weight = bf16.rounded(_tensor(tensors, f"{source.name}.weight").astype(np.float32))
+        weights.append(weight[:, None, None, :] if weight.ndim == 2 else _ohwi(weight))
+    bias = _tensor(tensors, f"{layer.sources[0].name}.bias")
+    skip = None if layer.skip is None else inputs[-1].values
+    result = bf16_layer(layer, [value.values for value in inputs], weights, bias, skip)
+    return _Value(result, np.float32(1) if layer.is_last else _output_scale(layer, tensors))
+
+
+def _ohwi(weight: Floats) -> Floats:
+    return weight.transpose(0, 2, 3, 1)
 
 
 def _convolved(
     layer: Layer,
-    inputs: Sequence[tuple[Integers, np.float32]],
+    values: Sequence[_Value],
     tensors: Mapping[str, NDArray[Any]],
     mean: ArrayLike,
-) -> tuple[NDArray[Any], np.float32]:
+) -> _Value:
     """A layer of convolutions, or fc: its integers and their scale."""
+    inputs = [(value.values, value.scale) for value in values]
     first = layer.sources[0]
     bias = _tensor(tensors, f"{first.name}.bias")
     # One scale for all sources: quantising makes input scale * weight_scale the same for both.
@@ -112,14 +177,14 @@ def _convolved(
         for source, (q, _) in zip(layer.sources, inputs, strict=False):  # the skip comes after them
             total = total + _sums(source, q, _tensor(tensors, f"{source.name}.weight"))
     if layer.is_last:
-        return total.astype(np.float32) * scale.astype(np.float32), np.float32(1)
+        return _Value(total.astype(np.float32) * scale.astype(np.float32), np.float32(1))
     output_scale = _output_scale(layer, tensors)
     multiplier: Floats = (scale / _wide(output_scale)).astype(np.float32)
     if layer.skip is None:
-        return int8.requantized(total, multiplier), output_scale
+        return _Value(int8.requantized(total, multiplier), output_scale)
     skip, skip_scale = inputs[-1]
     ratio = np.float32(_wide(skip_scale) / _wide(output_scale))
-    return int8.requantized(total, multiplier, skip, ratio), output_scale
+    return _Value(int8.requantized(total, multiplier, skip, ratio), output_scale)
 
 
 def _sums(source: Source, q: Integers, weights: Integers) -> Array:
@@ -137,12 +202,12 @@ def _sums(source: Source, q: Integers, weights: Integers) -> Array:
     )
 
 
-def _pooled(
-    layer: Layer, value: tuple[Integers, np.float32], tensors: Mapping[str, NDArray[Any]]
-) -> tuple[Integers, np.float32]:
-    """A layer without weights: its integers and their scale."""
-    (q, scale), operation = value, layer.pool
+def _pooled(layer: Layer, value: _Value, tensors: Mapping[str, NDArray[Any]]) -> _Value:
+    """A layer without weights."""
+    q, scale, operation = value.values, value.scale, layer.pool
     assert operation is not None
+    if not value.is_whole:
+        return _Value(bf16_pooled(operation, q), scale)
     out, ratio, most = scale, 1.0, int8.MOST
     if layer.has_scale:
         out, most = _output_scale(layer, tensors), int8.MOST_POOLED
@@ -182,7 +247,7 @@ def _pooled(
             )
         case kind:
             raise ValueError(f"{layer.name}: int8 has no operation of kind {kind!r}")
-    return pooled, out
+    return _Value(pooled, out)
 
 
 def _output_scale(layer: Layer, tensors: Mapping[str, NDArray[Any]]) -> np.float32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,10 @@ NOT_FLOATS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "
 INT8 = "I8"
 """The type of quantised weights; other I8 tensors are left out."""
 
-_SCALES = ("fc.weight_scale", "conv1.weight_scale", "conv1.0.weight_scale")
 
-
-def is_quantized(names: Container[str]) -> bool:
+def is_quantized(names: Iterable[str]) -> bool:
     """Tell by the tensors' names if a file holds a network that resnet_rs has quantised."""
-    return any(name in names for name in _SCALES)
+    return any(name.endswith(".weight_scale") for name in names)
 
 
 def read_safetensors(path: Path, *, quantized: bool = False) -> RawCheckpoint:
