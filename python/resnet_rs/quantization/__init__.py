@@ -10,8 +10,9 @@ small.save("weights-int8")
 
 Read it in this order: `images.py` (what calibrates), `statistics.py` and `histogram.py` (what the
 f32 network gives for it), `clipping.py` (the range of each layer's 8 bits), `weights.py` (the
-tensors), `trial.py` (the choice of `auto`), `quantize.py` (all together), `report.py` (what became worse, and how much smaller and
-faster it is). The arithmetic itself is in `resnet_rs.reference.int8`.
+tensors), `trial.py` (the choice of `auto`), `quantize.py` (all together), `report.py` (what became
+worse, and how much smaller and faster it is). The arithmetic itself is in
+`resnet_rs.reference.int8`.
 """
 
 from .clipping import METHODS
