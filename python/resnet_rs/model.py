@@ -490,6 +490,7 @@ class ResNet:
         method: str = "auto",
         percentile: float = 99.999,
         count: int = 300,
+        on_error: str = "skip",
         progress: bool = True,
     ) -> _Self:
         """Make a copy of the model with int8 weights: a quarter of the size.
@@ -509,6 +510,8 @@ class ResNet:
                 (`resnet_rs.quantization.trial`).
             percentile: the percentage of values that the method `percentile` keeps.
             count: how many images of a folder to use, evenly over its sorted files.
+            on_error: `skip` to leave out an image that cannot be read, with a warning, or `raise`
+                to raise its error.
             progress: show a progress bar on a terminal.
 
         Returns:
@@ -516,7 +519,8 @@ class ResNet:
             it, and a pickle holds its weights.
 
         Raises:
-            ImageError, OSError, TypeError: an image cannot be read; the message names it.
+            ImageError, OSError: an image cannot be read, and `on_error` is `raise`; or none can.
+            TypeError: something is not an image.
             ValueError: no image, or images that calibrate nothing; no such method; a model that is
                 quantised already, or a network that int8 does not have.
             WeightsError: the original files have changed since the model was loaded.
@@ -541,9 +545,11 @@ class ResNet:
             method,
             percentile=percentile,
             count=count,
+            on_error=on_error,
             architecture=self.architecture,
             progress=line,
         )
+        result.warn(stacklevel=3)
         return self.of(result.loaded)
 
     def release(self) -> None:

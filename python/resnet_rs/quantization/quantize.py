@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .._core import Network, __version__
+from ..evaluation.figures import Skipped
+from ..evaluation.report import image_name
 from ..reference.int8_network import Layer, int8_layers
 from ..terminal.progress import Meter, Progress
 from ..weights.formats.safetensors_writer import bytes_of
@@ -41,6 +44,7 @@ class Quantized:
         errors: of each method that `auto` tried, the relative error of its logits, as the
             geometric mean over some images; else empty.
         images: the number of calibration images.
+        skipped: the images that could not be read, and so were left out.
         sample: up to 32 of them, `[1, height, width, channels]` each.
     """
 
@@ -48,7 +52,24 @@ class Quantized:
     method: str
     errors: Mapping[str, float]
     images: int
+    skipped: Sequence[Skipped]
     sample: Sequence[Batch]
+
+    def warn(self, stacklevel: int) -> None:
+        """Warn of images that were left out.
+
+        Args:
+            stacklevel: as `warnings.warn` takes it, counted from this method.
+        """
+        if self.skipped:
+            left_out, first = len(self.skipped), self.skipped[0]
+            warnings.warn(
+                f"calibration: {left_out} of {left_out + self.images} images could not be read and "
+                f"were left out; the first: {image_name(first.image) or 'an image'}: "
+                f"{first.reason}",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
 
 
 def quantize(
@@ -58,6 +79,7 @@ def quantize(
     *,
     percentile: float = PERCENTILE,
     count: int = COUNT,
+    on_error: str = "skip",
     architecture: str | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -69,11 +91,14 @@ def quantize(
         method: `auto`, `minmax`, `percentile`, `mse` or `kl` (`clipping.py`).
         percentile: of the method `percentile`, above 0 and at most 100.
         count: how many of a folder's images to use.
+        on_error: `skip` to leave out an image that cannot be read and note it in
+            `Quantized.skipped`, or `raise` to raise its error.
         architecture: the only one that the model's class accepts; None for any.
         progress: where to show how far it is.
 
     Raises:
-        ImageError, OSError, TypeError: an image cannot be read.
+        ImageError, OSError: an image cannot be read, and `on_error` is `raise`; or none can.
+        TypeError: something is not an image.
         ValueError: no such method; images that calibrate nothing; a network that int8 does not
             have; or one that is quantised already.
         WeightsError: the original files have changed; or the weights are too large for int8.
@@ -81,13 +106,17 @@ def quantize(
     _check(method, percentile)
     loaded = model.loaded
     loaded.require_f32("quantising")
-    calibration = CalibrationImages(loaded, images, count)
+    calibration = CalibrationImages(loaded, images, count, on_error=on_error)
     # Operations of another size differ in their shapes only.
     layers = int8_layers(loaded.network.operations(*loaded.input_size))
     with progress or Progress() as line:
         meter = Meter(line)
         meter.total = calibration.count
-        statistics = gather(loaded.network, calibration.batches(), meter.show)
+        statistics = gather(
+            loaded.network,
+            calibration.batches(),
+            lambda images: meter.show(images, len(calibration.skipped)),
+        )
         line.say("quantising ...")
         network = _Quantizing(loaded, layers, statistics, percentile)
         errors: dict[str, float] = {}
@@ -98,9 +127,11 @@ def quantize(
                 line.say(f"trying {tried} ...")
                 errors[tried] = trial.error(network.of(tried))
             method = best_of(errors)
-        config = network.config(method, calibration.count, errors)
+        config = network.config(method, calibration.used, errors, len(calibration.skipped))
         result = _in_memory(loaded, network.tensors(method), config, architecture)
-    return Quantized(result, method, errors, calibration.count, calibration.sample)
+    return Quantized(
+        result, method, errors, calibration.used, calibration.skipped, calibration.sample
+    )
 
 
 class _Quantizing:
@@ -158,7 +189,9 @@ class _Quantizing:
             threads=options.threads,
         )
 
-    def config(self, method: str, images: int, errors: Mapping[str, float]) -> dict[str, Any]:
+    def config(
+        self, method: str, images: int, errors: Mapping[str, float], skipped: int = 0
+    ) -> dict[str, Any]:
         """The config.json of the quantised network."""
         record: dict[str, Any] = {
             "precision": "int8",
@@ -166,6 +199,8 @@ class _Quantizing:
             "images": images,
             "version": __version__,
         }
+        if skipped:
+            record["skipped"] = skipped
         if method == "percentile":
             record["percentile"] = self._percentile
         if errors:
