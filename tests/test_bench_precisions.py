@@ -15,7 +15,7 @@ from tiny_model import write_tiny_model
 import resnet_rs
 from resnet_rs import WeightsError, quantization
 from resnet_rs.bench import run as bench
-from resnet_rs.bench.precisions import measure
+from resnet_rs.bench.precisions import measure, memory, networks
 from resnet_rs.bench.precisions.advice import advise
 from resnet_rs.bench.precisions.measure import compare_precisions
 from resnet_rs.bench.precisions.result import PrecisionComparison, PrecisionRow
@@ -30,6 +30,13 @@ VNNI, PLAIN = ("avx2", "avxvnni"), ("avx2", "fma")
 @pytest.fixture(autouse=True)
 def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "WARM_UP_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A process for each network takes half a second; only one test looks at the memory."""
+    if "memory" not in request.node.name:
+        monkeypatch.setattr(networks, "weights_mb", lambda options: 1.5)
 
 
 @pytest.fixture
@@ -99,6 +106,12 @@ class TestFigures:
         found = relative_error([small.logits(paths)], [expected])
         assert result.rows[2].relative_error == pytest.approx(found)
 
+    def test_photos_that_cannot_be_read_are_counted(self, weights: Path, photos: Path) -> None:
+        (photos / "0a.png").write_bytes(b"no picture")
+        result = compared(weights, images=photos)
+        assert (result.photos, result.skipped) == (6, 1)
+        assert "6, which calibrated int8 too; 1 could not be read\n" in str(result)
+
     def test_memory_is_that_of_the_packed_weights(self, demo_dir: Path, tmp_path: Path) -> None:
         model = resnet_rs.load(demo_dir)
         model.quantize(demo_dir / "photos", method="minmax", count=2).save(tmp_path / "int8")
@@ -133,6 +146,14 @@ class TestFigures:
         assert row.agreement is None
         assert row.relative_error is not None
         assert 0 < row.relative_error < 0.2
+
+
+def test_memory_that_cannot_be_measured_is_none(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert memory.weights_mb(Options(weights / "missing")) is None
+    monkeypatch.setattr("sys.executable", "no such program")
+    assert memory.weights_mb(Options(weights)) is None
 
 
 class TestOthers:
@@ -199,6 +220,7 @@ class TestText:
             height=224,
             width=224,
             photos=0,
+            skipped=0,
             calibrated_here=False,
             rows=(
                 PrecisionRow("f32", "k", 20.0, 9, 1.0, None, None, None, None),
@@ -223,7 +245,7 @@ class TestText:
         result = told(capsys, weights, "--images", photos, "--count", 3)
         assert list(result) == [
             *("version", "cpu", "isa", "threads", "batch", "height", "width", "photos"),
-            *("calibrated_here", "rows", "left_out", "advice"),
+            *("skipped", "calibrated_here", "rows", "left_out", "advice"),
         ]
         assert result["photos"] == 3
         assert (result["height"], result["width"]) == (32, 32)

@@ -66,10 +66,34 @@ def test_the_report_as_json(
     assert told["quantization"]["method"] == "kl"
     assert told["images"] == told["quantization"]["images"] == 3
     assert [layer["name"] for layer in told["layers"]][-2:] == ["avgpool", "fc"]
+    assert (told["skipped"], told["calibration_skipped"]) == ([], 0)
     assert told["bytes_after"] < told["bytes_before"]
     assert told["speedup"] > 0
     assert told["top1"]["images"] == 10
     assert 0 <= told["top1"]["int8"] <= 1
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_left_out(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "class 1" / "bad.png").write_bytes(b"no picture")
+    command = ["quantize", str(weights), str(tmp_path / "int8"), "--images", str(photos)]
+    command += ["--method", "minmax"]
+    assert main([*command, "--on-error", "fail"]) == 2
+    assert "bad.png" in capsys.readouterr().err
+    assert not (tmp_path / "int8").exists()
+    assert main(command) == 1
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"resnet-rs: note: {photos / 'class 1' / 'bad.png'}: ")
+    assert line.endswith("; left out")
+    assert "scales by minmax from 10 images; 1 image could not be read\n" in output.out
+    assert main([*command, "--force", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["calibration_skipped"] == told["quantization"]["skipped"] == 1
+    (skipped,) = told["skipped"]
+    assert skipped["image"].endswith("bad.png")
+    assert skipped["reason"]
 
 
 def test_every_layer_is_listed_if_asked_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from telling_rows import assert_telling
 from tiny_model import write_tiny_model
 
 import resnet_rs
-from resnet_rs import ResNet, ResNet50, WeightsError, quantization
+from resnet_rs import ImageError, ResNet, ResNet50, WeightsError, quantization
 from resnet_rs.quantization.errors import relative_error
 from resnet_rs.quantization.images import SAMPLE, CalibrationImages, spread
 from resnet_rs.quantization.plot import plot_report
@@ -168,6 +169,57 @@ class TestImages:
         images[5, 1, 2, 0] = value
         with pytest.raises(ValueError, match=f"image 5 holds {value}; expected finite values"):
             model.quantize(images)
+
+    def test_images_that_cannot_be_read_are_left_out(self, model: ResNet, tmp_path: Path) -> None:
+        folder = photo_folder(tmp_path / "photos", 6)
+        whole = model.quantize(folder, method="minmax")
+        (folder / "2a.png").write_bytes(b"no picture")
+        (folder / "4a.jpg").symlink_to(tmp_path / "gone.jpg")
+        words = r"calibration: 2 of 8 images could not be read and were left out; .*2a\.png: "
+        with pytest.warns(UserWarning, match=words):
+            small = model.quantize(folder, method="minmax", progress=False)
+        record = small.config.quantization
+        assert record is not None
+        assert (record["images"], record["skipped"]) == (6, 2)
+        assert np.array_equal(small.logits(IMAGES), whole.logits(IMAGES))
+        result = quantize(model, folder, "minmax")
+        assert [Path(one.image).name for one in result.skipped] == ["2a.png", "4a.jpg"]
+        assert result.skipped[1].reason == "No such file or directory"
+        assert result.images == len(result.sample) == 6
+        told = quantization.report(model, small, folder, rounds=0)
+        assert (told.images, told.calibration_skipped) == (6, 2)
+        assert "scales by minmax from 6 images; 2 images could not be read\n" in str(told)
+
+    def test_the_first_bad_image_can_end_it(self, model: ResNet, tmp_path: Path) -> None:
+        folder = photo_folder(tmp_path / "photos", 2)
+        (folder / "1a.png").write_bytes(b"no picture")
+        with pytest.raises(ImageError, match=r"1a\.png"):
+            model.quantize(folder, on_error="raise")
+        with pytest.raises(ValueError, match="on_error"):
+            model.quantize(folder, on_error="ignore")
+
+    def test_a_subfolder_that_cannot_be_read_is_left_out(
+        self, model: ResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = photo_folder(tmp_path / "photos", 2)
+        (folder / "locked").mkdir()
+        plain = os.scandir
+
+        def scandir(path: str) -> Any:
+            if str(path).endswith("locked"):
+                raise PermissionError(13, "Permission denied", path)
+            return plain(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        calibration = CalibrationImages(model.loaded, folder)
+        assert sum(map(len, calibration.batches())) == calibration.used == 2
+        assert [one.reason for one in calibration.skipped] == ["Permission denied"]
+        with pytest.raises(PermissionError):
+            CalibrationImages(model.loaded, folder, on_error="raise")
+
+    def test_things_that_are_no_images_are_never_left_out(self, model: ResNet) -> None:
+        with pytest.raises(TypeError, match="int"):
+            model.quantize([IMAGES[0], 7])
 
     def test_an_empty_folder_is_refused(self, model: ResNet, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()

@@ -492,6 +492,7 @@ class ResNet:
         bf16: Sequence[str] = (),
         max_error: float | None = None,
         count: int = 300,
+        on_error: str = "skip",
         progress: bool = True,
     ) -> _Self:
         """Make a copy of the model with int8 weights: a quarter of the size.
@@ -515,6 +516,8 @@ class ResNet:
                 few layers stay in bf16 as it takes, those with the most noise first
                 (`resnet_rs.quantization.mixing`). None allows any error.
             count: how many images of a folder to use, evenly over its sorted files.
+            on_error: `skip` to leave out an image that cannot be read, with a warning, or `raise`
+                to raise its error.
             progress: show a progress bar on a terminal.
 
         Returns:
@@ -522,7 +525,8 @@ class ResNet:
             it, and a pickle holds its weights.
 
         Raises:
-            ImageError, OSError, TypeError: an image cannot be read; the message names it.
+            ImageError, OSError: an image cannot be read, and `on_error` is `raise`; or none can.
+            TypeError: something is not an image.
             ValueError: no image, or images that calibrate nothing; no such method or layer; an
                 error that bf16 exceeds; a model that is quantised already, or a network that int8
                 does not have.
@@ -550,9 +554,11 @@ class ResNet:
             bf16=bf16,
             max_error=max_error,
             count=count,
+            on_error=on_error,
             architecture=self.architecture,
             progress=line,
         )
+        result.warn(stacklevel=3)
         return self.of(result.loaded)
 
     def release(self) -> None:

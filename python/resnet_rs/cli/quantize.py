@@ -10,6 +10,7 @@ from typing import Any
 
 from ..datasets import read_part
 from ..evaluation import evaluate
+from ..evaluation.report import image_name
 from ..images.errors import ImageError
 from ..model import ResNet
 from ..quantization import METHODS, Quantized, Report
@@ -21,7 +22,17 @@ from ..quantization.trial import CLEARLY, TRIED
 from ..replacing import require_no_directory
 from ..terminal.progress import Progress
 from ..weights.formats.convert import require_free
-from .common import LOAD_ERRORS, OK, add_model_options, count, fail, load_model, plain_warnings
+from .common import (
+    LOAD_ERRORS,
+    OK,
+    SOME_IMAGES_FAILED,
+    add_model_options,
+    count,
+    fail,
+    load_model,
+    note,
+    plain_warnings,
+)
 
 EPILOG = f"""\
 WEIGHTS are f32 weights of any format that resnet-rs convert takes. OUT gets model.safetensors and
@@ -40,8 +51,10 @@ examples:
   resnet-rs quantize run/best weights-int8/ --images signs/train --evaluate signs/val --plot q.png
   resnet-rs predict cat.jpg --weights weights-int8/
 
-exit status: 0 if OUT was written, 2 for bad usage, images that cannot be read or weights that could
-not be quantised; nothing is written then.
+A photo that cannot be read is named and left out; --on-error fail ends the run there.
+
+exit status: 0 if OUT was written, 1 if it was without photos that could not be read, 2 for bad
+usage, no image that can be read or weights that could not be quantised; nothing is written then.
 """
 
 
@@ -84,6 +97,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="the relative error of the logits that is allowed, such as 0.01 for 1%%: as few "
         "layers stay in bf16 as it takes (default: all are in int8)",
+    )
+    add(
+        "--on-error",
+        choices=("skip", "fail"),
+        default="skip",
+        help="an image that cannot be read: leave it out and go on, or end the run (default: skip)",
     )
     add("--evaluate", metavar="DATA", help="labelled photos to measure both models on")
     add("--plot", metavar="FILE", help="draw the noise of every layer")
@@ -130,9 +149,12 @@ def run(arguments: argparse.Namespace) -> int:
                 bf16=arguments.bf16,
                 max_error=arguments.max_error,
                 count=arguments.count,
+                on_error="raise" if arguments.on_error == "fail" else "skip",
                 progress=Progress(),
             )
             quantized = ResNet.of(result.loaded)
+            for one in result.skipped:
+                note(f"{image_name(one.image)}: {one.reason}; left out")
             found = report_on(model, quantized, result.sample)
             accuracy = None if data is None else _accuracy(model, quantized, data)
             quantized.save(arguments.target, force=arguments.force)
@@ -146,7 +168,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_values(arguments, result, found, accuracy), indent=2, ensure_ascii=False))
     else:
         print(_text(arguments, result, found, accuracy))
-    return OK
+    return SOME_IMAGES_FAILED if result.skipped else OK
 
 
 def _accuracy(before: ResNet, after: ResNet, data: Any) -> _Accuracy:
@@ -185,6 +207,9 @@ def _values(
         "target": str(arguments.target),
         "quantization": dict(record),
         **found.to_dict(),
+        "skipped": [
+            {"image": image_name(one.image), "reason": one.reason} for one in result.skipped
+        ],
         "top1": measured,
     }
 

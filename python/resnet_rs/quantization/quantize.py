@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from .. import arguments
 from .._core import Network, __version__
+from ..evaluation.figures import Skipped
+from ..evaluation.report import image_name
 from ..reference.fused import LAST_POOL, Layer
 from ..reference.int8_network import int8_layers
 from ..terminal.progress import Meter, Progress
@@ -43,6 +46,7 @@ class Quantized:
         errors: of each method that `auto` tried, the relative error of its logits, as the
             geometric mean over some images; else empty.
         images: the number of calibration images.
+        skipped: the images that could not be read, and so were left out.
         sample: up to 32 of them, `[1, height, width, channels]` each.
         bf16: the layers that stay in bf16, in network order.
     """
@@ -51,8 +55,25 @@ class Quantized:
     method: str
     errors: Mapping[str, float]
     images: int
+    skipped: Sequence[Skipped]
     sample: Sequence[Batch]
     bf16: Sequence[str] = ()
+
+    def warn(self, stacklevel: int) -> None:
+        """Warn of images that were left out.
+
+        Args:
+            stacklevel: as `warnings.warn` takes it, counted from this method.
+        """
+        if self.skipped:
+            left_out, first = len(self.skipped), self.skipped[0]
+            warnings.warn(
+                f"calibration: {left_out} of {left_out + self.images} images could not be read and "
+                f"were left out; the first: {image_name(first.image) or 'an image'}: "
+                f"{first.reason}",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
 
 
 def quantize(
@@ -64,6 +85,7 @@ def quantize(
     bf16: Sequence[str] = (),
     max_error: float | None = None,
     count: int = COUNT,
+    on_error: str = "skip",
     architecture: str | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -78,11 +100,14 @@ def quantize(
         max_error: the relative error of the logits that is allowed: so many layers stay in bf16.
             None for any.
         count: how many of a folder's images to use.
+        on_error: `skip` to leave out an image that cannot be read and note it in
+            `Quantized.skipped`, or `raise` to raise its error.
         architecture: the only one that the model's class accepts; None for any.
         progress: where to show how far it is.
 
     Raises:
-        ImageError, OSError, TypeError: an image cannot be read.
+        ImageError, OSError: an image cannot be read, and `on_error` is `raise`; or none can.
+        TypeError: something is not an image.
         ValueError: no such method; images that calibrate nothing; a network that int8 does not
             have; or one that is quantised already; no such layer; or an error that bf16 exceeds.
         WeightsError: the original files have changed; or the weights are too large for int8.
@@ -90,7 +115,7 @@ def quantize(
     _check(method, percentile, max_error)
     loaded = model.loaded
     loaded.require_f32("quantising")
-    calibration = CalibrationImages(loaded, images, count)
+    calibration = CalibrationImages(loaded, images, count, on_error=on_error)
     # Operations of another size differ in their shapes only.
     layers = int8_layers(loaded.network.operations(*loaded.input_size))
     keep = mixing.named(layers, arguments.texts("bf16", bf16))
@@ -98,7 +123,11 @@ def quantize(
     with progress or Progress() as line:
         meter = Meter(line)
         meter.total = calibration.count
-        statistics = gather(loaded.network, calibration.batches(), meter.show)
+        statistics = gather(
+            loaded.network,
+            calibration.batches(),
+            lambda images: meter.show(images, len(calibration.skipped)),
+        )
         line.say("quantising ...")
         network = _Quantizing(loaded, layers, statistics, percentile)
         errors: dict[str, float] = {}
@@ -120,9 +149,32 @@ def quantize(
                 line=line,
             )
         kept = [layer.name for layer in layers if layer.name in keep]
-        config = network.config(method, calibration.count, errors, kept, max_error)
+        record: dict[str, Any] = {
+            "precision": "int8",
+            "method": method,
+            "images": calibration.used,
+            "version": __version__,
+        }
+        if calibration.skipped:
+            record["skipped"] = len(calibration.skipped)
+        if method == "percentile":
+            record["percentile"] = percentile
+        kept = [layer.name for layer in layers if layer.name in keep]
+        if kept:
+            record["bf16"] = kept
+        if max_error is not None:
+            record["max_error"] = max_error
+        if errors:
+            # Four digits; an infinite number has no form in JSON.
+            record["relative_errors"] = {
+                name: float(f"{error:.4g}") if math.isfinite(error) else None
+                for name, error in errors.items()
+            }
+        config = network.config(record)
         result = _in_memory(loaded, network.tensors(method, keep), config, architecture)
-    return Quantized(result, method, errors, calibration.count, calibration.sample, kept)
+    return Quantized(
+        result, method, errors, calibration.used, calibration.skipped, calibration.sample, kept
+    )
 
 
 class _Quantizing:
@@ -203,43 +255,18 @@ class _Quantizing:
         options = self._loaded.options
         return core_calls.int8_network(
             self.tensors(method, keep),
-            self.config(method, 0, {}),
+            self.config({}),
             isa=options.isa,
             threads=options.threads,
         )
 
-    def config(
-        self,
-        method: str,
-        images: int,
-        errors: Mapping[str, float],
-        kept: Sequence[str] = (),
-        max_error: float | None = None,
-    ) -> dict[str, Any]:
-        """The config.json of the quantised network."""
-        record: dict[str, Any] = {
-            "precision": "int8",
-            "method": method,
-            "images": images,
-            "version": __version__,
-        }
-        if method == "percentile":
-            record["percentile"] = self._percentile
-        if kept:
-            record["bf16"] = list(kept)
-        if max_error is not None:
-            record["max_error"] = max_error
-        if errors:
-            # Four digits; an infinite number has no form in JSON.
-            record["relative_errors"] = {
-                name: float(f"{error:.4g}") if math.isfinite(error) else None
-                for name, error in errors.items()
-            }
+    def config(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The config.json of the quantised network, with a record of how it was made."""
         config = self._loaded.config
         source = dict(config.source or {})
         origin = self._loaded.options.origin
         source.setdefault("file", os.path.basename(os.path.abspath(origin)))
-        return replace(config, source=source, quantization=record).as_dict()
+        return replace(config, source=source, quantization=dict(record)).as_dict()
 
 
 def _in_memory(

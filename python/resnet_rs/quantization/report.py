@@ -53,6 +53,7 @@ class Report:
         bytes_after: the size of the quantised tensors.
         seconds_before: of a forward of one image in f32; None if it was not measured.
         seconds_after: of a forward of one image in int8; None if it was not measured.
+        calibration_skipped: how many images could not be read when the scales were made.
         bf16: the layers that stayed in bf16, in order.
     """
 
@@ -67,6 +68,7 @@ class Report:
     bytes_after: int
     seconds_before: float | None = None
     seconds_after: float | None = None
+    calibration_skipped: int = 0
     bf16: tuple[str, ...] = ()
 
     @property
@@ -101,7 +103,7 @@ class Report:
         """
         lines = [
             f"{self.architecture} in int8, scales by {self.method or 'an unknown method'} from "
-            f"{_counted(self.calibration_images)}",
+            f"{_counted(self.calibration_images)}{_left_out(self.calibration_skipped)}",
             f"compared with f32 on {plural(self.images, 'image')}:",
         ]
         if self.agreement is not None:
@@ -187,6 +189,7 @@ def report_on(
         bytes_after=_bytes(after),
         seconds_before=seconds[0],
         seconds_after=seconds[1],
+        calibration_skipped=record.get("skipped", 0),
         bf16=tuple(record.get("bf16", ())),
     )
 
@@ -210,6 +213,10 @@ def _bytes(model: HasLoaded) -> int:
 
 def _counted(images: int | None) -> str:
     return "unknown images" if images is None else plural(images, "image")
+
+
+def _left_out(skipped: int) -> str:
+    return f"; {plural(skipped, 'image')} could not be read" if skipped else ""
 
 
 def _mb(count: int) -> str:

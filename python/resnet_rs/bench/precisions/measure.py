@@ -55,7 +55,8 @@ def compare_precisions(
 
     Raises:
         FileNotFoundError, WeightsError, UnsupportedIsaError, ValueError: as `load_precisions` does.
-        ImageError, OSError, TypeError: an image cannot be read.
+        ImageError, OSError: no image can be read.
+        TypeError: something is not an image.
         MemoryError: the networks or their activations do not fit in memory.
     """
     with tempfile.TemporaryDirectory(prefix="resnet_rs-precisions-") as scratch:
@@ -93,6 +94,7 @@ def compare_precisions(
         height=x.shape[1],
         width=x.shape[2],
         photos=0 if labels is None else labels.photos,
+        skipped=0 if labels is None else labels.skipped,
         calibrated_here=int8 is None and "int8" in networks,
         rows=tuple(rows),
         left_out=precisions.left_out,
@@ -109,6 +111,7 @@ class _Labels:
 
     Attributes:
         photos: how many were compared.
+        skipped: how many could not be read.
         of: by precision, `f32` left out: the part of the photos whose largest logit is that of f32
             (None without classes), and the length of all differences by that of the f32 logits.
     """
@@ -138,6 +141,7 @@ class _Labels:
                 same[name] += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
             self.photos += len(x)
             meter.show(self.photos)
+        self.skipped = len(source.skipped)
         self.of: dict[str, tuple[float | None, float]] = {
             name: (
                 same[name] / self.photos if f32.network.num_classes else None,

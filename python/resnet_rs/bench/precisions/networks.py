@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from ...weights.files import files_of
 from ...weights.load import load
 from ...weights.loaded import HasLoaded, Loaded
 from ..run import load_network
-from ..system import resident_mb
+from .memory import weights_mb
 
 INT8_NEEDS = (
     "its scales come from photos: give --int8 DIR with the weights that resnet-rs quantize wrote, "
@@ -135,13 +134,8 @@ def _quantize(f32: Loaded, images: Any, count: int, path: str, progress: Progres
 
 
 def _in_memory(options: Options, *, warns: bool = False) -> InMemory:
-    # Garbage that is freed meanwhile would count as memory that the weights do not need.
-    gc.collect()
-    before = resident_mb()
     loaded = load_network(options) if warns else load(options)
-    after = resident_mb()
-    grown = max(0.0, after[0] - before[0]) if before and after else None
-    return InMemory(loaded, grown, _disk_bytes(options))
+    return InMemory(loaded, weights_mb(options), _disk_bytes(options))
 
 
 def _disk_bytes(options: Options) -> int | None:

@@ -60,6 +60,7 @@ class PrecisionComparison:
         height: the height of the timed input in pixels.
         width: the width of the timed input in pixels.
         photos: how many photos were compared; 0 for none.
+        skipped: how many photos could not be read, and so were left out.
         calibrated_here: True if int8 was made of those photos.
         rows: the precisions that were measured, `f32` first.
         left_out: of each other precision the reason why it was not.
@@ -73,6 +74,7 @@ class PrecisionComparison:
     height: int
     width: int
     photos: int
+    skipped: int
     calibrated_here: bool
     rows: tuple[PrecisionRow, ...]
     left_out: Mapping[str, str]
@@ -111,7 +113,9 @@ class PrecisionComparison:
     def _photos(self) -> str:
         if not self.photos:
             return "none, so no labels were compared: give --images FOLDER"
-        return f"{self.photos}{', which calibrated int8 too' if self.calibrated_here else ''}"
+        used = ", which calibrated int8 too" if self.calibrated_here else ""
+        left_out = f"; {self.skipped} could not be read" if self.skipped else ""
+        return f"{self.photos}{used}{left_out}"
 
 
 def _cells(row: PrecisionRow) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""The processes that `benches/int8.py` starts."""
