@@ -204,12 +204,11 @@ impl<'a> IntLayer<'a> {
         let count = bias.len();
         let whole = bias.iter().enumerate().map(|(c, bias)| {
             let rounded = bias.round_ties_even();
-            let products: f64 = rows
+            let products: u64 = rows
                 .iter()
                 .map(|rows| {
                     let k = rows.len() / count;
-                    let row = &rows[c * k..(c + 1) * k];
-                    row.iter().map(|w| f64::from(w.unsigned_abs())).sum::<f64>()
+                    sum_of_magnitudes(&rows[c * k..(c + 1) * k])
                 })
                 .sum();
             let conv = &self.convs[0];
@@ -220,7 +219,7 @@ impl<'a> IntLayer<'a> {
                 );
                 return Err(conv.error(".bias", &message));
             }
-            if products * self.most + rounded.abs() > f64::from(i32::MAX) {
+            if products as f64 * self.most + rounded.abs() > f64::from(i32::MAX) {
                 let message = format!("the sums of channel {} can leave 32 bits", first + c);
                 return Err(conv.error(".weight", &message));
             }
@@ -228,6 +227,19 @@ impl<'a> IntLayer<'a> {
         });
         whole.collect()
     }
+}
+
+/// `Σ |w|`, in pieces whose sums fit into 32 bits, of which the compiler makes vectors.
+fn sum_of_magnitudes(row: &[i8]) -> u64 {
+    let of_piece = |piece: &[i8]| {
+        piece
+            .iter()
+            .map(|w| u32::from(w.unsigned_abs()))
+            .sum::<u32>()
+    };
+    row.chunks(1 << 16)
+        .map(|piece| u64::from(of_piece(piece)))
+        .sum()
 }
 
 impl IntConv<'_> {
@@ -282,11 +294,15 @@ impl IntConv<'_> {
     fn spread(
         &self,
         channels: Range<usize>,
-        ohwi: &[i8],
+        ohwi: &mut Vec<i8>,
         tile: TileShape,
         rows: &mut Vec<i8>,
     ) -> Result<(), Error> {
         let read = panel_channels(self.spec, tile);
+        if read.len == self.group_len {
+            std::mem::swap(ohwi, rows);
+            return Ok(());
+        }
         let start = read.start(channels.start / tile.nr);
         let len = channels.len() * self.taps() * read.len;
         room::reserve(rows, len, "weights while they are packed")?;

@@ -45,9 +45,15 @@ impl IntPack {
 fn pack<D: IntDot>(weights: &[(&[i8], usize)], values: &PanelValues, panel: &mut [i32]) {
     const { assert!(<D::F as Finish<D::S>>::HEADER == HEADER) };
     let nr = 2 * D::S::LANES;
-    pack_groups::<D::W>(weights, values, nr, panel);
+    // SAFETY: only a proof that this machine has the instructions makes an `IntPack`.
+    let d = unsafe { D::assume() };
+    d.vectorize(
+        #[inline(always)]
+        || pack_groups::<D::W>(weights, values, nr, panel),
+    );
 }
 
+#[inline(always)]
 fn pack_groups<W: Pod + From<i8>>(
     weights: &[(&[i8], usize)],
     values: &PanelValues,
