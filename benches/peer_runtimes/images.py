@@ -1,7 +1,6 @@
 """Images for low precision: some calibrate, others that no runtime has seen measure the error."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +95,14 @@ def _smooth_pixels(random: np.random.Generator, height: int, width: int) -> NDAr
     def field() -> NDArray[np.float64]:
         white = random.standard_normal((height, width))
         smooth: NDArray[np.float64] = np.fft.irfft2(np.fft.rfft2(white) * amplitude, white.shape)
-        return smooth / smooth.std()
+        return smooth / float(smooth.std())
 
     light = field()
     colours = np.stack([light + 0.3 * field() for _ in range(3)], axis=-1)
     return np.clip(np.rint(random.uniform(80, 170) + random.uniform(30, 70) * colours), 0, 255)
 
 
-def _spread(folder: Path, count: int) -> Sequence[str]:
+def _spread(folder: Path, count: int) -> list[str]:
     paths = spread(folder, count)
     if len(paths) < count:
         raise ValueError(f"{folder}: expected at least {count} photos; got {len(paths)}")

@@ -126,7 +126,7 @@ def _fused(network: Network) -> Path:
 def _reader(images: NDArray[np.float32]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         """One image at a time, of a range if one is set."""
 
         def __init__(self) -> None:

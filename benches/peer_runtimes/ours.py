@@ -52,7 +52,8 @@ class Ours:
 
 def _quantised(network: Network) -> Path:
     """Quantise, and write the weights: they are the same for every tier and number of threads."""
-    model = resnet_rs.load(network.weights)
+    # `quantize` takes arrays of the preprocessing's size alone.
+    model = resnet_rs.load(network.weights, preprocessing={"crop": list(network.size)})
     path = network.scratch / "ours-int8"
     model.quantize(network.images.calibration, progress=False).save(path)
     return path
