@@ -78,9 +78,9 @@ def run_peers(tmp_path: Path, words: str) -> tuple[int, dict[str, dict[str, str]
 
 
 def test_f32_is_what_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, rows = run_peers(tmp_path, "--size 32 --only onnxruntime torch-channels-last")
+    status, rows = run_peers(tmp_path, "--size 32 --only torch-channels-last")
     assert status == 0
-    assert list(rows) == ["resnet_rs", "onnxruntime", "torch-channels-last"]
+    assert list(rows) == ["resnet_rs", "torch-channels-last"]
     for row in rows.values():
         assert row["precision"] == "f32"
         assert float(row["median_ms"]) > 0, row["note"]
@@ -89,6 +89,7 @@ def test_f32_is_what_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "same class" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_int8_has_errors_beside_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     only = "--only onnxruntime onnxruntime-u8u8"
     status, rows = run_peers(tmp_path, f"--precision int8 --size 32 {FEW} {only}")
@@ -120,6 +121,7 @@ def test_torch_quantises_by_fx(workload: Workload) -> None:
     assert 1e-4 < measure_accuracy(runtime, workload).relative_error < 0.3
 
 
+@pytest.mark.slow
 def test_errors_without_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "errors.csv"
     words = f"{TINY} {FEW} --no-demo --only onnxruntime --csv {table}"
