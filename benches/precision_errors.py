@@ -174,7 +174,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     file = RESULTS / "precision_errors.csv"
     add("--csv", type=Path, default=file, metavar="FILE", help="(%(default)s)")
     arguments = parser.parse_args(argv)
-    # What `chosen` and `check_images` read, and errors have no use for.
+    # `chosen` and `check_images` read these, though errors have no use for them.
     arguments.no_winograd, arguments.size = False, None
     check_images(parser, arguments)
     return arguments

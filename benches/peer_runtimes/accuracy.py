@@ -1,4 +1,4 @@
-"""What low precision costs: a runtime's logits beside torch's in f64."""
+"""The cost of low precision: a runtime's logits beside torch's in f64."""
 
 from dataclasses import dataclass
 

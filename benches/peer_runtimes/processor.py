@@ -1,4 +1,4 @@
-"""What this processor can do, as far as the peers' settings depend on it."""
+"""Features of this processor that the peers' settings depend on."""
 
 import re
 from pathlib import Path

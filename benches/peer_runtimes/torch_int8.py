@@ -11,7 +11,7 @@ from peer_runtimes.torch_runtimes import TorchChannelsLast
 from peer_runtimes.workload import Workload
 
 OBSERVERS = ("histogram", "min_max")
-"""What finds the activations' ranges: torch's default, and the extremes."""
+"""Ways to find the activations' ranges: torch's default, and the extremes."""
 
 
 class TorchFx(TorchChannelsLast):
