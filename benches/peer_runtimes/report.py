@@ -17,6 +17,7 @@ class Row:
 
     Attributes:
         architecture: the network's name.
+        precision: of the arithmetic: `f32`, `int8` or `bf16`.
         runtime: its name.
         version: its version, and for ours the tier in use.
         batch: images in a call.
@@ -26,11 +27,14 @@ class Row:
         median_ms: of a call, over all timed calls.
         min_ms: of a call.
         ours_over_peer: median over rounds of our median by the peer's; below 1, ours is faster.
-        relative_error: L2, of the logits against torch in f64.
+        relative_error: L2, of the logits against torch in f64; in low precision over all held-out
+            images.
+        agreement: the part of the held-out images whose largest logit is torch's.
         note: why there are no numbers.
     """
 
     architecture: str
+    precision: str
     runtime: str
     version: str
     batch: int
@@ -41,6 +45,7 @@ class Row:
     min_ms: float | None = None
     ours_over_peer: float | None = None
     relative_error: float | None = None
+    agreement: float | None = None
     note: str = ""
 
 
@@ -58,22 +63,25 @@ def machine_line() -> str:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print rows of one network, batch size and number of threads, fastest first."""
+    """Print rows of one network, precision, batch size and number of threads, fastest first."""
     first = rows[0]
     print(
-        f"\n{first.architecture}, batch {first.batch}, {first.height} x {first.width}, "
-        f"{first.threads} thread(s)"
+        f"\n{first.architecture}, {first.precision}, batch {first.batch}, "
+        f"{first.height} x {first.width}, {first.threads} thread(s)"
     )
     head = f"{'runtime':<20} {'median ms':>9} {'min ms':>8} {'ms/image':>8} {'ours/peer':>9}"
-    print(f"{head} {'rel. error':>10}  version")
+    low = first.precision != "f32"
+    print(f"{head} {'rel. error':>10}{' same class' if low else ''}  version")
     for row in sorted(rows, key=lambda row: row.median_ms or float("inf")):
         if row.median_ms is None or row.min_ms is None:
             print(f"{row.runtime:<20} {row.note}")
             continue
         ratio = "" if row.ours_over_peer is None else f"{row.ours_over_peer:.3f}"
+        agreement = "" if row.agreement is None else f"{row.agreement:11.1%}"
         print(
             f"{row.runtime:<20} {row.median_ms:9.2f} {row.min_ms:8.2f} "
-            f"{row.median_ms / row.batch:8.2f} {ratio:>9} {row.relative_error:10.1e}  {row.version}"
+            f"{row.median_ms / row.batch:8.2f} {ratio:>9} {row.relative_error:10.1e}{agreement}  "
+            f"{row.version}"
         )
 
 
@@ -112,6 +120,8 @@ def write_plot(path: Path, rows: Sequence[Row], machine: str) -> None:
         panel.margins(x=0.12)
         panel.set_title(f"{architecture}, batch {batch}, {threads} thread(s)", loc="left")
     panels[-1].set_xlabel("ms an image (median; less is better)")
-    figure.suptitle(f"f32, {rows[0].height} x {rows[0].width}\n{machine}", fontsize=9)
+    figure.suptitle(
+        f"{rows[0].precision}, {rows[0].height} x {rows[0].width}\n{machine}", fontsize=9
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -9,11 +9,11 @@ from peer_runtimes.workload import Workload
 
 
 class Runtime(Protocol):
-    """A way to run ResNet-50 on a CPU in f32.
+    """A way to run a ResNet on a CPU in one precision.
 
     Attributes:
         name: for tables and `--only`.
-        version: known after `load`.
+        version: known after `load`; where there are settings to choose from, the choice too.
     """
 
     name: str
@@ -26,5 +26,13 @@ class Runtime(Protocol):
             ModuleNotFoundError: the runtime is not installed.
         """
 
+    def set_input(self, nhwc: NDArray[np.float32]) -> None:
+        """Lay out another input of the workload's shape, for the calls that follow."""
+
     def __call__(self) -> NDArray[np.float32]:
         """Run the loaded input once: logits `[batch, num_classes]`."""
+
+
+def nchw(nhwc: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same values as contiguous `[batch, 3, height, width]`."""
+    return np.ascontiguousarray(nhwc.transpose(0, 3, 1, 2))

@@ -1,8 +1,6 @@
 """One model and one input in every form that a runtime wants."""
 
 import json
-import subprocess
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peer_runtimes.exports import export_ncnn, export_onnx
+from peer_runtimes.network import Network
 from torch_reference import load_reference, reference_logits
 
 INPUT_SEED = 0
@@ -26,6 +26,8 @@ class Workload:
         batch: images in a call.
         height: of the input, in pixels.
         width: of the input, in pixels.
+        precision: of the arithmetic: `f32`, `int8` or `bf16`.
+        network: the same weights, with images and int8 files; None in f32.
     """
 
     weights: Path
@@ -33,6 +35,19 @@ class Workload:
     batch: int
     height: int
     width: int
+    precision: str = "f32"
+    network: Network | None = None
+
+    @property
+    def calibrated(self) -> Network:
+        """The network with its images.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.network is None:
+            raise ValueError(f"{self.precision}: expected a network with calibration images")
+        return self.network
 
     @cached_property
     def architecture(self) -> str:
@@ -42,14 +57,12 @@ class Workload:
 
     @cached_property
     def nhwc(self) -> NDArray[np.float32]:
-        """Normal noise, f32 `[batch, height, width, 3]`."""
+        """Normal noise, or held-out images if there are any: f32 `[batch, height, width, 3]`."""
+        if self.network:
+            held_out = self.network.images.held_out
+            return held_out[np.arange(self.batch) % len(held_out)]
         shape = (self.batch, self.height, self.width, 3)
         return np.random.default_rng(INPUT_SEED).standard_normal(shape, dtype=np.float32)
-
-    @cached_property
-    def nchw(self) -> NDArray[np.float32]:
-        """The same values as contiguous `[batch, 3, height, width]`."""
-        return np.ascontiguousarray(self.nhwc.transpose(0, 3, 1, 2))
 
     @cached_property
     def expected(self) -> NDArray[np.float64]:
@@ -64,35 +77,10 @@ class Workload:
     def onnx_file(self) -> Path:
         """An ONNX file of exactly this input shape, so that runtimes can plan for it."""
         path = self.scratch / f"batch{self.batch}.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                self.torch_model(),
-                (torch.from_numpy(self.nchw),),
-                path,
-                input_names=["image"],
-                output_names=["logits"],
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+        export_onnx(self.torch_model(), (self.batch, 3, self.height, self.width), path)
         return path
 
     @cached_property
     def ncnn_files(self) -> tuple[Path, Path]:
         """Ncnn's `.param` and `.bin` for one image of this size, weights in f32."""
-        import pnnx
-
-        traced = self.scratch / "image.pt"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = torch.from_numpy(self.nchw[:1])
-            torch.jit.trace(self.torch_model(), image, check_trace=False).save(str(traced))
-        subprocess.run(
-            [pnnx.EXEC_PATH, traced, f"inputshape=[1,3,{self.height},{self.width}]f32", "fp16=0"],
-            cwd=self.scratch,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        return traced.with_suffix(".ncnn.param"), traced.with_suffix(".ncnn.bin")
+        return export_ncnn(self.torch_model(), self.height, self.width, self.scratch)
