@@ -28,7 +28,9 @@ class Ours:
         """Load the weights directory itself; NHWC is our layout."""
         weights = workload.weights
         # The weights say that they are int8; f32 is what others are by default.
-        options: dict[str, Any] = {"precision": "bf16"} if workload.precision == "bf16" else {}
+        options: dict[str, Any] = {}
+        if workload.precision == "bf16":
+            options = {"precision": "bf16", "strict": True}
         if workload.precision == "int8":
             weights = workload.calibrated.once("ours", partial(_quantised, workload.calibrated))
         self._model = resnet_rs.load(

@@ -149,8 +149,11 @@ fn all_kernels_threads_and_batches_compute_the_same_bits() {
     }
 }
 
+/// A choice of layers by their places, and its name.
+type Which = (&'static str, fn(usize) -> bool);
+
 /// The layers that compute in bf16: the first, the last ones, every other one, all but one.
-const MIXED: [(&str, fn(usize) -> bool); 5] = [
+const MIXED: [Which; 5] = [
     ("first", |i| i == 0),
     ("all but the first", |i| i > 0),
     ("odd", |i| i % 2 == 1),
