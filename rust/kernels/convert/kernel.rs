@@ -70,8 +70,8 @@ unsafe fn from_bf16<D: IntDot>(args: &ConvertArgs<bf16, D::A>) {
                 let input = std::slice::from_raw_parts(args.input, args.channels);
                 let out = std::slice::from_raw_parts_mut(args.out, args.channels);
                 for (out, &value) in out.iter_mut().zip(input) {
-                    // `max` takes the other operand in place of a NaN.
-                    let scaled = (value.to_f32() * args.factor).max(0.0).min(MOST);
+                    let scaled = (value.to_f32() * args.factor).clamp(0.0, MOST);
+                    // A NaN becomes 0.
                     *out = D::A::of(scaled.round_ties_even());
                 }
             },
