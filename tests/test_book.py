@@ -186,6 +186,18 @@ def test_every_page_is_in_the_contents(site: Path) -> None:
         assert f'href="{link}"' in contents or link == "index.html", f"{name(page)}: not in nav"
 
 
+def test_folded_parts_are_rendered(site: Path) -> None:
+    folded = [page for page in BOOK if "<details" in page.read_text(encoding="utf-8")]
+    assert folded
+    for page in folded:
+        html = (site / name(page)).with_suffix(".html").read_text(encoding="utf-8")
+        parts = re.findall(r"<details>(.*?)</details>", html, re.DOTALL)
+        assert len(parts) == page.read_text(encoding="utf-8").count("<details"), name(page)
+        for part in parts:
+            assert "```" not in part, name(page)
+            assert 'class="highlight"' in part, f"{name(page)}: no code in a folded part"
+
+
 def test_chinese_pages_say_their_language(site: Path) -> None:
     for page in CHINESE:
         html = (site / name(page)).with_suffix(".html").read_text(encoding="utf-8")
