@@ -205,7 +205,8 @@ class TestAdvice:
         assert advise(rows, VNNI).startswith("int8 pays here: 1.90")
         rows = [("f32", 1.0, None), ("bf16", 0.5, 1.0), ("int8", 0.8, 1.0)]
         assert advise(rows, VNNI) == (
-            "f32 pays here: bf16 takes 2.00 times as long and int8 takes 1.25 times as long."
+            "f32 pays here: bf16 takes 2.00 times as long, for this processor has no bf16 "
+            "products, and int8 takes 1.25 times as long."
         )
 
 

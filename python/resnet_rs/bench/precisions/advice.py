@@ -34,10 +34,11 @@ def advise(rows: Sequence[tuple[str, float, float | None]], features: Collection
             f"{precision} is as fast as f32 here: it pays for its size only"
             f"{_reason(precision, features)}{_labels(agreement)}."
         )
-    slower = [f"{name} takes {1 / speed:.2f} times as long" for name, speed, _ in others]
-    reasons = {_reason(name, features) for name, _, _ in others}
-    reason = reasons.pop() if len(reasons) == 1 else ""
-    return f"f32 pays here: {' and '.join(slower)}{reason}."
+    slower = [
+        f"{name} takes {1 / speed:.2f} times as long{_reason(name, features)}"
+        for name, speed, _ in others
+    ]
+    return f"f32 pays here: {', and '.join(slower)}."
 
 
 def _reason(precision: str, features: Collection[str]) -> str:
