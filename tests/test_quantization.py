@@ -297,7 +297,7 @@ class TestQuantized:
     def test_its_profile_says_the_precision_of_every_layer(
         self, model: ResNet, small: ResNet
     ) -> None:
-        for one, peak in ((model, "GFLOP/s, "), (small, "GFLOP/s in f32, ")):
+        for one, peak in ((model, "GFLOP/s in f32, "), (small, "GFLOP/s in int8, ")):
             profile = one.profile(IMAGES[:1], rounds=1)
             assert profile.precision == one.precision
             assert {row.precision for row in profile.rows} == {one.precision}

@@ -471,8 +471,12 @@ def cpu_features() -> list[str]:
 def available_isas() -> list[str]:
     """Return the tiers that this machine can run, slowest first; `portable` is always there."""
 
-def peak_macs_per_second(isa: str) -> float:
+def peak_macs_per_second(isa: str, precision: str = "f32") -> float:
     """Measure the peak of one thread with a tier's instructions: multiply-accumulates a second.
+
+    Args:
+        isa: the tier.
+        precision: `f32`, `bf16` or `int8`: the products' operands.
 
     The loop works in registers only. Each call measures again, for a tenth of a second.
     """

@@ -63,6 +63,8 @@ pub struct IntKernels<A: 'static> {
     pub pool: IntPoolKernels<A>,
     /// Changes of type, between them and bf16.
     pub convert: ConvertKernels<A>,
+    /// The loop whose speed is the instruction's peak.
+    pub peak: Peak,
 }
 
 impl<A: Activation> IntKernels<A> {
@@ -74,6 +76,7 @@ impl<A: Activation> IntKernels<A> {
             pack: IntPack::new(proof),
             pool: IntPoolKernels::new(proof),
             convert: ConvertKernels::new(proof),
+            peak: Peak::of_groups(proof),
         })
     }
 }
@@ -139,6 +142,8 @@ pub struct Bf16Kernels {
     pub pool: PoolKernels<bf16>,
     /// Batch norm, addition and ReLU of a row.
     pub elementwise: Elementwise<bf16>,
+    /// The loop whose speed is the instruction's peak.
+    pub peak: Peak,
 }
 
 impl Bf16Kernels {
@@ -150,6 +155,7 @@ impl Bf16Kernels {
             round: round_row::<B>,
             pool: PoolKernels::new(proof),
             elementwise: elementwise::<Bf16Pairs<B>>,
+            peak: Peak::of_groups(proof),
         })
     }
 
@@ -333,6 +339,16 @@ impl KernelTable {
             int8: Dtype::U8,
             ..self
         })
+    }
+
+    /// The loop whose speed is the peak of kernels that compute in `dtype`.
+    pub fn peak(&self, dtype: Dtype) -> Peak {
+        match dtype {
+            Dtype::F32 => self.f32.peak,
+            Dtype::Bf16 => self.bf16.peak,
+            Dtype::I16 => self.i16.peak,
+            Dtype::U8 => self.u8.peak,
+        }
     }
 
     /// The name of the convolution kernel that computes in `dtype`: `<precision>_conv_<MR>x<NR>_<instructions>`.

@@ -11,13 +11,14 @@ use pyo3::types::{PyDict, PyTuple};
 use super::arrays::{Arrays, Matrix, matrix};
 use super::errors::UnsupportedIsaError;
 use crate::classify;
+use crate::dtype::Dtype;
 use crate::graph::family;
 use crate::graph::output_function::OutputFunction;
 use crate::kernels::KernelTable;
 use crate::memory::{room, text};
 use crate::simd::{Features, Isa};
 use crate::threads;
-use crate::weights::{self, WeightsFile};
+use crate::weights::{self, Precision, WeightsFile};
 
 /// The values that `architecture` may have in config.json.
 #[pyfunction]
@@ -104,11 +105,17 @@ pub fn available_isas() -> Vec<&'static str> {
 
 /// Multiply-accumulates a second that one thread can do in registers with a tier's instructions.
 #[pyfunction]
-pub fn peak_macs_per_second(py: Python<'_>, isa: &str) -> PyResult<f64> {
+#[pyo3(signature = (isa, precision="f32"))]
+pub fn peak_macs_per_second(py: Python<'_>, isa: &str, precision: &str) -> PyResult<f64> {
     let isa = Isa::resolve(Some(isa.parse()?))?;
     let table = KernelTable::new(isa, Features::detect())
         .ok_or_else(|| UnsupportedIsaError::new_err(format!("this machine has no {isa}")))?;
-    Ok(py.detach(|| table.f32.peak.measure()))
+    let dtype = match precision.parse()? {
+        Precision::F32 => Dtype::F32,
+        Precision::Bf16 => Dtype::Bf16,
+        Precision::Int8 => table.int8,
+    };
+    Ok(py.detach(|| table.peak(dtype).measure()))
 }
 
 /// The number of threads that a model made now without `threads=` would use.

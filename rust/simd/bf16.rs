@@ -59,6 +59,9 @@ pub unsafe trait Bf16: Copy + Send + Sync + 'static {
     /// Takes a register's bits for f32 values.
     fn values(self, bits: Self::P) -> Vector<Self>;
 
+    /// Takes the bits of f32 values for pairs.
+    fn pairs(self, values: Vector<Self>) -> Self::P;
+
     /// Loads `LANES` values from `p`, which may have any alignment, as f32.
     ///
     /// # Safety
@@ -141,7 +144,8 @@ mod tests {
             for i in 0..lanes {
                 assert_eq!(sums[i], rounded(VALUES[i]));
             }
-            s.store(sums.as_mut_ptr(), b.values(b.load_pairs(pairs[1].as_ptr())));
+            let bits = b.pairs(b.values(b.load_pairs(pairs[1].as_ptr())));
+            s.store(sums.as_mut_ptr(), b.values(bits));
             for i in 0..lanes {
                 assert_eq!(sums[i].to_bits(), pairs[1][i]);
             }

@@ -93,6 +93,12 @@ unsafe impl Bf16 for WidenedAvx2 {
     }
 
     #[inline(always)]
+    fn pairs(self, values: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castps_si256(values) }
+    }
+
+    #[inline(always)]
     unsafe fn load_values(self, p: *const bf16) -> __m256 {
         // SAFETY: `self` proves AVX2; the caller guarantees eight values.
         unsafe {

@@ -86,6 +86,12 @@ unsafe impl Bf16 for Avx512Bf16 {
     }
 
     #[inline(always)]
+    fn pairs(self, values: __m512) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castps_si512(values) }
+    }
+
+    #[inline(always)]
     unsafe fn load_values(self, p: *const bf16) -> __m512 {
         // SAFETY: `self` proves AVX-512F; the caller guarantees sixteen values.
         unsafe {

@@ -92,6 +92,11 @@ unsafe impl<S: Simd> Bf16 for Emulated<S> {
     }
 
     #[inline(always)]
+    fn pairs(self, values: S::V) -> [u32; MOST] {
+        self.array(values).map(f32::to_bits)
+    }
+
+    #[inline(always)]
     unsafe fn load_values(self, p: *const bf16) -> S::V {
         let mut values = [0.0; MOST];
         for (i, value) in values[..S::LANES].iter_mut().enumerate() {

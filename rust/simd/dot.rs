@@ -64,6 +64,9 @@ pub unsafe trait Dot: Copy + Send + Sync + 'static {
     /// Takes a register's bits for sums.
     fn sums(self, bits: Self::G) -> Self::V;
 
+    /// Takes a register of sums for groups of the same bits.
+    fn bits(self, sums: Self::V) -> Self::G;
+
     /// Returns the group at `p` in every lane.
     ///
     /// # Safety

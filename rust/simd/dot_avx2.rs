@@ -50,6 +50,11 @@ unsafe impl Dot for Avx2Pairs {
     }
 
     #[inline(always)]
+    fn bits(self, sums: __m256i) -> __m256i {
+        sums
+    }
+
+    #[inline(always)]
     unsafe fn splat_group(self, p: *const i16) -> __m256i {
         // SAFETY: `self` proves AVX2; the caller guarantees a pair.
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }

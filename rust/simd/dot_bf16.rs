@@ -47,6 +47,11 @@ unsafe impl<B: Bf16> Dot for Bf16Pairs<B> {
     }
 
     #[inline(always)]
+    fn bits(self, sums: Vector<B>) -> B::P {
+        self.0.pairs(sums)
+    }
+
+    #[inline(always)]
     unsafe fn splat_group(self, p: *const bf16) -> B::P {
         // SAFETY: the caller guarantees a pair.
         self.0

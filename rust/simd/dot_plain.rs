@@ -54,6 +54,11 @@ macro_rules! plain {
             }
 
             #[inline(always)]
+            fn bits(self, sums: [i32; LANES]) -> [i32; LANES] {
+                sums
+            }
+
+            #[inline(always)]
             unsafe fn splat_group(self, p: *const $activation) -> [i32; LANES] {
                 // SAFETY: the caller guarantees a group.
                 [unsafe { p.cast::<i32>().read_unaligned() }; LANES]

@@ -60,6 +60,11 @@ unsafe impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn bits(self, sums: __m512i) -> __m512i {
+        sums
+    }
+
+    #[inline(always)]
     unsafe fn splat_group(self, p: *const u8) -> __m512i {
         // SAFETY: `self` proves AVX-512F; the caller guarantees a group.
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
@@ -143,6 +148,11 @@ unsafe impl Dot for AvxVnni {
     #[inline(always)]
     fn sums(self, bits: __m256i) -> __m256i {
         bits
+    }
+
+    #[inline(always)]
+    fn bits(self, sums: __m256i) -> __m256i {
+        sums
     }
 
     #[inline(always)]

@@ -69,8 +69,8 @@ class Profile:
         rounds: how often the network ran; the slower half of them is not counted.
         detail: True if rows are steps.
         peak_gflops: the most that the threads can reach: their GFLOP/s in registers alone, all at
-            the same time, the median of some measurements between the rounds. It is that of f32,
-            whatever the precision.
+            the same time, the median of some measurements between the rounds. It is that of the
+            network's precision.
         total_ms: the rows' milliseconds, added up.
         total_macs: the direct convolutions' multiply-accumulates, added up.
     """
@@ -108,7 +108,7 @@ class Profile:
             f"batch {self.batch}, {self.height} x {self.width}, {self.precision}, {self.isa}, "
             f"{plural(self.threads, 'thread')}, faster half of {plural(self.rounds, 'round')}\n"
             f"{note}\n"
-            f"peak: {self.peak_gflops:.1f} GFLOP/s{'' if self.precision == 'f32' else ' in f32'}, "
+            f"peak: {self.peak_gflops:.1f} GFLOP/s in {self.precision}, "
             f"{plural(self.threads, 'thread')} in registers alone, measured between the rounds"
         )
         total = (
@@ -223,7 +223,7 @@ def _peak_gflops(network: Network) -> float:
     macs_per_second: list[float] = []
 
     def measure() -> None:
-        macs_per_second.append(peak_macs_per_second(network.isa))
+        macs_per_second.append(peak_macs_per_second(network.isa, network.precision))
 
     threads = [threading.Thread(target=measure) for _ in range(network.threads)]
     for thread in threads:
