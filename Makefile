@@ -35,7 +35,7 @@ test-rust: ## Test the Rust core; needs no Python
 test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# What runs where the processor is emulated, parts of tests' names; nothing for all tests, which takes hours.
+# Parts of the names of tests that run where the processor is emulated: these take minutes, all of them hours.
 EMULATED ?= simd:: kernels::conv::int8
 MODEL ?= tigerlake
 

@@ -11,6 +11,7 @@ downloaded into target/emulated/, not installed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tty
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +48,7 @@ SHOWN = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx51
 """Flags of /proc/cpuinfo that decide which kernels run."""
 
 _END = re.compile(r"^@@ exit (\d+)", re.MULTILINE)
+_SCREEN = re.compile(r'connected to screen "([^"]+)"')
 
 INIT = """\
 #!/bin/busybox sh
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tests = ["--test-threads=1", "--nocapture", *arguments.filters]
         write_image(here, downloaded_kernel(), built_tests(), tests)
         command = write_configuration(here, arguments.bochs, arguments.model, arguments.display)
-        return run(command, here / "serial")
+        return run(command, here)
 
 
 def is_there(file: str) -> bool:
@@ -174,24 +177,26 @@ def write_configuration(here: Path, bochs: str, model: str, display: str) -> lis
     known = subprocess.run([bochs, "--help"], capture_output=True, text=True, check=False)
     if "-rc" in known.stdout + known.stderr:
         command += ["-rc", str(here / "continue")]
-    # The display writes to a terminal of its own.
-    return ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
+    return command
 
 
-def run(command: Sequence[str], serial: Path) -> int:
-    """Run the emulator and print what `serial` gets; returns the status of the tests."""
-    serial.touch()
+def run(command: Sequence[str], here: Path) -> int:
+    """Run the emulator and print what arrives at its serial port; returns the tests' status."""
+    (here / "serial").touch()
+    screen = Screen(here / "output")
     terminal = {**os.environ, "TERM": "xterm"}
     null = subprocess.DEVNULL
     with (
-        subprocess.Popen(command, stdin=null, stdout=null, env=terminal) as emulator,
-        serial.open(newline="") as lines,
+        (here / "output").open("w") as out,
+        subprocess.Popen(command, stdin=null, stdout=out, stderr=out, env=terminal) as emulator,
+        (here / "serial").open(newline="") as serial,
     ):
         try:
             text = ""
             while True:
                 has_ended = emulator.poll() is not None
-                part = lines.read().replace("\r", "")
+                screen.drain()
+                part = serial.read().replace("\r", "")
                 print(part, end="", flush=True)
                 text += part
                 if status := _END.search(text):
@@ -201,6 +206,27 @@ def run(command: Sequence[str], serial: Path) -> int:
                 time.sleep(1)
         finally:
             emulator.terminate()
+
+
+class Screen:
+    """The terminal that Bochs opens for its display: once it is full, Bochs waits for a reader."""
+
+    def __init__(self, output: Path) -> None:
+        """Bochs writes the terminal's name to `output`."""
+        self.output = output
+        self.file: int | None = None
+
+    def drain(self) -> None:
+        """Read what is there."""
+        if self.file is None:
+            name = _SCREEN.search(self.output.read_text())
+            if name is None:
+                return
+            self.file = os.open(name[1], os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            tty.setraw(self.file)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.file, 1 << 16):
+                pass
 
 
 def _output(*command: str) -> str:
