@@ -35,6 +35,14 @@ test-rust: ## Test the Rust core; needs no Python
 test-python: build $(VENV)/.test ## Test the package (installs torch and torchvision)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# Parts of the names of tests that run where the processor is emulated: these take minutes, all of them hours.
+EMULATED ?= simd:: kernels::conv::int8
+MODEL ?= tigerlake
+
+.PHONY: test-emulated
+test-emulated: ## Test kernels of AVX-512 and VNNI on an emulated processor (Debian; see tools/emulated.py)
+	python3 tools/emulated.py --model $(MODEL) $(EMULATED)
+
 # Less optimisation, because instrumented kernels take minutes to compile otherwise. A missing tier fails no
 # test: Miri has only the portable one.
 sanitize%: export CARGO_PROFILE_TEST_OPT_LEVEL = 1

@@ -268,6 +268,10 @@ fn run<A: Activation>(case: Case, kernels: &IntKernels<A>, items: usize) {
 
 #[test]
 fn every_kernel_computes_what_the_definition_says() {
+    for table in KernelTable::available() {
+        let names = [Dtype::I16, Dtype::U8].map(|dtype| table.conv_name(dtype));
+        println!("testing {}", names.join(", "));
+    }
     for case in cases() {
         for &items in ITEMS {
             for table in KernelTable::available() {
