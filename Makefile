@@ -36,7 +36,7 @@ test-python: build $(VENV)/.test ## Test the package (installs torch and torchvi
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Parts of the names of tests that run where the processor is emulated: these take minutes, all of them hours.
-EMULATED ?= simd:: kernels::conv::int8
+EMULATED ?= simd:: kernels::conv::int8 kernels::conv::dot
 MODEL ?= tigerlake
 
 .PHONY: test-emulated
