@@ -103,7 +103,7 @@ def fewest(
     for place, name in enumerate(free, start=1):
         line.say(f"measuring the noise of layer {place} of {len(free)} ...")
         squares[name] = error(every - {name}) ** 2
-    # That of bf16 itself is in each of them.
+    # Each of them has the noise of bf16 itself.
     least = min(squares.values())
     order = sorted(squares, key=lambda name: squares[name], reverse=True)
     rest, count = sum(squares.values()) - len(free) * least, 0

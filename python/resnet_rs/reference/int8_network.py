@@ -131,7 +131,7 @@ def _is_whole(layer: Layer, tensors: Mapping[str, NDArray[Any]]) -> bool:
 
 
 def _image(image: NDArray[Any], mean: Floats, std: Floats, whole: bool) -> NDArray[Any]:
-    """What the first convolution reads: pixels, or normalised values in bf16."""
+    """The first convolution's input: pixels, or normalised values in bf16."""
     if whole:
         return int8.quantized_pixels(image, _wide(mean), _wide(std))
     if image.dtype == np.uint8:
