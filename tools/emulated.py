@@ -38,7 +38,7 @@ PACKAGES = {
     LOADER[1]: "syslinux-common",
     "xorriso": "xorriso",
 }
-"""What must be there, and the package that has it."""
+"""Commands and files that are needed, and the package of each."""
 
 HIDDEN = ("fsrm", "pku", "xsaves", "xsavec", "amx_tile")
 """Features that the kernel must not use, because Bochs announces half of what belongs to them: fast
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def is_there(file: str) -> bool:
-    """Whether a command or a file is there."""
+    """Tell whether a command or a file is there."""
     return shutil.which(file) is not None or Path(file).exists()
 
 
