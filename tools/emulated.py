@@ -205,7 +205,7 @@ def run(command: Sequence[str], here: Path) -> int:
                     raise SystemExit("the emulated machine stopped before the tests ended")
                 time.sleep(1)
         finally:
-            emulator.terminate()
+            emulator.kill()
 
 
 class Screen:
